@@ -1,0 +1,1 @@
+"""The twin agent: one domain's pipeline from devices to views, and its session with the broker."""

@@ -1,0 +1,338 @@
+"""Configuration files of agent and broker. Owns keys, defaults and messages; secrets only by reference.
+
+Paths in a file are relative to that file. An unknown key is refused, with the place and what is accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from domain_twin.errors import ConfigError
+from domain_twin.model import Level
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class GnmiConfig(_Strict):
+    """How to reach a device by gNMI. TLS with a pinned root, always."""
+
+    address: str = Field(description="host:port of the device's gNMI server")
+    root: Path = Field(description="PEM file with the CA that signs the device's certificate; pinned")
+    certificate: Path | None = Field(None, description="PEM file with the agent's client certificate")
+    key: Path | None = Field(None, description="PEM file with the client certificate's private key")
+    server_name: str = Field("", description="name in the device's certificate; default: the device's name")
+    heartbeat_s: float = Field(5.0, gt=0, description="a silent session is lost after two of these, seconds")
+    sample_interval_s: float = Field(1.0, gt=0, description="interval of counters and measurements, seconds")
+
+
+class NetconfConfig(_Strict):
+    """How to reach a device by NETCONF over SSH. The host key is pinned, always."""
+
+    address: str = Field(description="host:port of the device's NETCONF server")
+    known_hosts: Path = Field(description="OpenSSH known_hosts file with the device's host key")
+    username: str = Field(description="account on the device; a read-only one is enough to mirror")
+    password: str = Field("", description="reference to the password: env:NAME or file:PATH, never itself")
+    private_key: Path | None = Field(None, description="OpenSSH private key, instead of a password")
+    vendor: str = Field("default", description="ncclient device handler, such as junos or iosxe")
+    heartbeat_s: float = Field(5.0, gt=0, description="a silent session is lost after two of these, seconds")
+    poll_interval_s: float = Field(
+        1.0, gt=0, description="state is read this often where the device cannot push"
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _by_reference(cls, value: str) -> str:
+        if value and not value.startswith(("env:", "file:")):
+            raise ValueError("a secret is given by reference: env:NAME or file:PATH")
+        return value
+
+
+class ReplayConfig(_Strict):
+    """A recording instead of a device."""
+
+    file: Path = Field(description="recording made by `fedtwin record`")
+    speed: float = Field(1.0, gt=0, description="1 is the recorded pace")
+
+
+class DeviceConfig(_Strict):
+    """One device to mirror, by one or two protocols."""
+
+    name: str = Field(description="name of the device within the domain")
+    gnmi: GnmiConfig | None = None
+    netconf: NetconfConfig | None = None
+    replay: ReplayConfig | None = None
+    paths: tuple[str, ...] = Field((), description="subtrees to mirror; default: all that the mapping reads")
+
+
+class YangConfig(_Strict):
+    """Where YANG modules come from, besides those that ship and those that devices serve."""
+
+    directories: tuple[Path, ...] = Field((), description="folders with .yang files, searched in order")
+    from_devices: bool = Field(True, description="fetch missing modules from devices (get-schema)")
+
+
+class BrokerAddress(_Strict):
+    """The broker that an agent dials."""
+
+    address: str = Field(description="host:port of the broker")
+    root: Path = Field(description="PEM file with the root of the broker's operator; pinned")
+    identity: str = Field(description="SPIFFE identity of the broker: spiffe://OPERATOR/broker/ID")
+    server_name: str = Field(
+        "", description="DNS name in the broker's certificate; default: the address's host"
+    )
+
+
+class IdentityConfig(_Strict):
+    """Who this process is: a TLS certificate, and a key that signs what it says."""
+
+    certificate: Path = Field(description="PEM file: TLS certificate with one SPIFFE URI, then intermediates")
+    key: Path = Field(description="PEM file: its P-256 private key, mode 0600")
+    signing_certificate: Path = Field(description="PEM file: Ed25519 certificate of the same SPIFFE URI")
+    signing_key: Path = Field(description="PEM file: its Ed25519 private key, mode 0600")
+
+
+Action = Literal["view", "evaluate", "describe", "query", "train", "what-if"]
+
+
+class PrecisionConfig(_Strict):
+    """Rounding to the safe side: delay, variance and loss up, bandwidth down. 0 is exact."""
+
+    delay_ms: float = Field(0.01, ge=0, description="step of delays, milliseconds")
+    bandwidth_mbps: float = Field(1.0, ge=0, description="step of bandwidths, Mbit/s")
+    loss: float = Field(1e-6, ge=0, description="step of loss ratios")
+
+
+class AgreementConfig(_Strict):
+    """What one peer may see and ask. Whatever no agreement grants is refused."""
+
+    id: str = Field(description="name of the agreement; travels with every view made under it")
+    peer: str = Field(description="SPIFFE identity, or spiffe://OPERATOR/user/* for an operator's people")
+    level: Level = Field(Level.MESH, description="finest level of view: node, mesh or native")
+    actions: tuple[Action, ...] = Field(("view", "describe"), description="what the peer may ask")
+    kpis: tuple[str, ...] = Field(
+        ("one_way_delay", "delay_variance", "loss_ratio", "bandwidth"),
+        description="figures that are disclosed",
+    )
+    precision: PrecisionConfig = PrecisionConfig()
+    asks_per_second: float = Field(100.0, gt=0, description="rate beyond which asks are refused")
+    expires: datetime | None = Field(None, description="the agreement ends then; default: never")
+    delay_share_ms: float | None = Field(None, gt=0, description="largest delay this domain commits to")
+
+
+class PublishConfig(_Strict):
+    """An element that peers may name, under an alias."""
+
+    element: str = Field(description="id of a cell, network function or host of this domain")
+    alias: str = Field(description="name that peers see", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+class HistoryConfig(_Strict):
+    """How long history is kept, and in which pieces."""
+
+    enabled: bool = True
+    retention_days: float = Field(365.0, gt=0, description="rolled files older than this are deleted")
+    flush_s: float = Field(1.0, gt=0, description="longest time a change waits before it is written")
+
+
+class AgentConfig(_Strict):
+    """A twin agent: `fedtwin agent agent.toml`."""
+
+    domain: str = Field(description="name of the domain", pattern=r"^[a-z][a-z0-9-]*$")
+    operator: str = Field(description="the operator's trust domain, such as longhaul.example")
+    state: Path = Field(description="folder of the agent's state: checkpoint, history, audit, socket")
+    services: Path | None = Field(None, description="records of fedtwin-service, RFC 7951 JSON")
+    inventory: tuple[Path, ...] = Field((), description="further files with [[device]] tables")
+    device: tuple[DeviceConfig, ...] = Field((), description="devices to mirror")
+    yang: YangConfig = YangConfig()
+    history: HistoryConfig = HistoryConfig()
+    broker: BrokerAddress | None = Field(None, description="left out: the agent works alone")
+    identity: IdentityConfig | None = Field(None, description="needed with a broker")
+    agreement: tuple[AgreementConfig, ...] = ()
+    publish: tuple[PublishConfig, ...] = ()
+    view_interval_ms: float = Field(20.0, ge=0, description="changes within this time leave as one delta")
+
+
+class MemberConfig(_Strict):
+    """A domain that may join, and the operator it belongs to."""
+
+    domain: str
+    operator: str
+    level: Level = Field(Level.MESH, description="level that the broker asks for")
+
+
+class AccessConfig(_Strict):
+    """Who may read the composed twin."""
+
+    subject: str = Field(description="SPIFFE identity, or spiffe://OPERATOR/user/*")
+
+
+class BrokerConfig(_Strict):
+    """A federation broker: `fedtwin broker broker.toml`."""
+
+    id: str = "main"
+    operator: str = Field(description="the operator's trust domain, such as exchange.example")
+    listen: str = Field(description="host:port that agents and engineers dial")
+    state: Path = Field(description="folder of the broker's state")
+    database: str = Field("", description="SQLAlchemy URL; default: SQLite in the state folder")
+    services: Path | None = Field(None, description="records of fedtwin-service, RFC 7951 JSON")
+    identity: IdentityConfig
+    trust: dict[str, Path] = Field(description="operator = PEM file with that operator's roots")
+    member: tuple[MemberConfig, ...] = Field((), description="domains that may join")
+    access: tuple[AccessConfig, ...] = Field((), description="who may read the composed twin")
+    heartbeat_s: float = Field(5.0, gt=0, description="agents say something at least this often, seconds")
+    dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")
+    sample_interval_s: float = Field(1.0, gt=0, description="services are evaluated at least this often")
+
+
+class ClientConfig(_Strict):
+    """How the command line reaches a broker: the file behind `--at`."""
+
+    address: str
+    identity: str = Field(description="SPIFFE identity of the broker")
+    root: Path
+    certificate: Path
+    key: Path
+    server_name: str = ""
+
+
+C = TypeVar("C", bound=_Strict)
+
+
+def load_agent(path: Path) -> AgentConfig:
+    """Read agent.toml and the inventories it names. Raises ConfigError."""
+    config = load(path, AgentConfig)
+    devices = list(config.device)
+    for inventory in config.inventory:
+        devices += load(inventory, _Inventory).device
+    names = [device.name for device in devices]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        raise ConfigError(f"{path}: device {name!r} is declared twice; give each device one [[device]] table")
+    if config.broker and not config.identity:
+        raise ConfigError(f"{path}: [broker] needs [identity]; make one with `fedtwin ca agent`")
+    return config.model_copy(update={"device": tuple(devices)})
+
+
+def load_broker(path: Path) -> BrokerConfig:
+    """Read broker.toml. Raises ConfigError."""
+    config = load(path, BrokerConfig)
+    for member in config.member:
+        if member.operator not in config.trust:
+            raise ConfigError(
+                f"{path}: member {member.domain!r} belongs to {member.operator!r}, which [trust] has"
+                f' no roots for; add {member.operator!r} = "its-root.pem" under [trust]'
+            )
+    return config
+
+
+def load_client(path: Path) -> ClientConfig:
+    """Read a client profile. Raises ConfigError."""
+    return load(path, ClientConfig)
+
+
+class _Inventory(_Strict):
+    device: tuple[DeviceConfig, ...] = ()
+
+
+def load(path: Path, kind: type[C]) -> C:
+    """Read one TOML file as `kind`, with paths made absolute. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        parsed = kind.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, kind, item) for item in error.errors())) from error
+    result: C = _absolute(parsed, path.resolve().parent)
+    return result
+
+
+def secret(reference: str, folder: Path | None = None) -> SecretStr:
+    """What `env:NAME` or `file:PATH` refers to. Raises ConfigError naming the reference, never the secret."""
+    scheme, _, rest = reference.partition(":")
+    if scheme == "env":
+        if rest not in os.environ:
+            raise ConfigError(f"secret {reference}: the environment has no variable {rest}")
+        return SecretStr(os.environ[rest])
+    if scheme == "file":
+        path = (folder or Path()) / rest
+        try:
+            if path.stat().st_mode & 0o077:
+                raise ConfigError(f"secret {reference}: others may read {path}; run chmod 600 on it")
+            return SecretStr(path.read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise ConfigError(f"secret {reference}: cannot be read ({error.strerror})") from error
+    raise ConfigError(f"secret {reference!r}: accepted are env:NAME and file:PATH")
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value.expanduser()
+    if isinstance(value, BaseModel):
+        return value.model_copy(
+            update={name: _absolute(getattr(value, name), folder) for name in type(value).model_fields}
+        )
+    if isinstance(value, tuple):
+        return tuple(_absolute(item, folder) for item in value)
+    if isinstance(value, dict):
+        return {key: _absolute(item, folder) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith("file:"):
+        return f"file:{folder / value[5:]}"
+    return value
+
+
+def _explain(path: Path, kind: type[BaseModel], item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "the file"
+    if item["type"] == "extra_forbidden":
+        known = _keys(kind, item["loc"][:-1])
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"{path}: {where}: no such key{hint} Accepted here: {', '.join(known)}"
+    if item["type"] == "missing":
+        return f"{path}: {where}: this key is missing{_meaning(kind, item['loc'])}"
+    return f"{path}: {where}: {item['msg']} (found {item['input']!r}){_meaning(kind, item['loc'])}"
+
+
+def _model_at(kind: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = kind
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        if current is None or part not in current.model_fields:
+            return None
+        current = _first_model(current.model_fields[part].annotation)
+    return current
+
+
+def _first_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _first_model(argument):
+            return found
+    return None
+
+
+def _keys(kind: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    model = _model_at(kind, loc)
+    return sorted(model.model_fields) if model else []
+
+
+def _meaning(kind: type[BaseModel], loc: tuple[str | int, ...]) -> str:
+    names = [part for part in loc if isinstance(part, str)]
+    model = _model_at(kind, loc[: len(loc) - 1]) if names else None
+    field = model.model_fields.get(names[-1]) if model and names else None
+    return f": {field.description}" if field and field.description else ""

@@ -1,0 +1,1 @@
+"""YANG data to elements of the network model, by tables."""

@@ -1,0 +1,1 @@
+"""YANG modules as the twin's grammar: schema trees, leaf types, validation of whole trees."""
