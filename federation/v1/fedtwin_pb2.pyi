@@ -1,0 +1,894 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AgentMessage(_message.Message):
+    __slots__ = ("hello", "view_update", "answer", "chunk", "heartbeat", "goodbye", "credit")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    VIEW_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    view_update: ViewUpdate
+    answer: Answer
+    chunk: Chunk
+    heartbeat: Heartbeat
+    goodbye: Goodbye
+    credit: Credit
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., view_update: _Optional[_Union[ViewUpdate, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ...) -> None: ...
+
+class BrokerMessage(_message.Message):
+    __slots__ = ("welcome", "ask", "chunk", "cancel", "job_end", "credit", "view_rejected", "ping", "reattach")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    JOB_END_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    VIEW_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
+    REATTACH_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    ask: Ask
+    chunk: Chunk
+    cancel: Cancel
+    job_end: JobEnd
+    credit: Credit
+    view_rejected: ViewRejected
+    ping: Ping
+    reattach: Reattach
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., job_end: _Optional[_Union[JobEnd, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., view_rejected: _Optional[_Union[ViewRejected, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., reattach: _Optional[_Union[Reattach, _Mapping]] = ...) -> None: ...
+
+class Body(_message.Message):
+    __slots__ = ("inline", "transfer")
+    INLINE_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    inline: bytes
+    transfer: Transfer
+    def __init__(self, inline: _Optional[bytes] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
+
+class Transfer(_message.Message):
+    __slots__ = ("transfer_id", "bytes", "sha256")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: int
+    bytes: int
+    sha256: bytes
+    def __init__(self, transfer_id: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("transfer_id", "data")
+    TRANSFER_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    transfer_id: int
+    data: bytes
+    def __init__(self, transfer_id: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Credit(_message.Message):
+    __slots__ = ("bytes",)
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    def __init__(self, bytes: _Optional[int] = ...) -> None: ...
+
+class Signed(_message.Message):
+    __slots__ = ("payload", "jws")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    JWS_FIELD_NUMBER: _ClassVar[int]
+    payload: Body
+    jws: str
+    def __init__(self, payload: _Optional[_Union[Body, _Mapping]] = ..., jws: _Optional[str] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("domain", "instance", "incarnation", "contract_versions", "software", "signing_certificate", "nonce")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    instance: str
+    incarnation: int
+    contract_versions: _containers.RepeatedScalarFieldContainer[int]
+    software: str
+    signing_certificate: bytes
+    nonce: bytes
+    def __init__(self, domain: _Optional[str] = ..., instance: _Optional[str] = ..., incarnation: _Optional[int] = ..., contract_versions: _Optional[_Iterable[int]] = ..., software: _Optional[str] = ..., signing_certificate: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("terms", "signing_certificate")
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    terms: Signed
+    signing_certificate: bytes
+    def __init__(self, terms: _Optional[_Union[Signed, _Mapping]] = ..., signing_certificate: _Optional[bytes] = ...) -> None: ...
+
+class WelcomeTerms(_message.Message):
+    __slots__ = ("session_id", "broker", "contract_version", "nonce", "heartbeat_ms", "dead_after_ms", "chunk_bytes", "window_bytes", "max_in_flight", "max_message_bytes")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BROKER_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_MS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    broker: str
+    contract_version: int
+    nonce: bytes
+    heartbeat_ms: int
+    dead_after_ms: int
+    chunk_bytes: int
+    window_bytes: int
+    max_in_flight: int
+    max_message_bytes: int
+    def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+
+class Ask(_message.Message):
+    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ON_BEHALF_OF_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    job_id: str
+    round: int
+    timeout_ms: int
+    max_answer_bytes: int
+    on_behalf_of: Signed
+    view: ViewAsk
+    evaluate: EvaluateAsk
+    describe: DescribeAsk
+    budget: BudgetAsk
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ...) -> None: ...
+
+class OnBehalfOf(_message.Message):
+    __slots__ = ("subject", "issued_at", "expires_at")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    issued_at: int
+    expires_at: int
+    def __init__(self, subject: _Optional[str] = ..., issued_at: _Optional[int] = ..., expires_at: _Optional[int] = ...) -> None: ...
+
+class ViewAsk(_message.Message):
+    __slots__ = ("level", "resume_from")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FROM_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    resume_from: Version
+    def __init__(self, level: _Optional[str] = ..., resume_from: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+
+class ViewUpdate(_message.Message):
+    __slots__ = ("ask_id", "delta")
+    ASK_ID_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    ask_id: int
+    delta: Signed
+    def __init__(self, ask_id: _Optional[int] = ..., delta: _Optional[_Union[Signed, _Mapping]] = ...) -> None: ...
+
+class ViewRejected(_message.Message):
+    __slots__ = ("ask_id", "version", "reason", "resend_snapshot")
+    ASK_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RESEND_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    ask_id: int
+    version: Version
+    reason: str
+    resend_snapshot: bool
+    def __init__(self, ask_id: _Optional[int] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., reason: _Optional[str] = ..., resend_snapshot: _Optional[bool] = ...) -> None: ...
+
+class EvaluateAsk(_message.Message):
+    __slots__ = ("segments",)
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentAsk]
+    def __init__(self, segments: _Optional[_Iterable[_Union[SegmentAsk, _Mapping]]] = ...) -> None: ...
+
+class SegmentAsk(_message.Message):
+    __slots__ = ("source", "target", "mode", "requirement")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    mode: str
+    requirement: Requirement
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., mode: _Optional[str] = ..., requirement: _Optional[_Union[Requirement, _Mapping]] = ...) -> None: ...
+
+class EvaluateAnswer(_message.Message):
+    __slots__ = ("segments",)
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentAnswer]
+    def __init__(self, segments: _Optional[_Iterable[_Union[SegmentAnswer, _Mapping]]] = ...) -> None: ...
+
+class SegmentAnswer(_message.Message):
+    __slots__ = ("source", "target", "kpis", "refusal")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    KPIS_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    kpis: PathKpis
+    refusal: Refusal
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., kpis: _Optional[_Union[PathKpis, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class DescribeAsk(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeAnswer(_message.Message):
+    __slots__ = ("agreement", "level", "actions", "kpis", "expires_at", "published", "software")
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    KPIS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_FIELD_NUMBER: _ClassVar[int]
+    agreement: str
+    level: str
+    actions: _containers.RepeatedScalarFieldContainer[str]
+    kpis: _containers.RepeatedScalarFieldContainer[str]
+    expires_at: int
+    published: _containers.RepeatedScalarFieldContainer[str]
+    software: str
+    def __init__(self, agreement: _Optional[str] = ..., level: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., kpis: _Optional[_Iterable[str]] = ..., expires_at: _Optional[int] = ..., published: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ...) -> None: ...
+
+class BudgetAsk(_message.Message):
+    __slots__ = ("service_id", "segments", "share_ms")
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    SHARE_MS_FIELD_NUMBER: _ClassVar[int]
+    service_id: str
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentAsk]
+    share_ms: float
+    def __init__(self, service_id: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[SegmentAsk, _Mapping]]] = ..., share_ms: _Optional[float] = ...) -> None: ...
+
+class BudgetAnswer(_message.Message):
+    __slots__ = ("accepted", "least_ms", "reason")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    LEAST_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    least_ms: float
+    reason: str
+    def __init__(self, accepted: _Optional[bool] = ..., least_ms: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("ask_id", "version", "signed", "refusal")
+    ASK_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    ask_id: int
+    version: Version
+    signed: Signed
+    refusal: Refusal
+    def __init__(self, ask_id: _Optional[int] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., signed: _Optional[_Union[Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("outcome", "reason")
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    outcome: str
+    reason: str
+    def __init__(self, outcome: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("ask_id",)
+    ASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ask_id: int
+    def __init__(self, ask_id: _Optional[int] = ...) -> None: ...
+
+class JobEnd(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("ping_id",)
+    PING_ID_FIELD_NUMBER: _ClassVar[int]
+    ping_id: int
+    def __init__(self, ping_id: _Optional[int] = ...) -> None: ...
+
+class Ping(_message.Message):
+    __slots__ = ("ping_id",)
+    PING_ID_FIELD_NUMBER: _ClassVar[int]
+    ping_id: int
+    def __init__(self, ping_id: _Optional[int] = ...) -> None: ...
+
+class Reattach(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class ListDomainsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListDomainsResponse(_message.Message):
+    __slots__ = ("domains",)
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    domains: _containers.RepeatedCompositeFieldContainer[DomainStatus]
+    def __init__(self, domains: _Optional[_Iterable[_Union[DomainStatus, _Mapping]]] = ...) -> None: ...
+
+class ListDevicesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListDevicesResponse(_message.Message):
+    __slots__ = ("devices",)
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceStatus]
+    def __init__(self, devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ...) -> None: ...
+
+class ListElementsRequest(_message.Message):
+    __slots__ = ("domain", "kind", "id_prefix", "at")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    kind: str
+    id_prefix: str
+    at: int
+    def __init__(self, domain: _Optional[str] = ..., kind: _Optional[str] = ..., id_prefix: _Optional[str] = ..., at: _Optional[int] = ...) -> None: ...
+
+class ListElementsResponse(_message.Message):
+    __slots__ = ("elements", "versions")
+    ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    elements: _containers.RepeatedCompositeFieldContainer[Element]
+    versions: _containers.RepeatedCompositeFieldContainer[VersionOf]
+    def __init__(self, elements: _Optional[_Iterable[_Union[Element, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionOf, _Mapping]]] = ...) -> None: ...
+
+class GetViewRequest(_message.Message):
+    __slots__ = ("domain", "level")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    level: str
+    def __init__(self, domain: _Optional[str] = ..., level: _Optional[str] = ...) -> None: ...
+
+class GetViewResponse(_message.Message):
+    __slots__ = ("views", "domains")
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    views: _containers.RepeatedCompositeFieldContainer[ViewDelta]
+    domains: _containers.RepeatedCompositeFieldContainer[DomainStatus]
+    def __init__(self, views: _Optional[_Iterable[_Union[ViewDelta, _Mapping]]] = ..., domains: _Optional[_Iterable[_Union[DomainStatus, _Mapping]]] = ...) -> None: ...
+
+class FindPathRequest(_message.Message):
+    __slots__ = ("source", "target", "mode", "requirement", "alternatives", "disjoint")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENT_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    DISJOINT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    mode: str
+    requirement: Requirement
+    alternatives: int
+    disjoint: bool
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., mode: _Optional[str] = ..., requirement: _Optional[_Union[Requirement, _Mapping]] = ..., alternatives: _Optional[int] = ..., disjoint: _Optional[bool] = ...) -> None: ...
+
+class FindPathResponse(_message.Message):
+    __slots__ = ("answer",)
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    answer: PathAnswer
+    def __init__(self, answer: _Optional[_Union[PathAnswer, _Mapping]] = ...) -> None: ...
+
+class ListServicesRequest(_message.Message):
+    __slots__ = ("service",)
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    service: str
+    def __init__(self, service: _Optional[str] = ...) -> None: ...
+
+class ListServicesResponse(_message.Message):
+    __slots__ = ("services", "slices", "customers")
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    SLICES_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMERS_FIELD_NUMBER: _ClassVar[int]
+    services: _containers.RepeatedCompositeFieldContainer[ServiceStatus]
+    slices: _containers.RepeatedCompositeFieldContainer[Slice]
+    customers: _containers.RepeatedCompositeFieldContainer[Customer]
+    def __init__(self, services: _Optional[_Iterable[_Union[ServiceStatus, _Mapping]]] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., customers: _Optional[_Iterable[_Union[Customer, _Mapping]]] = ...) -> None: ...
+
+class ListFindingsRequest(_message.Message):
+    __slots__ = ("domain",)
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    def __init__(self, domain: _Optional[str] = ...) -> None: ...
+
+class ListFindingsResponse(_message.Message):
+    __slots__ = ("findings",)
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
+class GetHistoryRequest(_message.Message):
+    __slots__ = ("device", "path", "service", "start", "end", "step")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    path: str
+    service: str
+    start: int
+    end: int
+    step: int
+    def __init__(self, device: _Optional[str] = ..., path: _Optional[str] = ..., service: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
+class GetHistoryResponse(_message.Message):
+    __slots__ = ("samples", "statuses", "events")
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    samples: _containers.RepeatedCompositeFieldContainer[Sample]
+    statuses: _containers.RepeatedCompositeFieldContainer[ServiceStatus]
+    events: _containers.RepeatedCompositeFieldContainer[Event]
+    def __init__(self, samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[ServiceStatus, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("kinds", "domain", "after")
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    domain: str
+    after: int
+    def __init__(self, kinds: _Optional[_Iterable[str]] = ..., domain: _Optional[str] = ..., after: _Optional[int] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("event",)
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    event: Event
+    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ...) -> None: ...
+
+class Version(_message.Message):
+    __slots__ = ("epoch", "sequence", "observed_at")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    epoch: str
+    sequence: int
+    observed_at: int
+    def __init__(self, epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., observed_at: _Optional[int] = ...) -> None: ...
+
+class VersionOf(_message.Message):
+    __slots__ = ("domain", "version")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    version: Version
+    def __init__(self, domain: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+
+class Kpi(_message.Message):
+    __slots__ = ("name", "value", "unit", "std_error", "origin", "observed_at", "received_at")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    STD_ERROR_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    unit: str
+    std_error: float
+    origin: str
+    observed_at: int
+    received_at: int
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., unit: _Optional[str] = ..., std_error: _Optional[float] = ..., origin: _Optional[str] = ..., observed_at: _Optional[int] = ..., received_at: _Optional[int] = ...) -> None: ...
+
+class Element(_message.Message):
+    __slots__ = ("id", "kind", "domain", "name", "up", "stale", "attributes", "kpis")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    KPIS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    domain: str
+    name: str
+    up: bool
+    stale: bool
+    attributes: _containers.ScalarMap[str, str]
+    kpis: _containers.RepeatedCompositeFieldContainer[Kpi]
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., domain: _Optional[str] = ..., name: _Optional[str] = ..., up: _Optional[bool] = ..., stale: _Optional[bool] = ..., attributes: _Optional[_Mapping[str, str]] = ..., kpis: _Optional[_Iterable[_Union[Kpi, _Mapping]]] = ...) -> None: ...
+
+class PathKpis(_message.Message):
+    __slots__ = ("delay_ms", "delay_variance_ms2", "loss", "bandwidth_mbps", "metric", "availability", "delay_std_error_ms", "origin", "shared_risks")
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_VARIANCE_MS2_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_MBPS_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    DELAY_STD_ERROR_MS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SHARED_RISKS_FIELD_NUMBER: _ClassVar[int]
+    delay_ms: float
+    delay_variance_ms2: float
+    loss: float
+    bandwidth_mbps: float
+    metric: int
+    availability: float
+    delay_std_error_ms: float
+    origin: str
+    shared_risks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, delay_ms: _Optional[float] = ..., delay_variance_ms2: _Optional[float] = ..., loss: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ..., metric: _Optional[int] = ..., availability: _Optional[float] = ..., delay_std_error_ms: _Optional[float] = ..., origin: _Optional[str] = ..., shared_risks: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Point(_message.Message):
+    __slots__ = ("id", "domain", "kind", "role", "up", "link_id", "peer_domain", "capacity_mbps", "metric", "outbound", "stale")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    LINK_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_MBPS_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    OUTBOUND_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    domain: str
+    kind: str
+    role: str
+    up: bool
+    link_id: str
+    peer_domain: str
+    capacity_mbps: float
+    metric: int
+    outbound: PathKpis
+    stale: bool
+    def __init__(self, id: _Optional[str] = ..., domain: _Optional[str] = ..., kind: _Optional[str] = ..., role: _Optional[str] = ..., up: _Optional[bool] = ..., link_id: _Optional[str] = ..., peer_domain: _Optional[str] = ..., capacity_mbps: _Optional[float] = ..., metric: _Optional[int] = ..., outbound: _Optional[_Union[PathKpis, _Mapping]] = ..., stale: _Optional[bool] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("source", "target", "current", "options", "truncated", "stale")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    current: PathKpis
+    options: _containers.RepeatedCompositeFieldContainer[PathKpis]
+    truncated: bool
+    stale: bool
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., current: _Optional[_Union[PathKpis, _Mapping]] = ..., options: _Optional[_Iterable[_Union[PathKpis, _Mapping]]] = ..., truncated: _Optional[bool] = ..., stale: _Optional[bool] = ...) -> None: ...
+
+class SegmentKey(_message.Message):
+    __slots__ = ("source", "target")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+
+class ViewDelta(_message.Message):
+    __slots__ = ("domain", "agreement", "level", "source", "target", "points", "segments", "gone_points", "gone_segments", "hidden_nodes", "hidden_links")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    GONE_POINTS_FIELD_NUMBER: _ClassVar[int]
+    GONE_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_NODES_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_LINKS_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    agreement: str
+    level: str
+    source: Version
+    target: Version
+    points: _containers.RepeatedCompositeFieldContainer[Point]
+    segments: _containers.RepeatedCompositeFieldContainer[Segment]
+    gone_points: _containers.RepeatedScalarFieldContainer[str]
+    gone_segments: _containers.RepeatedCompositeFieldContainer[SegmentKey]
+    hidden_nodes: int
+    hidden_links: int
+    def __init__(self, domain: _Optional[str] = ..., agreement: _Optional[str] = ..., level: _Optional[str] = ..., source: _Optional[_Union[Version, _Mapping]] = ..., target: _Optional[_Union[Version, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., gone_points: _Optional[_Iterable[str]] = ..., gone_segments: _Optional[_Iterable[_Union[SegmentKey, _Mapping]]] = ..., hidden_nodes: _Optional[int] = ..., hidden_links: _Optional[int] = ...) -> None: ...
+
+class Requirement(_message.Message):
+    __slots__ = ("delay_ms", "bandwidth_mbps", "loss")
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_MBPS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    delay_ms: float
+    bandwidth_mbps: float
+    loss: float
+    def __init__(self, delay_ms: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ..., loss: _Optional[float] = ...) -> None: ...
+
+class Hop(_message.Message):
+    __slots__ = ("domain", "source", "target", "kpis", "link_id", "stale")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    KPIS_FIELD_NUMBER: _ClassVar[int]
+    LINK_ID_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    source: str
+    target: str
+    kpis: PathKpis
+    link_id: str
+    stale: bool
+    def __init__(self, domain: _Optional[str] = ..., source: _Optional[str] = ..., target: _Optional[str] = ..., kpis: _Optional[_Union[PathKpis, _Mapping]] = ..., link_id: _Optional[str] = ..., stale: _Optional[bool] = ...) -> None: ...
+
+class ComposedPath(_message.Message):
+    __slots__ = ("hops", "total")
+    HOPS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    hops: _containers.RepeatedCompositeFieldContainer[Hop]
+    total: PathKpis
+    def __init__(self, hops: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., total: _Optional[_Union[PathKpis, _Mapping]] = ...) -> None: ...
+
+class DomainOutcome(_message.Message):
+    __slots__ = ("domain", "outcome", "version", "reason")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    outcome: str
+    version: Version
+    reason: str
+    def __init__(self, domain: _Optional[str] = ..., outcome: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PathAnswer(_message.Message):
+    __slots__ = ("source", "target", "mode", "requirement", "paths", "domains", "answered_at", "inner_approximation")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENT_FIELD_NUMBER: _ClassVar[int]
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_AT_FIELD_NUMBER: _ClassVar[int]
+    INNER_APPROXIMATION_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    mode: str
+    requirement: Requirement
+    paths: _containers.RepeatedCompositeFieldContainer[ComposedPath]
+    domains: _containers.RepeatedCompositeFieldContainer[DomainOutcome]
+    answered_at: int
+    inner_approximation: bool
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., mode: _Optional[str] = ..., requirement: _Optional[_Union[Requirement, _Mapping]] = ..., paths: _Optional[_Iterable[_Union[ComposedPath, _Mapping]]] = ..., domains: _Optional[_Iterable[_Union[DomainOutcome, _Mapping]]] = ..., answered_at: _Optional[int] = ..., inner_approximation: _Optional[bool] = ...) -> None: ...
+
+class Objective(_message.Message):
+    __slots__ = ("delay_ms", "loss", "availability", "bandwidth_mbps")
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_MBPS_FIELD_NUMBER: _ClassVar[int]
+    delay_ms: float
+    loss: float
+    availability: float
+    bandwidth_mbps: float
+    def __init__(self, delay_ms: _Optional[float] = ..., loss: _Optional[float] = ..., availability: _Optional[float] = ..., bandwidth_mbps: _Optional[float] = ...) -> None: ...
+
+class Service(_message.Message):
+    __slots__ = ("id", "name", "source", "target", "objective", "customer", "slice")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    SLICE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    source: str
+    target: str
+    objective: Objective
+    customer: str
+    slice: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., source: _Optional[str] = ..., target: _Optional[str] = ..., objective: _Optional[_Union[Objective, _Mapping]] = ..., customer: _Optional[str] = ..., slice: _Optional[str] = ...) -> None: ...
+
+class Slice(_message.Message):
+    __slots__ = ("id", "name", "snssai", "customer", "elements")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SNSSAI_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMER_FIELD_NUMBER: _ClassVar[int]
+    ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    snssai: str
+    customer: str
+    elements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., snssai: _Optional[str] = ..., customer: _Optional[str] = ..., elements: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Customer(_message.Message):
+    __slots__ = ("id", "name")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class BudgetShare(_message.Message):
+    __slots__ = ("domain", "share_ms", "used_ms", "outcome")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    SHARE_MS_FIELD_NUMBER: _ClassVar[int]
+    USED_MS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    share_ms: float
+    used_ms: float
+    outcome: str
+    def __init__(self, domain: _Optional[str] = ..., share_ms: _Optional[float] = ..., used_ms: _Optional[float] = ..., outcome: _Optional[str] = ...) -> None: ...
+
+class ServiceStatus(_message.Message):
+    __slots__ = ("service", "path", "budget", "domains", "met", "at", "cause")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    MET_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    service: Service
+    path: ComposedPath
+    budget: _containers.RepeatedCompositeFieldContainer[BudgetShare]
+    domains: _containers.RepeatedCompositeFieldContainer[DomainOutcome]
+    met: bool
+    at: int
+    cause: str
+    def __init__(self, service: _Optional[_Union[Service, _Mapping]] = ..., path: _Optional[_Union[ComposedPath, _Mapping]] = ..., budget: _Optional[_Iterable[_Union[BudgetShare, _Mapping]]] = ..., domains: _Optional[_Iterable[_Union[DomainOutcome, _Mapping]]] = ..., met: _Optional[bool] = ..., at: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
+
+class DomainStatus(_message.Message):
+    __slots__ = ("domain", "operator", "connected", "level", "version", "received_at", "points", "segments", "hidden_nodes", "hidden_links", "peer", "problem")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_NODES_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_LINKS_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    operator: str
+    connected: bool
+    level: str
+    version: Version
+    received_at: int
+    points: int
+    segments: int
+    hidden_nodes: int
+    hidden_links: int
+    peer: str
+    problem: str
+    def __init__(self, domain: _Optional[str] = ..., operator: _Optional[str] = ..., connected: _Optional[bool] = ..., level: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., received_at: _Optional[int] = ..., points: _Optional[int] = ..., segments: _Optional[int] = ..., hidden_nodes: _Optional[int] = ..., hidden_links: _Optional[int] = ..., peer: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class DeviceStatus(_message.Message):
+    __slots__ = ("name", "protocol", "connection", "address", "received_at", "leaves", "updates", "quarantined", "reconnects", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    RECONNECTS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    protocol: str
+    connection: str
+    address: str
+    received_at: int
+    leaves: int
+    updates: int
+    quarantined: int
+    reconnects: int
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., connection: _Optional[str] = ..., address: _Optional[str] = ..., received_at: _Optional[int] = ..., leaves: _Optional[int] = ..., updates: _Optional[int] = ..., quarantined: _Optional[int] = ..., reconnects: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("code", "severity", "domain", "element", "message", "remedy", "since")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    ELEMENT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    severity: str
+    domain: str
+    element: str
+    message: str
+    remedy: str
+    since: int
+    def __init__(self, code: _Optional[str] = ..., severity: _Optional[str] = ..., domain: _Optional[str] = ..., element: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., since: _Optional[int] = ...) -> None: ...
+
+class Sample(_message.Message):
+    __slots__ = ("at", "value", "origin")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    at: int
+    value: float
+    origin: str
+    def __init__(self, at: _Optional[int] = ..., value: _Optional[float] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("id", "at", "kind", "domain", "text", "domain_status", "service_status", "finding", "device_status", "observed_at")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_STATUS_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    at: int
+    kind: str
+    domain: str
+    text: str
+    domain_status: DomainStatus
+    service_status: ServiceStatus
+    finding: Finding
+    device_status: DeviceStatus
+    observed_at: int
+    def __init__(self, id: _Optional[int] = ..., at: _Optional[int] = ..., kind: _Optional[str] = ..., domain: _Optional[str] = ..., text: _Optional[str] = ..., domain_status: _Optional[_Union[DomainStatus, _Mapping]] = ..., service_status: _Optional[_Union[ServiceStatus, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., device_status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., observed_at: _Optional[int] = ...) -> None: ...
