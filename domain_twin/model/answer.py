@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from domain_twin.model.network import Finding
 from domain_twin.model.observation import DeviceStatus
 from domain_twin.model.service import Service
-from domain_twin.model.values import Nanoseconds, Origin, Version
+from domain_twin.model.values import Kpi, Nanoseconds, Origin, Version
 from domain_twin.model.view import Level, PathKpis
 
 
@@ -165,3 +166,17 @@ class Sample:
     at: Nanoseconds
     value: float
     origin: Origin = Origin.MEASURED
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a twin in general form, for lists and searches. `kind` is the word of its type."""
+
+    id: str
+    kind: str  # "node", "termination-point", "link", "network-function", "cell", "host", "point", "segment"
+    domain: str
+    name: str = ""
+    up: bool = True
+    stale: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    kpis: tuple[Kpi, ...] = ()
