@@ -67,9 +67,9 @@ class DeviceConfig(_Strict):
     """One device to mirror, by one or two protocols."""
 
     name: str = Field(description="name of the device within the domain")
-    gnmi: GnmiConfig | None = None
-    netconf: NetconfConfig | None = None
-    replay: ReplayConfig | None = None
+    gnmi: GnmiConfig | None = Field(None, description="reach it by gNMI")
+    netconf: NetconfConfig | None = Field(None, description="reach it by NETCONF")
+    replay: ReplayConfig | None = Field(None, description="replay a recording instead")
     paths: tuple[str, ...] = Field((), description="subtrees to mirror; default: all that the mapping reads")
 
 
@@ -138,7 +138,7 @@ class PublishConfig(_Strict):
 class HistoryConfig(_Strict):
     """How long history is kept, and in which pieces."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="keep history at all")
     retention_days: float = Field(365.0, gt=0, description="rolled files older than this are deleted")
     flush_s: float = Field(1.0, gt=0, description="longest time a change waits before it is written")
 
@@ -164,8 +164,8 @@ class AgentConfig(_Strict):
 class MemberConfig(_Strict):
     """A domain that may join, and the operator it belongs to."""
 
-    domain: str
-    operator: str
+    domain: str = Field(description="name of the domain")
+    operator: str = Field(description="the operator whose certificates speak for it")
     level: Level = Field(Level.MESH, description="level that the broker asks for")
 
 
@@ -178,7 +178,7 @@ class AccessConfig(_Strict):
 class BrokerConfig(_Strict):
     """A federation broker: `fedtwin broker broker.toml`."""
 
-    id: str = "main"
+    id: str = Field("main", description="last part of the broker's SPIFFE identity")
     operator: str = Field(description="the operator's trust domain, such as exchange.example")
     listen: str = Field(description="host:port that agents and engineers dial")
     state: Path = Field(description="folder of the broker's state")
@@ -196,12 +196,12 @@ class BrokerConfig(_Strict):
 class ClientConfig(_Strict):
     """How the command line reaches a broker: the file behind `--at`."""
 
-    address: str
+    address: str = Field(description="host:port of the broker")
     identity: str = Field(description="SPIFFE identity of the broker")
-    root: Path
-    certificate: Path
-    key: Path
-    server_name: str = ""
+    root: Path = Field(description="PEM file with the root of the broker's operator; pinned")
+    certificate: Path = Field(description="PEM file: the user's TLS certificate")
+    key: Path = Field(description="PEM file: its private key, mode 0600")
+    server_name: str = Field("", description="DNS name in the broker's certificate; default: the address's host")
 
 
 C = TypeVar("C", bound=_Strict)

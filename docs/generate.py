@@ -1,0 +1,88 @@
+"""Write the pages of docs/ that follow from the code: `./dev docs`. tests/test_docs.py fails when one is out of date."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from domain_twin import config
+
+FILES = [
+    ("agent.toml", config.AgentConfig, "A twin agent, one per domain: `fedtwin agent agent.toml`."),
+    ("broker.toml", config.BrokerConfig, "A federation broker: `fedtwin broker broker.toml`."),
+    ("client.toml", config.ClientConfig, "How the command line reaches a broker: `--at client.toml`."),
+]
+INTRODUCTION = """# Configuration
+
+Made from `domain_twin/config.py` by `./dev docs`. Paths are relative to the file they stand in. Secrets are given by reference,
+`env:NAME` or `file:PATH` (mode 0600), never themselves. A key that is not known is refused, with what is accepted;
+`fedtwin config check FILE` tells what is wrong with a file, its certificates and its addresses before anything is started.
+"""
+
+
+def configuration() -> str:
+    """The page on configuration files: every key of every file."""
+    parts = [INTRODUCTION]
+    for name, model, text in FILES:
+        parts.append(f"\n## {name}\n\n{text}\n\n| key | type | default | meaning |\n|---|---|---|---|")
+        parts += _rows(model, "")
+    return "\n".join(parts) + "\n"
+
+
+def _rows(model: type[BaseModel], prefix: str) -> typing.Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner, many = _inner(field.annotation)
+        if inner:
+            yield from _rows(inner, f"{prefix}{name}{'[]' if many else ''}.")
+            continue
+        default = "required" if field.is_required() else _default(field.default)
+        yield f"| `{prefix}{name}` | {_type(field.annotation)} | {default} | {field.description or ''} |"
+
+
+def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    for argument in typing.get_args(annotation):
+        found, _ = _inner(argument)
+        if found:
+            return found, typing.get_origin(annotation) is tuple
+    return None, False
+
+
+def _type(annotation: Any) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return ", ".join(str(member.value) for member in annotation)
+    origin = typing.get_origin(annotation)
+    arguments = [a for a in typing.get_args(annotation) if a not in (type(None), Ellipsis)]
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"table of {_type(arguments[1])}"
+    if origin is typing.Literal:
+        return ", ".join(map(str, arguments))
+    if arguments:
+        return _type(arguments[0])
+    names = {str: "text", int: "whole number", float: "number", bool: "true, false", Path: "path"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _default(value: Any) -> str:
+    if value is None or value in ("", ()):
+        return "none"
+    if value is PydanticUndefined:
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{value.value if isinstance(value, enum.Enum) else value}`"
+
+
+PAGES = {"configuration.md": configuration}
+
+if __name__ == "__main__":
+    for page, render in PAGES.items():
+        (Path(__file__).parent / page).write_text(render(), encoding="utf-8")
