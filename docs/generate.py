@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that follow from the code: `./dev docs`. tests/test_docs.py fails when one is out of date."""
+"""Write the pages of docs/ that follow from the code (`./dev docs`); a test fails when one is out of date."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ FILES = [
 ]
 INTRODUCTION = """# Configuration
 
-Made from `domain_twin/config.py` by `./dev docs`. Paths are relative to the file they stand in. Secrets are given by reference,
-`env:NAME` or `file:PATH` (mode 0600), never themselves. A key that is not known is refused, with what is accepted;
-`fedtwin config check FILE` tells what is wrong with a file, its certificates and its addresses before anything is started.
+Made from `domain_twin/config.py` by `./dev docs`. Paths are relative to the file they stand in. Secrets are
+given by reference, `env:NAME` or `file:PATH` (mode 0600), never themselves. An unknown key is refused, with
+what is accepted; `fedtwin config check FILE` tells what is wrong with a file, its certificates and its addresses before
+anything is started.
 """
 
 

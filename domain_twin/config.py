@@ -86,9 +86,7 @@ class BrokerAddress(_Strict):
     address: str = Field(description="host:port of the broker")
     root: Path = Field(description="PEM file with the root of the broker's operator; pinned")
     identity: str = Field(description="SPIFFE identity of the broker: spiffe://OPERATOR/broker/ID")
-    server_name: str = Field(
-        "", description="DNS name in the broker's certificate; default: the address's host"
-    )
+    server_name: str = Field("", description="name in the broker's certificate; default: the address's host")
 
 
 class IdentityConfig(_Strict):
@@ -201,7 +199,7 @@ class ClientConfig(_Strict):
     root: Path = Field(description="PEM file with the root of the broker's operator; pinned")
     certificate: Path = Field(description="PEM file: the user's TLS certificate")
     key: Path = Field(description="PEM file: its private key, mode 0600")
-    server_name: str = Field("", description="DNS name in the broker's certificate; default: the address's host")
+    server_name: str = Field("", description="name in the broker's certificate; default: the address's host")
 
 
 C = TypeVar("C", bound=_Strict)

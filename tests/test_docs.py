@@ -1,4 +1,4 @@
-"""The documentation is complete and current: links lead somewhere, generated pages are fresh, parts are described."""
+"""The documentation is complete and current: links lead somewhere, generated pages are fresh."""
 
 from __future__ import annotations
 
