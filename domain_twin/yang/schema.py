@@ -1,0 +1,244 @@
+"""YANG modules to a schema tree, by pyang. Owns loading and look-up; leaf types come from `codec`.
+
+A module that does not parse, or lacks an import, fails alone (with what depends on it); the rest is loaded.
+`SchemaSet.load` blocks for up to seconds: call it through `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from sys import intern
+from typing import TYPE_CHECKING, Any
+
+from domain_twin.errors import SchemaError, SchemaViolation
+from domain_twin.resources import data_folder, standard_yang_folders
+from domain_twin.yang.paths import POSITION, Step, format_path, parse_path, strip_keys
+
+if TYPE_CHECKING:
+    from domain_twin.yang.codec import LeafCodec
+
+__all__ = ["LoadReport", "ModuleInfo", "NodeKind", "SchemaNode", "SchemaSet"]
+
+
+class NodeKind(StrEnum):
+    """Kinds of data nodes (RFC 7950 3)."""
+
+    CONTAINER = "container"
+    LIST = "list"
+    LEAF = "leaf"
+    LEAF_LIST = "leaf-list"
+    ANYDATA = "anydata"
+
+
+@dataclass(slots=True, eq=False)
+class SchemaNode:
+    """One data node. `path` is its schema path; `children` is keyed as canonical paths name them."""
+
+    kind: NodeKind
+    name: str
+    module: str
+    path: str
+    keys: tuple[str, ...] = ()
+    config: bool = True
+    presence: bool = False
+    children: dict[str, SchemaNode] = field(default_factory=dict)
+    by_name: dict[str, list[SchemaNode]] = field(default_factory=dict)
+    statement: Any = field(default=None, repr=False)
+    _codec: LeafCodec | None = field(default=None, repr=False)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the node carries a value: a leaf, a leaf-list, or anydata."""
+        return self.kind not in {NodeKind.CONTAINER, NodeKind.LIST}
+
+    def child(self, name: str, module: str = "") -> SchemaNode | None:
+        """The child called `name`, of `module`; without one, of this node's module, else the only one."""
+        found = self.by_name.get(name)
+        if not found:
+            return None
+        for node in found:
+            if node.module == (module or self.module):
+                return node
+        return found[0] if not module and len(found) == 1 else None
+
+    def step(self, parent: SchemaNode | None) -> str:
+        """The node's name below `parent` as canonical paths write it."""
+        return (
+            self.name if parent is not None and parent.module == self.module else f"{self.module}:{self.name}"
+        )
+
+    def walk(self) -> Iterator[SchemaNode]:
+        """This node and all below it, depth first."""
+        yield self
+        for child in self.children.values():
+            yield from child.walk()
+
+    @property
+    def codec(self) -> LeafCodec:
+        """The leaf's codec, made at first use. Raises SchemaError where the node carries no value."""
+        if self._codec is None:
+            from domain_twin.yang.codec import build_codec
+
+            self._codec = build_codec(self)
+        return self._codec
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """A module that was loaded, and where it came from (`device` for one that a device served)."""
+
+    name: str
+    revision: str
+    namespace: str
+    source: str
+    features: tuple[str, ...] = ()
+    submodules: tuple[tuple[str, str], ...] = ()
+    has_data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of the modules asked for. `failed` maps a name to the error that names file and line."""
+
+    loaded: Mapping[str, ModuleInfo]
+    failed: Mapping[str, SchemaError]
+    warnings: tuple[str, ...] = ()
+
+
+class SchemaSet:
+    """The data nodes of a set of modules. Immutable but for its look-up caches."""
+
+    def __init__(self, tops: Sequence[SchemaNode], report: LoadReport, texts: Mapping[str, str]) -> None:
+        self.report = report
+        self.texts = dict(texts)
+        self.tops: dict[str, SchemaNode] = {f"{node.module}:{node.name}": node for node in tops}
+        self.tops_by_name: dict[str, list[SchemaNode]] = {}
+        for node in tops:
+            self.tops_by_name.setdefault(node.name, []).append(node)
+        self.modules: Mapping[str, ModuleInfo] = report.loaded
+        self.module_of: dict[str, str] = {info.namespace: info.name for info in report.loaded.values()}
+        self._by_path: dict[str, SchemaNode] = {n.path: n for top in tops for n in top.walk()}
+
+    @classmethod
+    def load(
+        cls,
+        modules: Iterable[str] | None = None,
+        folders: Sequence[Path] = (),
+        texts: Mapping[str, str] | None = None,
+    ) -> SchemaSet:
+        """Load `modules` (None: all there are) from texts by name, then `folders`, ours, the standard ones.
+
+        The first source that has a module wins. Never raises for a bad module: see `report.failed`.
+        """
+        from domain_twin.yang.loading import load_modules
+
+        searched = [*folders, data_folder("yang"), *standard_yang_folders()]
+        tops, report = load_modules(modules, searched, texts or {})
+        return cls(tops, report, texts or {})
+
+    def require(self, *modules: str) -> None:
+        """Raise the SchemaError of the first of `modules` that is not loaded."""
+        for name in modules:
+            if name in self.report.failed:
+                raise self.report.failed[name]
+            if name not in self.modules:
+                raise SchemaError(f"YANG module {name} is not loaded: add its folder to [yang] directories")
+
+    def node(self, path: str) -> SchemaNode | None:
+        """The node of a canonical path, with or without list keys; None where no module defines it."""
+        return self._by_path.get(path) or self._by_path.get(strip_keys(path))
+
+    def resolve(self, path: str) -> SchemaNode:
+        """The node of an instance's canonical path, its keys checked: complete, in order, of their types.
+
+        Raises SchemaViolation.
+        """
+        node = self.node(path)
+        if node is None:
+            raise SchemaViolation(f"{path}: no such node in the loaded YANG modules{self._nearest(path)}")
+        if "[" in path:
+            self._check_keys(path)
+        return node
+
+    def top(self, name: str, module: str = "") -> SchemaNode | None:
+        """The top-level node called `name`. `module` may also be a gNMI origin.
+
+        An origin that is no module's name chooses by prefix (`openconfig`), or, if it names a notation
+        (`rfc7951`), leaves the choice to the name, which then must be unique.
+        """
+        found = self.tops_by_name.get(name, [])
+        for node in found:
+            if node.module == module:
+                return node
+        if module in self.modules:
+            return None
+        narrowed = [n for n in found if module and n.module.startswith(f"{module}-")] or found
+        return narrowed[0] if len(narrowed) == 1 else None
+
+    def canonical(self, steps: Sequence[Step], origin: str = "") -> str:
+        """The canonical path of loosely named steps: modules left out or repeated, keys in any order.
+
+        Raises SchemaViolation naming the first unknown step.
+        """
+        out: list[Step] = []
+        node: SchemaNode | None = None
+        for step in steps:
+            found = node.child(step.name, step.module) if node else self.top(step.name, step.module or origin)
+            if found is None:
+                where = format_path(out) if out else "the top"
+                raise SchemaViolation(f"no node {step.qualified!r} at {where} in the loaded YANG modules")
+            keys = self._ordered(found, step) if step.keys else ()
+            out.append(Step(*_split(found.step(node)), keys))
+            node = found
+        return format_path(out)
+
+    def _ordered(self, node: SchemaNode, step: Step) -> tuple[tuple[str, str], ...]:
+        if node.kind is not NodeKind.LIST or not node.keys:
+            return step.keys
+        given = dict(step.keys)
+        if set(given) != set(node.keys):
+            raise SchemaViolation(f"{node.path} has the keys {', '.join(node.keys)}, not {', '.join(given)}")
+        return tuple((key, self._key_text(node, key, given[key])) for key in node.keys)
+
+    @staticmethod
+    def _key_text(node: SchemaNode, key: str, text: str) -> str:
+        leaf = node.children.get(key)
+        return text if leaf is None else leaf.codec.key(text)
+
+    def _check_keys(self, path: str) -> None:
+        node: SchemaNode | None = None
+        for step in parse_path(path):
+            node = node.child(step.name, step.module) if node else self.top(step.name, step.module)
+            assert node is not None  # `node` found the whole path
+            if not step.keys:
+                if node.kind is NodeKind.LIST:
+                    raise SchemaViolation(f"{path}: list {node.path} without its keys {', '.join(node.keys)}")
+            elif node.kind is NodeKind.LEAF_LIST or (not node.keys and step.keys[0][0] == POSITION):
+                continue
+            elif tuple(name for name, _ in step.keys) != node.keys:
+                raise SchemaViolation(
+                    f"{path}: list {node.path} has the keys {', '.join(node.keys)}, in order"
+                )
+            else:
+                for key, text in step.keys:
+                    self._key_text(node, key, text)
+
+    def _nearest(self, path: str) -> str:
+        schema_path = strip_keys(path)
+        while schema_path.rfind("/") > 0:
+            schema_path = schema_path[: schema_path.rfind("/")]
+            if schema_path in self._by_path:
+                return f"; {schema_path} is known"
+        name = re.match(r"/([^:/]+):", path)
+        if name and name[1] in self.report.failed:
+            return f": {self.report.failed[name[1]]}"
+        return f": module {name[1]} is not among them" if name and name[1] not in self.modules else ""
+
+
+def _split(step: str) -> tuple[str, str]:
+    module, colon, name = step.partition(":")
+    return (intern(module), intern(name)) if colon else ("", intern(module))
