@@ -72,7 +72,11 @@ def violations() -> Iterator[str]:
                 continue  # the composition root
             if target and target not in FEDERATION_MAY and target != "__version__":
                 yield f"{where}: federation knows views, not the inside of a domain"
-            if relative[0] in ("v1", "wire") and name.startswith("federation.") and not name.startswith(LEAVES):
+            if (
+                relative[0] in ("v1", "wire")
+                and name.startswith("federation.")
+                and not name.startswith(LEAVES)
+            ):
                 yield f"{where}: the contract is a leaf"
             if name.startswith("federation.cli"):
                 yield f"{where}: nothing imports the composition root"
@@ -84,7 +88,9 @@ def test_lower_layers_never_import_higher_ones() -> None:
 
 @pytest.mark.parametrize("package", ["domain_twin", "federation"])
 def test_every_module_says_what_it_owns(package: str) -> None:
-    silent = [str(p.relative_to(ROOT)) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))]
+    silent = [
+        str(p.relative_to(ROOT)) for p in modules(package) if not ast.get_docstring(ast.parse(p.read_text()))
+    ]
 
     assert silent == []
 
