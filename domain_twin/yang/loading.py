@@ -176,8 +176,7 @@ def _loaded(ctx: Any) -> dict[str, ModuleInfo]:
             namespace=module.search_one("namespace").arg,
             source=module.pos.ref,
             features=tuple(feature.arg for text in texts for feature in text.search("feature")),
-            submodules=tuple((part.arg, _revision(part)) for part in texts[1:]),
-            has_data=any(text.search(keyword) for text in texts for keyword in ("augment", *_KINDS, "uses")),
+            submodules=tuple((part.arg, _revision(part), part.pos.ref) for part in texts[1:]),
         )
     return out
 

@@ -96,8 +96,7 @@ class ModuleInfo:
     namespace: str
     source: str
     features: tuple[str, ...] = ()
-    submodules: tuple[tuple[str, str], ...] = ()
-    has_data: bool = False
+    submodules: tuple[tuple[str, str, str], ...] = ()  # name, revision, source
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +138,17 @@ class SchemaSet:
         searched = [*folders, data_folder("yang"), *standard_yang_folders()]
         tops, report = load_modules(modules, searched, texts or {})
         return cls(tops, report, texts or {})
+
+    def sources(self) -> Iterator[tuple[str, str, str]]:
+        """(name, revision, text) of every loaded module and submodule, read again from where it came."""
+        for info in self.modules.values():
+            for name, revision, source in ((info.name, info.revision, info.source), *info.submodules):
+                served = self.texts.get(name)
+                yield (
+                    name,
+                    revision,
+                    served if served is not None else Path(source).read_text(encoding="utf-8"),
+                )
 
     def require(self, *modules: str) -> None:
         """Raise the SchemaError of the first of `modules` that is not loaded."""

@@ -1,7 +1,7 @@
 """Leaf types: what a device may say, in three notations, as one Python value. Owns checks; knows no modules.
 
 Every type takes a value as gNMI or RFC 7951 JSON carries it (`native`) or as the text of an XML element
-(`text`), and spells it again for RFC 7951 JSON (`json`) and for XML (`lexical`). Typed values: int, bool, str,
+(`text`), and spells it again for RFC 7951 JSON (`json`) and for XML (`lexical`). Typed: int, bool, str,
 Decimal (with exactly its type's fraction digits), bytes; None for `empty`. What does not fit raises
 TypeMismatch with the reason.
 """

@@ -1,0 +1,166 @@
+"""Whole trees against whole modules, by yangson: mandatory nodes, keys, references, `must`, `when`.
+
+Owns the set-up of yangson. One validation is pure Python and takes about 60 us per leaf (6.6 s for 10,000
+interfaces): `TreeValidator.check` runs it in a process of its own, since a thread would share the event
+loop's lock. RFC 8345 references are `require-instance false`: a link to a node that is not there is valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from domain_twin.errors import SchemaError, SchemaViolation
+from domain_twin.yang.schema import SchemaSet
+
+__all__ = ["TreeValidator", "Validation", "yang_library"]
+
+
+def yang_library(schema: SchemaSet) -> dict[str, Any]:
+    """The RFC 7895 modules-state of `schema`, all features on, as yangson takes it.
+
+    Every module counts as implemented: yangson takes identities and leafref targets from such ones only.
+    """
+    modules = [
+        {
+            "name": info.name,
+            "revision": info.revision,
+            "namespace": info.namespace,
+            "conformance-type": "implement",
+            "feature": list(info.features),
+            "submodule": [{"name": name, "revision": revision} for name, revision, _ in info.submodules],
+        }
+        for info in schema.modules.values()
+    ]
+    return {"ietf-yang-library:modules-state": {"module-set-id": "fedtwin", "module": modules}}
+
+
+class Validation:
+    """yangson's view of one SchemaSet. Every call blocks; making one takes about 0.1 s per 20 modules."""
+
+    def __init__(self, schema: SchemaSet) -> None:
+        self._folder = _module_folder(schema)
+        self._model = _model(json.dumps(yang_library(schema)), self._folder.name)
+
+    def check(self, tree: dict[str, Any], *, config_only: bool = False) -> None:
+        """Raise SchemaViolation naming the first element of an RFC 7951 `tree` that is not valid."""
+        problem = _problem(self._model, tree, config_only=config_only)
+        if problem:
+            raise SchemaViolation(problem)
+
+    def close(self) -> None:
+        """Remove the temporary folder of module texts."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> Validation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TreeValidator:
+    """Validates without stopping the event loop: one worker process, started at first use and kept."""
+
+    def __init__(self, schema: SchemaSet) -> None:
+        self._schema = schema
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def check(self, tree: dict[str, Any], *, config_only: bool = False) -> None:
+        """Raise SchemaViolation naming the first element of an RFC 7951 `tree` that is not valid."""
+        if self._pool is None:
+            self._folder = await asyncio.to_thread(_module_folder, self._schema)
+            self._pool = ProcessPoolExecutor(
+                max_workers=1,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(json.dumps(yang_library(self._schema)), self._folder.name),
+            )
+        loop = asyncio.get_running_loop()
+        try:
+            problem = await loop.run_in_executor(self._pool, _check_in_worker, tree, config_only)
+        except BrokenProcessPool as error:
+            await self.close()
+            raise SchemaError(
+                "the validating process ended; too little memory, or modules that yangson cannot load"
+            ) from error
+        if problem:
+            raise SchemaViolation(problem)
+
+    async def close(self) -> None:
+        """End the worker process."""
+        if self._pool is not None:
+            await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+            self._pool = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    async def __aenter__(self) -> TreeValidator:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+_worker_model: Any = None
+
+
+def _start_worker(library: str, folder: str) -> None:
+    global _worker_model  # noqa: PLW0603 - the state of a process of its own
+    _worker_model = _model(library, folder)
+
+
+def _check_in_worker(tree: dict[str, Any], config_only: bool) -> str:
+    return _problem(_worker_model, tree, config_only=config_only)
+
+
+def _module_folder(schema: SchemaSet) -> tempfile.TemporaryDirectory[str]:
+    """One folder with the text of each loaded module under the name that yangson looks for."""
+    folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="fedtwin-yang-")
+    for name, revision, text in schema.sources():
+        (Path(folder.name) / (f"{name}@{revision}.yang" if revision else f"{name}.yang")).write_text(
+            text, encoding="utf-8"
+        )
+    return folder
+
+
+def _model(library: str, folder: str) -> Any:
+    from yangson import DataModel
+    from yangson.exceptions import YangsonException
+
+    try:
+        return DataModel(library, (folder,))
+    except YangsonException as error:
+        raise SchemaError(
+            f"yangson cannot use the loaded modules: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _problem(model: Any, tree: dict[str, Any], *, config_only: bool) -> str:
+    """The first thing wrong with `tree`, in words; empty when it is valid."""
+    from yangson.enumerations import ContentType, ValidationScope
+    from yangson.exceptions import RawMemberError, YangsonException
+
+    content = ContentType.config if config_only else ContentType.all
+    try:
+        model.from_raw(tree).validate(ValidationScope.all, content)
+    except RawMemberError as error:
+        return f"{error}: no loaded module defines this member"
+    except YangsonException as error:
+        return f"{error} ({type(error).__name__})"
+    except (TypeError, ValueError, AttributeError) as error:  # yangson on a tree of the wrong shape
+        return f"the tree has not the shape that its modules give it: {error}"
+    return ""
