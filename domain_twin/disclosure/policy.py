@@ -1,0 +1,189 @@
+"""Who may see and ask what of this domain. Pure: agreements and the time in, a grant or a refusal out.
+
+Deny by default. It is decided in the owner's agent; a check at the broker is only a courtesy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from domain_twin.disclosure.precision import EXACT, FIGURES, Precision
+from domain_twin.errors import ConfigError
+from domain_twin.model import Level, Nanoseconds
+
+__all__ = ["Action", "Agreement", "Grant", "RateLimiter", "Refusal", "decide"]
+
+_FINENESS = {Level.NODE: 0, Level.MESH: 1, Level.NATIVE: 2}
+_WILDCARD = "/user/*"
+
+
+class Action(StrEnum):
+    """What a peer may ask of a domain."""
+
+    VIEW = "view"
+    DESCRIBE = "describe"
+    EVALUATE = "evaluate"
+    QUERY = "query"
+    TRAIN = "train"
+    WHAT_IF = "what-if"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What one subject may see and ask; whatever no agreement grants is refused.
+
+    `subject` is a SPIFFE identity, or `spiffe://OPERATOR/user/*` for all people of one operator. Raises
+    ConfigError for any other pattern: a wider one is likelier a mistake than a wish.
+    """
+
+    id: str
+    subject: str
+    level: Level = Level.MESH
+    actions: frozenset[Action] = frozenset({Action.VIEW, Action.DESCRIBE})
+    figures: frozenset[str] = FIGURES
+    precision: Precision = EXACT
+    asks_per_second: float = 100.0
+    expires_at: Nanoseconds | None = None
+    delay_share_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        trust_domain = self.subject.removeprefix("spiffe://").removesuffix(_WILDCARD)
+        wildcard = self.subject.endswith(_WILDCARD)
+        if (
+            not self.subject.startswith("spiffe://")
+            or "*" in trust_domain
+            or not trust_domain
+            or (wildcard and "/" in trust_domain)
+            or (not wildcard and "/" not in trust_domain.strip("/"))
+        ):
+            raise ConfigError(
+                f"agreement {self.id!r}: subject {self.subject!r} is neither a SPIFFE identity"
+                " (spiffe://OPERATOR/broker/main) nor an operator's people (spiffe://OPERATOR/user/*)"
+            )
+        if unknown := self.figures - FIGURES:
+            raise ConfigError(
+                f"agreement {self.id!r}: no such KPI: {', '.join(sorted(unknown))};"
+                f" accepted are {', '.join(sorted(FIGURES))}"
+            )
+
+    def covers(self, peer: str) -> bool:
+        """Whether the agreement speaks of this SPIFFE identity."""
+        if not self.subject.endswith(_WILDCARD):
+            return peer == self.subject
+        name = peer.removeprefix(self.subject[:-1])
+        return name != peer and bool(name) and "/" not in name
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a peer gets: at most what its agreement says, and no more than it asked for."""
+
+    agreement: str
+    action: Action
+    level: Level
+    figures: frozenset[str]
+    precision: Precision
+    asks_per_second: float
+    expires_at: Nanoseconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why not, in one sentence that the peer may read; the answer's outcome is `not shared`."""
+
+    reason: str
+
+
+def decide(
+    agreements: Iterable[Agreement],
+    peer: str,
+    action: Action,
+    *,
+    now: Nanoseconds,
+    level: Level | None = None,
+    on_behalf_of: str = "",
+) -> Grant | Refusal:
+    """What `peer` gets. Without a `level` the finest one granted; a coarser one can be asked for.
+
+    Of several agreements that grant the action the one with the finest level decides (then the least id).
+    `on_behalf_of` narrows and never widens: where agreements speak of the end partner, what is granted is the
+    coarser of both in every respect; where none does, what `peer` may see is what it may pass on.
+    """
+    own = _decide_for(agreements := tuple(agreements), peer, action, now=now)
+    relayed = on_behalf_of != peer and any(agreement.covers(on_behalf_of) for agreement in agreements)
+    if isinstance(own, Grant) and relayed:
+        partner = _decide_for(agreements, on_behalf_of, action, now=now)
+        own = _narrower(own, partner) if isinstance(partner, Grant) else partner
+    if isinstance(own, Refusal) or action is not Action.VIEW or level is None:
+        return own
+    if _FINENESS[level] > _FINENESS[own.level]:
+        return Refusal(
+            f"{on_behalf_of or peer} may see the level {own.level.value!r} and asked for {level.value!r}"
+        )
+    return replace(own, level=level)
+
+
+class RateLimiter:
+    """Asks per second and agreement: a bucket that holds one second's worth. Time comes in as an argument."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, tuple[float, Nanoseconds]] = {}
+
+    def admit(self, grant: Grant, now: Nanoseconds) -> bool:
+        """Whether this ask is within the agreed rate; counts it when it is."""
+        burst = max(1.0, grant.asks_per_second)
+        left, since = self._buckets.get(grant.agreement, (burst, now))
+        left = min(burst, left + max(0, now - since) * grant.asks_per_second / 1e9)
+        admitted = left >= 1.0
+        self._buckets[grant.agreement] = (left - 1.0 if admitted else left, now)
+        return admitted
+
+    def waiting_s(self, grant: Grant) -> float:
+        """Seconds until the next ask would be admitted, for the refusal's text."""
+        left, _ = self._buckets.get(grant.agreement, (1.0, 0))
+        return max(0.0, (1.0 - left) / grant.asks_per_second)
+
+
+def _decide_for(
+    agreements: Iterable[Agreement], peer: str, action: Action, *, now: Nanoseconds
+) -> Grant | Refusal:
+    covering = [agreement for agreement in agreements if agreement.covers(peer)]
+    if not covering:
+        return Refusal(f"no agreement speaks of {peer}")
+    granting = [agreement for agreement in covering if action in agreement.actions]
+    if not granting:
+        named = ", ".join(sorted(agreement.id for agreement in covering))
+        return Refusal(f"the agreement of {peer} ({named}) does not grant {action.value!r}")
+    live = [a for a in granting if a.expires_at is None or now < a.expires_at]
+    if not live:
+        named = ", ".join(sorted(agreement.id for agreement in granting))
+        return Refusal(f"the agreement of {peer} ({named}) has expired")
+    best = min(live, key=lambda agreement: (-_FINENESS[agreement.level], agreement.id))
+    return Grant(
+        agreement=best.id,
+        action=action,
+        level=best.level,
+        figures=best.figures,
+        precision=best.precision,
+        asks_per_second=best.asks_per_second,
+        expires_at=best.expires_at,
+    )
+
+
+def _narrower(one: Grant, other: Grant) -> Grant:
+    ends = [grant.expires_at for grant in (one, other) if grant.expires_at is not None]
+    return Grant(
+        agreement=f"{one.agreement}+{other.agreement}",
+        action=one.action,
+        level=min(one.level, other.level, key=_FINENESS.__getitem__),
+        figures=one.figures & other.figures,
+        precision=Precision(
+            max(one.precision.delay_ms, other.precision.delay_ms),
+            max(one.precision.bandwidth_mbps, other.precision.bandwidth_mbps),
+            max(one.precision.loss, other.precision.loss),
+        ),
+        asks_per_second=min(one.asks_per_second, other.asks_per_second),
+        expires_at=min(ends) if ends else None,
+    )
