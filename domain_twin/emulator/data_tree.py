@@ -364,26 +364,35 @@ def chain(steps: Sequence[Step], bottom: Sequence[Request]) -> list[Request]:
 
 
 def json_tree(
-    tree: Mapping[SchemaNode, Any], node: SchemaNode | None, *, config: bool = False, qualify: bool = False
+    tree: Mapping[SchemaNode, Any],
+    node: SchemaNode | None,
+    *,
+    state_only: bool = False,
+    qualify: bool = False,
 ) -> dict[str, Any]:
     """The JSON object of the content of `node` (None: the root).
 
-    `config` leaves state out; `qualify` gives every member at this level its module's name, as the top of a
-    JSON document needs (RFC 7951 4). Slots may be values, or objects whose `value` is theirs.
+    `state_only` leaves configuration out, but for the keys of entries that hold state; `qualify` gives every
+    member at this level its module's name, as the top of a JSON document needs (RFC 7951 4). Slots may be
+    values, or objects whose `value` is theirs.
     """
     result: dict[str, Any] = {}
     for child in _in_schema_order(tree, node):
-        if config and not child.config:
-            continue
-        name = child.qualified if qualify or node is None or child.module is not node.module else child.name
+        bare = not qualify and node is not None and child.module is node.module
+        name = child.name if bare else child.qualified
         held = tree[child]
         if child.is_leaf:
-            result[name] = json_leaf(child, getattr(held, "value", held))
+            if not (state_only and child.config) or (node is not None and child.name in node.keys):
+                result[name] = json_leaf(child, getattr(held, "value", held))
         elif child.keyword == "list":
-            result[name] = [json_tree(entry, child, config=config) for entry in held.values()]
+            entries = [json_tree(entry, child, state_only=state_only) for entry in held.values()]
+            if state_only:
+                entries = [entry for entry in entries if len(entry) > len(child.keys)]
+            if entries:
+                result[name] = entries
         else:
-            inner = json_tree(held, child, config=config)
-            if inner or child.presence:
+            inner = json_tree(held, child, state_only=state_only)
+            if inner or (child.presence and not (state_only and child.config)):
                 result[name] = inner
     return result
 

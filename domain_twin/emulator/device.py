@@ -69,22 +69,27 @@ class ConfigChange:
 
 
 class PathPattern:
-    """A set of paths: schema nodes with optional keys, `None` matching any, that lead to a subtree."""
+    """A set of subtrees: schema nodes from the root, list keys optional, `None` matching any key value."""
 
     __slots__ = ("elements", "text")
 
-    def __init__(
-        self, elements: Sequence[tuple[SchemaNode | None, tuple[str | None, ...] | None]], text: str
-    ):
+    def __init__(self, elements: Sequence[tuple[SchemaNode, tuple[str | None, ...] | None]], text: str):
         self.elements = tuple(elements)
         self.text = text
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether it is one node: every list on the way has all its keys."""
+        return all(
+            node.keyword != "list" or (keys is not None and None not in keys) for node, keys in self.elements
+        )
 
     def matches(self, steps: Sequence[Step]) -> bool:
         """Whether the node at `steps` is one of the set, or below one."""
         if len(steps) < len(self.elements):
             return False
         for (node, keys), (own, own_keys) in zip(self.elements, steps, strict=False):
-            if node is not None and node is not own:
+            if node is not own:
                 return False
             if keys is not None and own_keys is not None:
                 for wanted, key in zip(keys, own_keys, strict=True):
@@ -254,6 +259,24 @@ class DeviceDatastore:
     def get_config(self, path: str = "/") -> Any:
         """The running configuration at `path` as RFC 7951 JSON. Raises NotFound."""
         return self._json(self.running, path)
+
+    def instances(self, pattern: PathPattern) -> list[tuple[tuple[Step, ...], Any]]:
+        """The operational nodes that `pattern` leads to: their steps, and a subtree or a Leaf."""
+        found: list[tuple[tuple[Step, ...], Any]] = [((), self.operational)]
+        for node, wanted in pattern.elements:
+            reached: list[tuple[tuple[Step, ...], Any]] = []
+            for steps, held in found:
+                inner = held.get(node)
+                if inner is None:
+                    continue
+                if node.keyword != "list":
+                    reached.append(((*steps, (node, None)), inner))
+                    continue
+                for keys, entry in inner.items():
+                    if wanted is None or all(w in (None, k) for w, k in zip(wanted, keys, strict=True)):
+                        reached.append(((*steps, (node, keys)), entry))
+            found = reached
+        return found
 
     def select(self, pattern: PathPattern) -> list[Leaf]:
         """All operational leaves in `pattern`."""
@@ -475,7 +498,7 @@ def pattern_of(schema: DeviceSchema, path: str) -> PathPattern:
     """The pattern of a plain absolute path; lists without keys: all entries. Raises SchemaViolation."""
     if path in ("", "/"):
         return PathPattern((), "/")
-    elements: list[tuple[SchemaNode | None, tuple[str | None, ...] | None]] = []
+    elements: list[tuple[SchemaNode, tuple[str | None, ...] | None]] = []
     node: SchemaNode | None = None
     for name, predicates in split_path(path):
         node = schema.root(name) if node is None else node.child(name)
