@@ -141,6 +141,7 @@ class EventKind(StrEnum):
     FINDING = "finding"  # raised or cleared
     DEVICE = "device"  # an agent's own: session to a device changed
     CHANGE = "change"  # an agent's own: leaves changed
+    GAP = "gap"  # this watcher missed events: it was too slow, or asked for ones that are no longer kept
 
 
 @dataclass(frozen=True, slots=True)

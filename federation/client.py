@@ -1,0 +1,275 @@
+"""The Twin service as a Python API: for the command line, the HTTP api and users' scripts.
+
+The same client talks to an agent on its Unix socket and to a broker over mTLS. Errors of the service are raised
+as the TwinErrors that they are, with the server's own sentence. grpc is imported when a client connects.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from domain_twin.config import ClientConfig, load_client
+from domain_twin.errors import NotFound, TwinError, Unreachable
+from domain_twin.model import (
+    DeviceStatus,
+    DomainStatus,
+    Element,
+    Event,
+    EventKind,
+    Finding,
+    Level,
+    Nanoseconds,
+    PathAnswer,
+    PathMode,
+    Requirement,
+    Sample,
+    ServiceStatus,
+    View,
+)
+from federation.v1 import fedtwin_pb2 as pb
+from federation.wire import convert
+from federation.wire.questions import NO_REQUIREMENT, ServiceList
+
+if TYPE_CHECKING:
+    import grpc
+
+__all__ = ["DEFAULT_PROFILE", "EventStream", "ServiceList", "TwinClient"]
+
+DEFAULT_PROFILE = Path(".fedtwin/demo/client.toml")
+ENVIRONMENT = "FEDTWIN_AT"
+MAX_MESSAGE_BYTES = 64 << 20
+
+
+class TwinClient:
+    """A connection to one twin, used as `async with TwinClient.connect(at) as twin`."""
+
+    def __init__(self, profile: ClientConfig | Path, *, timeout_s: float = 30.0) -> None:
+        """`profile` is a broker's profile, or the path of an agent's Unix socket."""
+        self._profile = profile
+        self._timeout_s = timeout_s
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+
+    @classmethod
+    def connect(cls, at: str | Path = "", *, timeout_s: float = 30.0) -> TwinClient:
+        """A client of the twin at `at`: a Unix socket, or a client profile (TOML).
+
+        Empty: what the environment variable FEDTWIN_AT names, else the demo's profile in the working folder.
+        Raises NotFound where there is nothing, ConfigError where the profile cannot be used.
+        """
+        path = Path(at or os.environ.get(ENVIRONMENT, "") or DEFAULT_PROFILE)
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            where = f"{path}: no such file"
+            remedy = f"name a client profile or an agent's socket with --at or {ENVIRONMENT}"
+            if not at and ENVIRONMENT not in os.environ:
+                remedy = f"start the demo with `fedtwin demo --keep`, or {remedy}"
+            raise NotFound(f"{where}; {remedy}") from None
+        return cls(path if stat.S_ISSOCK(mode) else load_client(path), timeout_s=timeout_s)
+
+    async def __aenter__(self) -> TwinClient:
+        import grpc
+
+        from federation.v1.fedtwin_pb2_grpc import TwinStub
+
+        options: list[tuple[str, str | int]] = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        if isinstance(self._profile, Path):
+            self._channel = grpc.aio.insecure_channel(f"unix:{self._profile.resolve()}", options)
+        else:
+            from domain_twin.trust.credentials import load_tls
+            from domain_twin.trust.tls import channel_credentials, channel_options
+
+            profile = self._profile
+            credentials = channel_credentials(profile.root, load_tls(profile.certificate, profile.key))
+            options += channel_options(profile.server_name)
+            self._channel = grpc.aio.secure_channel(profile.address, credentials, options)
+        self._stub = TwinStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    @property
+    def address(self) -> str:
+        """Where the twin is: the broker's host:port or the agent's socket."""
+        return str(self._profile if isinstance(self._profile, Path) else self._profile.address)
+
+    async def domains(self) -> list[DomainStatus]:
+        """How each domain stands with the one who serves the twin."""
+        answer = await self._ask("ListDomains", pb.ListDomainsRequest())
+        return [convert.decode_domain_status(item) for item in answer.domains]
+
+    async def devices(self) -> list[DeviceStatus]:
+        """How well each device is mirrored. Raises NotShared at a broker, which knows none."""
+        answer = await self._ask("ListDevices", pb.ListDevicesRequest())
+        return [convert.decode_device_status(item) for item in answer.devices]
+
+    async def elements(
+        self, domain: str = "", kind: str = "", prefix: str = "", at: Nanoseconds = 0
+    ) -> list[Element]:
+        """Elements in general form; `at` (an agent only) asks for the past."""
+        request = pb.ListElementsRequest(domain=domain, kind=kind, id_prefix=prefix, at=at)
+        answer = await self._ask("ListElements", request)
+        return [convert.decode_element(item) for item in answer.elements]
+
+    async def views(self, domain: str = "", level: Level | None = None) -> list[View]:
+        """What is seen of one domain, or of all."""
+        answer = await self._ask("GetView", pb.GetViewRequest(domain=domain, level=level or ""))
+        return [convert.decode_view(item) for item in answer.views]
+
+    async def path(
+        self,
+        source: str,
+        target: str,
+        *,
+        mode: PathMode = PathMode.CURRENT,
+        requirement: Requirement = NO_REQUIREMENT,
+        alternatives: int = 1,
+        disjoint: bool = False,
+    ) -> PathAnswer:
+        """A path between two points, each `domain/name`. No path is an answer: `paths` is empty then."""
+        request = pb.FindPathRequest(
+            source=source,
+            target=target,
+            mode=mode,
+            requirement=convert.encode_requirement(requirement),
+            alternatives=alternatives,
+            disjoint=disjoint,
+        )
+        return convert.decode_path_answer((await self._ask("FindPath", request)).answer)
+
+    async def services(self, name: str = "") -> ServiceList:
+        """Services (by id or name; empty: all) with what they get, slices and customers."""
+        answer = await self._ask("ListServices", pb.ListServicesRequest(service=name))
+        return ServiceList(
+            statuses=tuple(convert.decode_service_status(item) for item in answer.services),
+            slices=tuple(convert.decode_slice(item) for item in answer.slices),
+            customers=tuple(convert.decode_customer(item) for item in answer.customers),
+        )
+
+    async def findings(self, domain: str = "") -> list[Finding]:
+        """What a person should see."""
+        answer = await self._ask("ListFindings", pb.ListFindingsRequest(domain=domain))
+        return [convert.decode_finding(item) for item in answer.findings]
+
+    async def series(
+        self, device: str, path: str, start: Nanoseconds, end: Nanoseconds = 0, step: Nanoseconds = 0
+    ) -> list[Sample]:
+        """What a leaf was over time; only its own agent knows."""
+        request = pb.GetHistoryRequest(device=device, path=path, start=start, end=end, step=step)
+        return [convert.decode_sample(item) async for page in self._pages(request) for item in page.samples]
+
+    async def service_history(
+        self, service: str, start: Nanoseconds, end: Nanoseconds = 0
+    ) -> tuple[list[ServiceStatus], list[Event]]:
+        """What a service got over time, and the events of that time."""
+        request = pb.GetHistoryRequest(service=service, start=start, end=end)
+        statuses: list[ServiceStatus] = []
+        events: list[Event] = []
+        async for page in self._pages(request):
+            statuses += (convert.decode_service_status(item) for item in page.statuses)
+            events += (convert.decode_event(item) for item in page.events)
+        return statuses, events
+
+    def watch(self, kinds: Collection[EventKind] = (), domain: str = "", after: int = 0) -> EventStream:
+        """Events from now on (or after the id of one seen), as an async iterator.
+
+        `await stream.started()` returns once nothing can be missed any more. Iterating raises Unreachable when
+        the connection is lost: go on with `after` the last id seen.
+        """
+        request = pb.WatchRequest(kinds=list(kinds), domain=domain, after=after)
+        return EventStream(self, self._connected().Watch(request))
+
+    def _connected(self) -> Any:
+        if self._stub is None:
+            raise Unreachable(f"{self.address}: not connected; use `async with TwinClient.connect(…)`")
+        return self._stub
+
+    async def _ask(self, method: str, request: Any) -> Any:
+        import grpc
+
+        try:
+            return await getattr(self._connected(), method)(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise await self.error_of(error) from None
+
+    async def _pages(self, request: Any) -> AsyncIterator[Any]:
+        import grpc
+
+        try:
+            async for page in self._connected().GetHistory(request, timeout=self._timeout_s):
+                yield page
+        except grpc.aio.AioRpcError as error:
+            raise await self.error_of(error) from None
+
+    async def error_of(self, failure: Any) -> TwinError:
+        """What a failed call means, in the server's sentence; where no server spoke, the cause of that."""
+        import grpc
+
+        from domain_twin.trust.refusal import error_of
+
+        if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unreachable(f"{self.address}: no answer within {self._timeout_s:g} s")
+        error = error_of(failure, self.address)
+        if failure.code() is not grpc.StatusCode.UNAVAILABLE or failure.trailing_metadata():
+            return error
+        if isinstance(self._profile, Path):
+            return Unreachable(f"{self._profile}: nobody answers on this socket; is the agent running?")
+        from domain_twin.trust.probe import explain_handshake
+
+        profile = self._profile
+        cause = await explain_handshake(
+            profile.address,
+            root=profile.root,
+            certificate=profile.certificate,
+            key=profile.key,
+            server_name=profile.server_name,
+        )
+        return cause or error
+
+
+class EventStream:
+    """Events as they happen: an async iterator, ended by `aclose` or the server."""
+
+    def __init__(self, client: TwinClient, call: Any) -> None:
+        self._client = client
+        self._call = call
+        self._messages: AsyncIterator[Any] = call.__aiter__()
+
+    async def started(self) -> None:
+        """Wait until the server watches on our behalf. Raises TwinError where it refuses."""
+        import grpc
+
+        try:
+            await self._call.initial_metadata()
+            if self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
+                await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise await self._client.error_of(error) from None
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        import grpc
+
+        try:
+            return convert.decode_event((await anext(self._messages)).event)
+        except grpc.aio.AioRpcError as error:
+            raise await self._client.error_of(error) from None
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        self._call.cancel()

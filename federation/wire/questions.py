@@ -1,0 +1,110 @@
+"""Questions to a twin and the answers made of several parts, in model types: what server and client share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from domain_twin.model import (
+    Customer,
+    DomainStatus,
+    Element,
+    Event,
+    EventKind,
+    Level,
+    Nanoseconds,
+    PathMode,
+    Requirement,
+    Sample,
+    ServiceStatus,
+    Slice,
+    Version,
+    View,
+)
+
+NO_REQUIREMENT = Requirement()
+
+
+@dataclass(frozen=True, slots=True)
+class ElementQuery:
+    """Which elements; empty: all. `at` 0 is now."""
+
+    domain: str = ""
+    kind: str = ""
+    prefix: str = ""
+    at: Nanoseconds = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ElementList:
+    """Elements, and the version of each domain they were read at."""
+
+    elements: tuple[Element, ...]
+    versions: Mapping[str, Version]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewQuery:
+    """Which views; empty: all domains, None: at the level that the server has."""
+
+    domain: str = ""
+    level: Level | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewList:
+    """Views, and the standing of each domain they are of."""
+
+    views: tuple[View, ...]
+    domains: tuple[DomainStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PathQuery:
+    """Which path between two points, each `domain/name`; at least one alternative."""
+
+    source: str
+    target: str
+    mode: PathMode = PathMode.CURRENT
+    requirement: Requirement = NO_REQUIREMENT
+    alternatives: int = 1
+    disjoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceList:
+    """Services as they stand, and the records around them."""
+
+    statuses: tuple[ServiceStatus, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    customers: tuple[Customer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """What was: a leaf's series, or a service's statuses. `end` 0 is now, `step` 0 is every change."""
+
+    device: str = ""
+    path: str = ""
+    service: str = ""
+    start: Nanoseconds = 0
+    end: Nanoseconds = 0
+    step: Nanoseconds = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A piece of history, in order."""
+
+    samples: tuple[Sample, ...] = ()
+    statuses: tuple[ServiceStatus, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchQuery:
+    """Which events; empty: all, `after` 0: from now on."""
+
+    kinds: tuple[EventKind, ...] = ()
+    domain: str = ""
+    after: int = 0
