@@ -13,10 +13,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def jitted(function: _Function) -> _Function:
     """Compile a function of the packet loop to machine code that runs without the interpreter lock.
 
-    Without numba's reference counts: the loop allocates nothing, and counting the arrays of the state at every
-    call takes three times as long as moving the packets. Division by zero gives inf, as in NumPy.
+    Without numba's reference counts: the loop allocates nothing, and counting the arrays of the state at
+    every call takes three times as long as moving the packets. Division by zero gives inf, as in NumPy.
     """
-    return cast(_Function, njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function))
+    return cast(
+        _Function, njit(nogil=True, cache=True, error_model="numpy", _nrt=False, forceinline=True)(function)
+    )
 
 
 @jitted

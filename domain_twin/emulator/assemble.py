@@ -1,0 +1,110 @@
+"""From a topology and its flows to the packet network: capacities off a ladder, then everything times `scale`.
+
+Capacities are the smallest step of the ladder that keeps a link below 45 % in normal operation and below 85 %
+when any single line of the network is cut.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain_twin.emulator.commands import FlowPlan
+from domain_twin.emulator.engine import CellPlan, LinkPlan, NodePlan, PacketNetwork
+from domain_twin.emulator.network import DOMAINS, NetworkSpec
+from domain_twin.emulator.radio import cell_rate_mbps
+from domain_twin.emulator.topology import Adjacency, Topology
+from domain_twin.emulator.traffic import demand_of_day
+
+__all__ = ["assemble", "dimension", "octets_per_second"]
+
+_LADDER_MBPS = (2_500, 5_000, 10_000, 20_000, 40_000, 100_000, 200_000, 400_000)
+_NORMAL, _FAILURE = 0.45, 0.85  # highest utilisation
+_BUFFER_S = 0.02  # a link's buffer, as time at its rate
+_AIR_DELAY_S = 0.0003  # scheduling grant and radio processing
+
+
+def octets_per_second(spec: NetworkSpec, mbps: float) -> float:
+    """The simulated rate of a nominal one."""
+    return mbps * 1e6 / 8 * spec.scale
+
+
+def dimension(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -> None:
+    """Give every adjacency its capacity."""
+    normal = _loads(topology, flows, None)
+    worst = normal.copy()
+    for cut in topology.adjacencies:
+        worst = np.maximum(worst, _loads(topology, flows, cut))
+    for adjacency in topology.adjacencies:
+        needed = 0.0
+        for link in topology.links:
+            if link.adjacency is adjacency:
+                needed = max(needed, float(normal[link.index]) / _NORMAL, float(worst[link.index]) / _FAILURE)
+        mbps = needed * 8 / 1e6 / spec.scale
+        adjacency.capacity_mbps = float(
+            next((step for step in _LADDER_MBPS if step >= mbps), _LADDER_MBPS[-1])
+        )
+
+
+def _loads(topology: Topology, flows: Sequence[FlowPlan], cut: Adjacency | None) -> NDArray[np.float64]:
+    """Octets/s that each link is offered, all flows on their shortest paths with one adjacency missing."""
+    from domain_twin.emulator.spf import next_hops
+    from domain_twin.emulator.state import make_state
+
+    nodes, links = len(topology.devices), topology.links
+    records = make_state(nodes=1, links=len(links), cells=0, flows=1, watches=0, packets=1, log=1).links
+    for link in links:
+        record = records[link.index]
+        record["source"], record["target"] = link.source.device.index, link.target.device.index
+        record["metric"], record["up"] = link.source.metric, link.adjacency is not cut
+    table = np.full((nodes, nodes), -1, np.int64)
+    next_hops(records, np.ones(nodes, np.bool_), table)
+    loads = np.zeros(len(links))
+    for flow in flows:
+        if flow.link >= 0:
+            loads[flow.link] += flow.rate * flow.size
+            continue
+        rate = flow.rate * flow.size * (flow.on / (flow.on + flow.off) if flow.kind == "on-off" else 1.0)
+        at = topology.cells[flow.cell].device.index if flow.cell >= 0 else flow.node
+        while at != flow.target and table[at, flow.target] >= 0:
+            link = links[table[at, flow.target]]
+            loads[link.index] += rate
+            at = link.target.device.index
+    return loads
+
+
+def assemble(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -> PacketNetwork:
+    """Make the packet network of a dimensioned topology."""
+    links = []
+    for link in topology.links:
+        rate = octets_per_second(spec, link.adjacency.capacity_mbps)
+        domain = len(DOMAINS) if link.adjacency.crossing else DOMAINS.index(link.source.device.domain)
+        links.append(
+            LinkPlan(
+                link.source.device.index,
+                link.target.device.index,
+                rate,
+                link.adjacency.propagation_ms / 1e3,
+                max(rate * _BUFFER_S, 16.0 * spec.traffic.packet_octets),
+                link.source.metric,
+                domain,
+            )  # fmt: skip
+        )
+    nodes = [
+        NodePlan(
+            DOMAINS.index(d.domain),
+            d.workers,
+            d.service_ms / 1e3,
+            exponential=d.kind == "host",
+            on_transit=d.kind == "upf",
+        )
+        for d in topology.devices
+    ]
+    cells = []
+    for cell in topology.cells:
+        rate = cell_rate_mbps(bandwidth_mhz=cell.bandwidth_mhz, mcs=cell.mcs, prb_share=1.0)
+        cells.append(CellPlan(cell.device.index, octets_per_second(spec, rate), _AIR_DELAY_S))
+    return PacketNetwork(
+        nodes=nodes, links=links, cells=cells, flows=flows, seed=spec.seed, convergence=spec.convergence_ms / 1e3,
+        interval=spec.interval_ms / 1e3, demand=demand_of_day(spec),
+    )  # fmt: skip
