@@ -1,7 +1,7 @@
 """The Twin service as a Python API: for the command line, the HTTP api and users' scripts.
 
-The same client talks to an agent on its Unix socket and to a broker over mTLS. Errors of the service are raised
-as the TwinErrors that they are, with the server's own sentence. grpc is imported when a client connects.
+The same client talks to an agent on its Unix socket and to a broker over mTLS. Errors of the service are
+raised as the TwinErrors that they are, with the server's own sentence. grpc is imported on connecting.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ class TwinClient:
     def watch(self, kinds: Collection[EventKind] = (), domain: str = "", after: int = 0) -> EventStream:
         """Events from now on (or after the id of one seen), as an async iterator.
 
-        `await stream.started()` returns once nothing can be missed any more. Iterating raises Unreachable when
-        the connection is lost: go on with `after` the last id seen.
+        `await stream.started()` returns once nothing can be missed any more. Iterating raises Unreachable
+        when the connection is lost: go on with `after` the last id seen.
         """
         request = pb.WatchRequest(kinds=list(kinds), domain=domain, after=after)
         return EventStream(self, self._connected().Watch(request))
