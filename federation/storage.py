@@ -4,8 +4,8 @@ Callers hand over and go on: nothing here blocks the event loop, all of the data
 one thread. What waits for it is bounded: the latest of each view, status and finding, and a number of events
 and service statuses. A database that cannot be written is a `problem` in words, not an exception: the broker
 goes on in memory, and writes again when it can. Bodies are `fedtwin.v1` messages, so their rules of
-compatibility hold on disk. The schema has a version; steps between versions come with alembic, when there is a
-second one.
+compatibility hold on disk. The schema has a version; steps between versions come with alembic, once there is
+a second one.
 """
 
 from __future__ import annotations
