@@ -1,0 +1,169 @@
+"""gNMI messages with as little decoding as possible. Owns wire formats; knows no session and no schema.
+
+`Response` has the field numbers of gnmi.proto's SubscribeResponse, but leaves paths and values as bytes: a
+path seen before is then one dictionary look-up, and a counter's value a few shifts. Its descriptors live in a
+pool of their own, so that they cannot clash with the generated ones.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from pygnmi.spec.v080 import gnmi_pb2
+
+from domain_twin.yang.paths import Step, predicates
+
+__all__ = ["JsonValue", "Response", "decode_steps", "decode_value", "encode_path", "spell_steps"]
+
+_Field = descriptor_pb2.FieldDescriptorProto
+
+
+def _response_class() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="fedtwin_gnmi.proto", package="fedtwin.gnmi", syntax="proto3"
+    )
+    one, many = _Field.LABEL_OPTIONAL, _Field.LABEL_REPEATED
+    octets, message = _Field.TYPE_BYTES, _Field.TYPE_MESSAGE
+    messages: dict[str, list[tuple[str, int, Any, Any, str]]] = {
+        "Update": [("path", 1, octets, one, ""), ("val", 3, octets, one, ""), ("value", 2, octets, one, "")],
+        "Notification": [
+            ("timestamp", 1, _Field.TYPE_INT64, one, ""),
+            ("prefix", 2, octets, one, ""),
+            ("update", 4, message, many, ".fedtwin.gnmi.Update"),
+            ("delete", 5, octets, many, ""),
+            ("atomic", 6, _Field.TYPE_BOOL, one, ""),
+        ],
+        "Response": [
+            ("update", 1, message, one, ".fedtwin.gnmi.Notification"),
+            ("sync_response", 3, _Field.TYPE_BOOL, one, ""),
+        ],
+    }
+    for name, fields in messages.items():
+        described = file.message_type.add(name=name)
+        for field, number, kind, label, type_name in fields:
+            added = described.field.add(name=field, number=number, type=kind, label=label)
+            if type_name:
+                added.type_name = type_name
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("fedtwin.gnmi.Response"))
+
+
+Response: Any = _response_class()
+
+
+class JsonValue:
+    """A value that came as JSON and is not a scalar: a leaf-list, or a subtree to be flattened."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+
+_TypedValue: Any = gnmi_pb2.TypedValue.FromString
+_double = struct.Struct("<d").unpack_from
+_STRING, _INT, _UINT, _BOOL, _DOUBLE = 0x0A, 0x10, 0x18, 0x20, 0x71  # tags of TypedValue's fields
+_INTEGERS = frozenset({_INT, _UINT})
+
+
+def decode_value(raw: bytes) -> Any:
+    """The Python value of a serialised TypedValue; JSON arrays and objects as JsonValue.
+
+    A missing value is None. Raises ValueError for what is no TypedValue, or has an unusable JSON text.
+    """
+    if not raw:
+        return None
+    tag, size = raw[0], len(raw)
+    if tag in _INTEGERS:
+        value = shift = 0
+        for at in range(1, size):
+            byte = raw[at]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if at + 1 == size:
+                    return value if tag == _UINT or value < 1 << 63 else value - (1 << 64)
+                break
+            shift += 7
+    elif tag == _STRING:
+        if size > 1 and raw[1] == size - 2 < 0x80:
+            return raw[2:].decode()
+    elif tag == _DOUBLE:
+        if size == 9:
+            return _double(raw, 1)[0]
+    elif tag == _BOOL and size == 2:
+        return raw[1] != 0
+    return _decode_any(raw)
+
+
+def _decode_any(raw: bytes) -> Any:
+    try:
+        value = _TypedValue(raw)
+    except Exception as error:  # google.protobuf's DecodeError, whose home moves between versions
+        raise ValueError(f"not a gNMI TypedValue: {error}") from error
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    held = getattr(value, kind)
+    match kind:
+        case "json_val" | "json_ietf_val":
+            data = json.loads(held, parse_float=Decimal)
+            return JsonValue(data) if isinstance(data, list | dict) else data
+        case "leaflist_val":
+            return tuple(_scalar(item) for item in held.element)
+        case "decimal_val":
+            return Decimal(held.digits).scaleb(-held.precision)
+        case "float_val":
+            return float(f"{held:.7g}")  # 24 bits carry 7 digits; the rest is noise of the conversion
+        case "any_val":
+            return bytes(held.SerializeToString())
+    return held
+
+
+def decode_steps(*raw: bytes) -> tuple[tuple[Step, ...], str, str]:
+    """Steps, origin and target of serialised gNMI Paths in a row (a prefix, then a path).
+
+    Raises ValueError for what is no Path.
+    """
+    steps: list[Step] = []
+    origin = target = ""
+    for part in raw:
+        try:
+            path = gnmi_pb2.Path.FromString(part)
+        except Exception as error:  # DecodeError, as above
+            raise ValueError(f"not a gNMI Path: {error}") from error
+        origin, target = path.origin or origin, path.target or target
+        for element in path.elem:
+            module, colon, name = element.name.partition(":")
+            keys = tuple((key.rpartition(":")[2], text) for key, text in sorted(element.key.items()))
+            steps.append(Step(module, name, keys) if colon else Step("", module, keys))
+        if not path.elem:
+            steps += [Step("", name) for name in path.element]  # gNMI before 0.4
+    return tuple(steps), origin, target
+
+
+def spell_steps(steps: Sequence[Step]) -> str:
+    """The path as it came, for what no schema knows."""
+    return "".join(f"/{step.qualified}{predicates(step.keys)}" for step in steps) or "/"
+
+
+def encode_path(steps: Sequence[Step]) -> Any:
+    """The gNMI Path of canonical steps. OpenConfig's carry an origin and no module names."""
+    if steps and steps[0].module.startswith("openconfig-"):
+        path = gnmi_pb2.Path(origin="openconfig")
+        names = [step.name for step in steps]
+    else:
+        path = gnmi_pb2.Path()
+        names = [step.qualified for step in steps]
+    for name, step in zip(names, steps, strict=True):
+        path.elem.add(name=name, key=dict(step.keys))
+    return path
