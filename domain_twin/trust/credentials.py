@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from domain_twin.errors import CredentialError, IdentityMismatch
 from domain_twin.trust.identity import Role, SpiffeId
 from domain_twin.trust.roots import identity_of
 from domain_twin.trust.sign import Signer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,45 @@ def load_identity(
         config.signing_certificate.read_bytes(),
         min(tls.not_after, signing.not_valid_after_utc),
     )
+
+
+class RenewingIdentity:
+    """An identity that is read again when its files change; what cannot be read leaves the last good one."""
+
+    def __init__(self, config: IdentityConfig, first: Identity) -> None:
+        self._config = config
+        self._identity = first
+        self._seen = stamp(*self._files)
+
+    def current(self) -> Identity:
+        """The identity of now."""
+        if (seen := stamp(*self._files)) != self._seen:
+            who = self._identity.id
+            try:
+                self._identity = load_identity(
+                    self._config, operator=who.operator, role=who.role, name=who.name
+                )
+                self._seen = seen
+            except CredentialError as error:
+                log.warning("renewed identity not used", extra={"reason": str(error)})
+        return self._identity
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        c = self._config
+        return c.certificate, c.key, c.signing_certificate, c.signing_key
+
+
+def stamp(*paths: Path) -> tuple[tuple[int, int], ...]:
+    """What changes when one of the files does: modification time and inode; zeros for a missing one."""
+    result = []
+    for path in paths:
+        try:
+            status = path.stat()
+            result.append((status.st_mtime_ns, status.st_ino))
+        except OSError:
+            result.append((0, 0))
+    return tuple(result)
 
 
 def load_tls(certificate: Path, key: Path, *, now: datetime | None = None) -> TlsIdentity:

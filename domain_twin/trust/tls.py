@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from domain_twin.errors import ConfigError, CredentialError
-from domain_twin.trust.credentials import TlsIdentity, load_tls
+from domain_twin.trust.credentials import TlsIdentity, load_tls, stamp
 from domain_twin.trust.roots import TrustBundle
 
 if TYPE_CHECKING:
@@ -57,22 +57,22 @@ def server_credentials(
 
     load_tls(certificate, key)
     roots = trust.flat_pem
-    seen = _stamp(certificate, key)
+    seen = stamp(certificate, key)
 
     def configuration(tls: TlsIdentity) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration([(tls.key, tls.chain)], roots)
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal seen
-        stamp = _stamp(certificate, key)
-        if stamp == seen:
+        now = stamp(certificate, key)
+        if now == seen:
             return None
         try:
             tls = load_tls(certificate, key)
         except CredentialError as error:
             log.warning("renewed certificate not used", extra={"reason": str(error)})
             return None
-        seen = stamp
+        seen = now
         on_renewal(tls)
         return configuration(tls)
 
@@ -100,14 +100,3 @@ def channel_options(server_name: str) -> list[tuple[str, str | int]]:
     if not server_name:
         return []
     return [("grpc.ssl_target_name_override", server_name), ("grpc.default_authority", server_name)]
-
-
-def _stamp(*paths: Path) -> tuple[tuple[int, int], ...]:
-    result = []
-    for path in paths:
-        try:
-            status = path.stat()
-            result.append((status.st_mtime_ns, status.st_ino))
-        except OSError:
-            result.append((0, 0))
-    return tuple(result)

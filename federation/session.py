@@ -1,0 +1,477 @@
+"""The broker's end of a session with one agent: asks, views, liveness. Owns no state beyond its stream.
+
+Whoever dials is judged in `federation.attach`; what the answers and views mean is the host's business. The
+reader never awaits work: answers are verified in the task that asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, NoReturn, Protocol
+
+import grpc
+
+from domain_twin.errors import (
+    ContractError,
+    CredentialError,
+    OverCapacity,
+    SessionLost,
+    StaleVersion,
+    TwinError,
+    Unreachable,
+)
+from domain_twin.model import Level, Nanoseconds, Version, ViewDelta
+from domain_twin.trust.identity import SpiffeId
+from domain_twin.trust.sign import Signer, Verifier
+from federation.v1 import fedtwin_pb2 as pb
+from federation.wire import statements
+from federation.wire.convert import decode_view_delta, encode_version, parse
+from federation.wire.framing import MAX_ANSWER_BYTES, MAX_VIEW_BYTES, VIEW_TRANSFER, Framing, Limits
+from federation.wire.refusals import decode_refusal
+
+__all__ = ["AgentHello", "Liveness", "Session", "SessionHost"]
+
+log = logging.getLogger(__name__)
+
+_ANSWERS: dict[str, Any] = {
+    "evaluate": pb.EvaluateAnswer,
+    "describe": pb.DescribeAnswer,
+    "budget": pb.BudgetAnswer,
+}
+_FIELDS: dict[str, str] = {"EvaluateAsk": "evaluate", "DescribeAsk": "describe", "BudgetAsk": "budget"}
+_OFF_LOOP = 1 << 20  # answers from this size on are verified and parsed in a thread
+_OBO_LIFE_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHello:
+    """What an agent says of itself when it attaches; identity and signing certificate are verified."""
+
+    domain: str
+    instance: str
+    incarnation: int
+    contract_version: int
+    software: str
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """How often both ends say something, and how long silence may last."""
+
+    heartbeat_s: float
+    dead_after_s: float
+
+
+class SessionHost(Protocol):
+    """Who keeps the domains: the registry."""
+
+    def admit(self, peer: SpiffeId, domain: str, hello: AgentHello) -> None:
+        """Raises a TwinError with the reason that the agent is told."""
+
+    def attached(self, session: Session) -> None:
+        """The domain is connected by `session`, in the place of an earlier one if there was one."""
+
+    def lost(self, session: Session, reason: str) -> None:
+        """The domain's session ended and no other took its place; not called for one that was replaced."""
+
+    def view_update(self, session: Session, delta: ViewDelta, received_at: Nanoseconds) -> None:
+        """Raises StaleVersion for a gap (a snapshot is asked for then), ContractError to refuse it."""
+
+
+class _Ended(Exception):
+    """The session is over: cleanly, or with the error that the agent is told."""
+
+    def __init__(self, reason: str, error: TwinError | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.error = error
+
+
+@dataclass(slots=True)
+class _Pending:
+    answer: asyncio.Future[pb.Answer]
+    max_bytes: int
+    payload: bytes = b""
+
+
+@dataclass(slots=True)
+class _Watch:
+    ask_id: int
+    refused: Callable[[TwinError], None]
+    updates: int = field(default=0)
+
+
+class Session:
+    """One attached agent. `last_heard` and `connected_at` are nanoseconds since the Unix epoch, UTC."""
+
+    def __init__(
+        self,
+        peer: SpiffeId,
+        hello: AgentHello,
+        *,
+        session_id: str,
+        host: SessionHost,
+        verifier: Verifier,
+        signer: Signer,
+        limits: Limits,
+        liveness: Liveness,
+        expires_at: datetime,
+    ) -> None:
+        self.peer = peer
+        self.domain = hello.domain
+        self.operator = peer.operator
+        self.hello = hello
+        self.session_id = session_id
+        self.expires_at = expires_at
+        self.connected_at: Nanoseconds = time.time_ns()
+        self.last_heard: Nanoseconds = self.connected_at
+        self.late_messages = 0
+        self.framing = Framing(pb.BrokerMessage, limits, self._room_for)
+        self._host = host
+        self._verifier = verifier
+        self._signer = signer
+        self._limits = limits
+        self._liveness = liveness
+        self._ids = count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._watch: _Watch | None = None
+        self._ending: asyncio.Future[_Ended] = asyncio.get_running_loop().create_future()
+        self._reattaching = False
+        self._heard_at = asyncio.get_running_loop().time()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def instance(self) -> str:
+        """Which installation of the agent this is."""
+        return self.hello.instance
+
+    @property
+    def open(self) -> bool:
+        """Whether asks can be made."""
+        return not self._ending.done()
+
+    @property
+    def in_flight(self) -> int:
+        """Asks without an answer yet."""
+        return len(self._pending)
+
+    async def ask(
+        self,
+        body: Any,
+        *,
+        timeout_s: float,
+        job_id: str = "",
+        round: int = 0,
+        on_behalf_of: str | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Any:
+        """Ask the agent and return its answer message, verified.
+
+        `body` is an EvaluateAsk, DescribeAsk or BudgetAsk. Raises the error that a refusal stands for
+        (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`, SessionLost,
+        ContractError.
+        """
+        kind = _FIELDS[type(body).__name__]
+        self._check_open()
+        if len(self._pending) >= self._limits.max_in_flight:
+            raise OverCapacity(
+                f"{self.domain}: {len(self._pending)} asks are in flight already, as many as an agent takes;"
+                " try again later"
+            )
+        ask_id = next(self._ids)
+        pending = _Pending(asyncio.get_running_loop().create_future(), max_answer_bytes)
+        self._pending[ask_id] = pending
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send_ask(
+                    pb.Ask(
+                        id=ask_id,
+                        job_id=job_id,
+                        round=round,
+                        timeout_ms=max(1, int(timeout_s * 1000)),
+                        max_answer_bytes=max_answer_bytes,
+                        on_behalf_of=self._on_behalf_of(on_behalf_of),
+                        **{kind: body},
+                    ),
+                    kind,
+                )
+                answer = await pending.answer
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._post(cancel=pb.Cancel(ask_id=ask_id))
+            if isinstance(error, TimeoutError) and not isinstance(error, TwinError):
+                raise Unreachable(
+                    f"{self.domain}: no answer to {kind} within {timeout_s:g} s; it was cancelled"
+                ) from None
+            raise
+        finally:
+            self._pending.pop(ask_id, None)
+            self.framing.inbox.drop(ask_id)
+            if not self._pending:
+                self._idle.set()
+        if answer.WhichOneof("result") == "refusal":
+            raise decode_refusal(answer.refusal, self.domain)
+        return await self._read_answer(answer, pending.payload, _ANSWERS[kind])
+
+    def watch_view(
+        self,
+        level: Level,
+        resume_from: Version | None,
+        *,
+        refused: Callable[[TwinError], None] | None = None,
+    ) -> None:
+        """Ask for the domain's view and its changes, which come by `SessionHost.view_update`.
+
+        `refused` is called when the agent's policy withholds it. A second call replaces the first.
+        """
+        self._check_open()
+        self._watch = _Watch(next(self._ids), refused or self._log_refused)
+        self.framing.post(
+            ask=pb.Ask(
+                id=self._watch.ask_id,
+                view=pb.ViewAsk(
+                    level=level, resume_from=None if resume_from is None else encode_version(resume_from)
+                ),
+            )
+        )
+
+    def end_job(self, job_id: str) -> None:
+        """Tell the agent that it may forget the job's state."""
+        self._post(job_end=pb.JobEnd(job_id=job_id))
+
+    def reattach(self, reason: str) -> None:
+        """Have the agent open a new session; this one ends when its asks are answered."""
+        self._reattaching = True
+        self._post(reattach=pb.Reattach(reason=reason))
+
+    async def ping(self, timeout_s: float) -> None:
+        """Return when the agent answers. Raises Unreachable when it does not."""
+        self._check_open()
+        ping_id = next(self._ids)
+        answered = self._pings[ping_id] = asyncio.get_running_loop().create_future()
+        self._post(ping=pb.Ping(ping_id=ping_id))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await answered
+        except TimeoutError:
+            raise Unreachable(f"{self.domain}: no answer to a ping within {timeout_s:g} s") from None
+        finally:
+            self._pings.pop(ping_id, None)
+
+    async def close(self, reason: str) -> None:
+        """End the session; the agent is told why, and dials again."""
+        self.end(reason, SessionLost(reason))
+
+    def end(self, reason: str, error: TwinError | None = None) -> None:
+        """End the session from the broker's side, with the error that the agent is told; not awaited."""
+        if not self._ending.done():
+            self._ending.set_result(_Ended(reason, error))
+
+    async def give_way(self, drain_s: float) -> None:
+        """End because a newer session took over; after a Reattach, when all asks are answered."""
+        if self._reattaching:
+            try:
+                async with asyncio.timeout(drain_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.warning(
+                    "asks outlived the reattach", extra={"domain": self.domain, "asks": self.in_flight}
+                )
+        self.end("a newer session took over")
+
+    async def serve(self, context: Any) -> tuple[str, TwinError | None]:
+        """Run the session until it ends; returns why, and the error to tell the agent if there is one."""
+        ended = _Ended("connection lost")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(context))
+                tasks.create_task(self.framing.write_to(context.write))
+                tasks.create_task(self._beat())
+                tasks.create_task(self._wait_for_end())
+        except* _Ended as group:
+            ended = _first(group)
+        except* (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as group:
+            ended = _Ended(f"connection lost ({group.exceptions[0]})")
+        finally:
+            self.end(ended.reason)
+            lost = SessionLost(f"{self.domain}: {ended.reason}")
+            for pending in self._pending.values():
+                if not pending.answer.done():
+                    pending.answer.set_exception(lost)
+            for ping in self._pings.values():
+                if not ping.done():
+                    ping.set_exception(lost)
+        return ended.reason, ended.error
+
+    async def _wait_for_end(self) -> NoReturn:
+        raise await self._ending
+
+    async def _read(self, context: Any) -> NoReturn:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            self.last_heard = time.time_ns()
+            self._heard_at = asyncio.get_running_loop().time()
+            try:
+                self._dispatch(message)
+            except (ContractError, CredentialError) as error:
+                log.warning("contract broken", extra={"domain": self.domain, "reason": str(error)})
+                raise _Ended(str(error), error) from error
+        raise _Ended("connection lost")
+
+    def _dispatch(self, message: pb.AgentMessage) -> None:
+        match message.WhichOneof("body"):
+            case "answer":
+                self._on_answer(message.answer)
+            case "chunk":
+                if not self.framing.on_chunk(message.chunk):
+                    self._too_large(message.chunk.transfer_id)
+            case "view_update":
+                self._on_view_update(message.view_update)
+            case "heartbeat":
+                ping = self._pings.get(message.heartbeat.ping_id)
+                if ping and not ping.done():
+                    ping.set_result(None)
+            case "credit":
+                self.framing.on_credit(message.credit)
+            case "goodbye":
+                raise _Ended(f"the agent said goodbye: {message.goodbye.reason}")
+            case "hello":
+                raise ContractError(f"{self.domain}: a second Hello came on one session")
+            case _:
+                self.late_messages += 1  # of a later version of the contract: not for us
+
+    def _on_answer(self, answer: pb.Answer) -> None:
+        if self._watch and answer.ask_id == self._watch.ask_id:
+            if answer.WhichOneof("result") == "refusal":
+                watch, self._watch = self._watch, None
+                watch.refused(decode_refusal(answer.refusal, self.domain))
+            return
+        pending = self._pending.get(answer.ask_id)
+        if pending is None or pending.answer.done():
+            self.late_messages += 1
+            return
+        match answer.WhichOneof("result"):
+            case "signed":
+                pending.payload = self.framing.payload(answer.signed.payload)
+            case None:
+                raise ContractError(f"{self.domain}: an answer without a result came")
+        pending.answer.set_result(answer)
+
+    def _too_large(self, transfer_id: int) -> None:
+        if pending := self._pending.get(transfer_id):
+            self._post(cancel=pb.Cancel(ask_id=transfer_id))
+            if not pending.answer.done():
+                pending.answer.set_exception(
+                    OverCapacity(
+                        f"{self.domain}: the answer is larger than the {pending.max_bytes} bytes that were"
+                        " asked for; ask for less"
+                    )
+                )
+            return
+        raise ContractError(f"{self.domain}: a view of more than {MAX_VIEW_BYTES} bytes came")
+
+    def _on_view_update(self, update: pb.ViewUpdate) -> None:
+        payload = self.framing.payload(update.delta.payload)
+        self._verifier.verify(payload, update.delta.jws, kind=statements.VIEW_DELTA, now=datetime.now(UTC))
+        if self._watch is None or update.ask_id != self._watch.ask_id:
+            self.late_messages += 1
+            return
+        version, complete = None, False
+        try:
+            message = parse(pb.ViewDelta, payload)
+            version, complete = message.target, not message.HasField("source")
+            delta = decode_view_delta(message)
+            if delta.domain != self.domain:
+                raise ContractError(
+                    f"{self.domain}: sent a view of domain {delta.domain!r}, which is not its own"
+                )
+            self._host.view_update(self, delta, self.last_heard)
+        except StaleVersion as error:
+            self._reject(version, str(error), resend_snapshot=not complete)
+        except ContractError as error:
+            self._reject(version, str(error), resend_snapshot=False)
+
+    def _reject(self, version: pb.Version | None, reason: str, *, resend_snapshot: bool) -> None:
+        log.warning(
+            "view rejected", extra={"domain": self.domain, "reason": reason, "resend": resend_snapshot}
+        )
+        assert self._watch
+        self._post(
+            view_rejected=pb.ViewRejected(
+                ask_id=self._watch.ask_id, version=version, reason=reason, resend_snapshot=resend_snapshot
+            )
+        )
+
+    async def _beat(self) -> NoReturn:
+        """Ping at every heartbeat; end the session when nothing at all came for too long."""
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        while True:
+            silence = loop.time() - self._heard_at
+            if silence >= self._liveness.dead_after_s:
+                raise _Ended(f"nothing was heard for {self._liveness.dead_after_s:g} s")
+            self._post(ping=pb.Ping(ping_id=0))
+            await asyncio.sleep(min(self._liveness.heartbeat_s, self._liveness.dead_after_s - silence))
+
+    async def _send_ask(self, ask: pb.Ask, kind: str) -> None:
+        if ask.ByteSize() <= self._limits.chunk_bytes:
+            await self.framing.send(ask=ask)
+            return
+        body = pb.Ask(**{kind: getattr(ask, kind)}).SerializeToString()
+        ask.transfer.CopyFrom(await self.framing.transfer(ask.id, body))
+        await self.framing.send_after_chunks(ask=ask)
+
+    async def _read_answer(self, answer: pb.Answer, payload: bytes, kind: Any) -> Any:
+        def read() -> Any:
+            self._verifier.verify(payload, answer.signed.jws, kind=statements.ANSWER, now=datetime.now(UTC))
+            return parse(kind, payload)
+
+        try:
+            return await asyncio.to_thread(read) if len(payload) >= _OFF_LOOP else read()
+        except (ContractError, CredentialError) as error:
+            self.end(str(error), error)
+            raise
+
+    def _on_behalf_of(self, subject: str | None) -> pb.Signed | None:
+        if not subject:
+            return None
+        now = time.time_ns()
+        payload = pb.OnBehalfOf(
+            subject=subject, issued_at=now, expires_at=now + _OBO_LIFE_S * 1_000_000_000
+        ).SerializeToString()
+        return pb.Signed(
+            payload=pb.Body(inline=payload), jws=self._signer.sign(payload, kind=statements.ON_BEHALF_OF)
+        )
+
+    def _room_for(self, transfer_id: int) -> int:
+        if transfer_id & VIEW_TRANSFER:
+            return MAX_VIEW_BYTES if self._watch else 0
+        pending = self._pending.get(transfer_id)
+        return pending.max_bytes if pending else 0
+
+    def _post(self, **body: Any) -> None:
+        """Queue what the agent can do without; dropped when it does not read."""
+        try:
+            self.framing.post(**body)
+        except OverCapacity:
+            log.debug("message dropped", extra={"domain": self.domain})
+
+    def _check_open(self) -> None:
+        if not self.open:
+            raise SessionLost(f"{self.domain}: its session has ended; it dials again by itself")
+
+    def _log_refused(self, error: TwinError) -> None:
+        log.warning("view refused", extra={"domain": self.domain, "reason": str(error)})
+
+
+def _first(group: BaseExceptionGroup[_Ended]) -> _Ended:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("a group has exceptions")
