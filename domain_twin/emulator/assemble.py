@@ -1,4 +1,4 @@
-"""From a topology and its flows to the packet network: capacities off a ladder, then everything times `scale`.
+"""From topology and flows to the packet network: capacities off a ladder, then everything scaled.
 
 Capacities are the smallest step of the ladder that keeps a link below 45 % in normal operation and below 85 %
 when any single line of the network is cut.
@@ -79,22 +79,15 @@ def assemble(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -
     for link in topology.links:
         rate = octets_per_second(spec, link.adjacency.capacity_mbps)
         domain = len(DOMAINS) if link.adjacency.crossing else DOMAINS.index(link.source.device.domain)
-        links.append(
-            LinkPlan(
-                link.source.device.index,
-                link.target.device.index,
-                rate,
-                link.adjacency.propagation_ms / 1e3,
-                max(rate * _BUFFER_S, 16.0 * spec.traffic.packet_octets),
-                link.source.metric,
-                domain,
-            )  # fmt: skip
-        )
+        buffer = max(rate * _BUFFER_S, 16.0 * spec.traffic.packet_octets)
+        near, far = link.source.device.index, link.target.device.index
+        propagation = link.adjacency.propagation_ms / 1e3
+        links.append(LinkPlan(near, far, rate, propagation, buffer, link.source.metric, domain))
     nodes = [
         NodePlan(
-            DOMAINS.index(d.domain),
-            d.workers,
-            d.service_ms / 1e3,
+            domain=DOMAINS.index(d.domain),
+            workers=d.workers,
+            service=d.service_ms / 1e3,
             exponential=d.kind == "host",
             on_transit=d.kind == "upf",
         )
@@ -105,6 +98,12 @@ def assemble(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -
         rate = cell_rate_mbps(bandwidth_mhz=cell.bandwidth_mhz, mcs=cell.mcs, prb_share=1.0)
         cells.append(CellPlan(cell.device.index, octets_per_second(spec, rate), _AIR_DELAY_S))
     return PacketNetwork(
-        nodes=nodes, links=links, cells=cells, flows=flows, seed=spec.seed, convergence=spec.convergence_ms / 1e3,
-        interval=spec.interval_ms / 1e3, demand=demand_of_day(spec),
-    )  # fmt: skip
+        nodes=nodes,
+        links=links,
+        cells=cells,
+        flows=flows,
+        seed=spec.seed,
+        convergence=spec.convergence_ms / 1e3,
+        interval=spec.interval_ms / 1e3,
+        demand=demand_of_day(spec),
+    )

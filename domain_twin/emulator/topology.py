@@ -32,7 +32,7 @@ _POLSKA = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Device:
     """A device: a node of its domain's topology. `workers` 0 where it adds no processing."""
 
@@ -69,7 +69,7 @@ class End:
         return f"{self.tp_id}:out"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Adjacency:
     """Two interfaces joined by a line; `crossing` is the inter-domain-link-id where it joins two domains."""
 

@@ -49,9 +49,15 @@ def _users(spec: NetworkSpec, topology: Topology) -> Iterator[FlowPlan]:
     for cell, (host, weight) in itertools.product(topology.cells, zip(hosts, weights, strict=True)):
         watched = cell.local_id == 1 and host.name == "host-1"
         yield FlowPlan(
-            f"{cell.name}:{host.name}", host.index, "poisson", _pps(spec, spec.traffic.cell_mbps) * weight / sum(weights),
-            cell=cell.index, exponential=not watched, daily=True, watched=watched,
-        )  # fmt: skip
+            f"{cell.name}:{host.name}",
+            host.index,
+            "poisson",
+            _pps(spec, spec.traffic.cell_mbps) * weight / sum(weights),
+            cell=cell.index,
+            exponential=not watched,
+            daily=True,
+            watched=watched,
+        )
     for host, gnb in itertools.product(hosts, gnbs):
         rate = _pps(spec, spec.traffic.downlink_mbps)
         yield FlowPlan(
