@@ -173,7 +173,7 @@ class Abstraction:
             self.search_work = sum(map(len, graph.leaving.values())) * len({p.node for p in self._terminals})
             self.search_pending = not search_now
             if search_now:
-                by_loss = "loss_ratio" in self._disclosed
+                by_loss = self._level is Level.MESH and "loss_ratio" in self._disclosed
                 self._trails = search(graph, self._terminals, by_loss=by_loss, label_cap=2 * self._cap)
             entries = mesh_entries(ground, self._trails)
         self._plan = Plan(tuple(entries))
@@ -218,31 +218,28 @@ class Abstraction:
         stale: NDArray[np.bool_],
     ) -> Segment:
         last = first + len(entry.candidates)
-        listed = [
-            (
-                PathKpis(
-                    delay_ms=delay,
-                    delay_variance_ms2=variance,
-                    loss=loss,
-                    bandwidth_mbps=bandwidth,
-                    metric=candidate.metric,
-                    delay_std_error_ms=error,
-                    origin=ORIGINS[origin],
-                    shared_risks=candidate.risks,
-                ),
-                known,
+        figures = rows[first:last].tolist()
+        front = _front(figures)
+        kept = _cut(front, figures, self._cap)
+
+        def kpis(index: int) -> PathKpis:
+            delay, variance, loss, bandwidth, error, _ = figures[index]
+            return PathKpis(
+                delay_ms=delay,
+                delay_variance_ms2=variance,
+                loss=loss,
+                bandwidth_mbps=bandwidth,
+                metric=entry.candidates[index].metric,
+                delay_std_error_ms=error,
+                origin=ORIGINS[origins[first + index]],
+                shared_risks=entry.candidates[index].risks,
             )
-            for candidate, (delay, variance, loss, bandwidth, error, known), origin in zip(
-                entry.candidates, rows[first:last].tolist(), origins[first:last].tolist(), strict=True
-            )
-        ]
-        front = _front([kpis for kpis, known in listed if known])
-        options = _cut(front, self._cap)
+
         return Segment(
             *entry.key,
-            current=listed[0][0],
-            options=options,
-            truncated=entry.cut or len(options) < len(front),
+            current=kpis(0),
+            options=tuple(map(kpis, kept)),
+            truncated=entry.cut or len(kept) < len(front),
             stale=bool(stale[first:last].any()),
         )
 
@@ -330,26 +327,31 @@ def _node_names(network: Network, points: Iterable[Terminal]) -> dict[str, str]:
     return names
 
 
-def _front(options: Sequence[PathKpis]) -> list[PathKpis]:
-    """The options that no other one beats in delay, bandwidth and loss at once, in order of delay."""
-    front: list[PathKpis] = []
-    for option in sorted(options, key=lambda o: (o.delay_ms, -o.bandwidth_mbps, o.loss, o.metric)):
-        if not any(o.bandwidth_mbps >= option.bandwidth_mbps and o.loss <= option.loss for o in front):
-            front.append(option)
+def _front(figures: Sequence[Sequence[float]]) -> list[int]:
+    """The measured paths that no other one beats in delay, bandwidth and loss at once, in order of delay.
+
+    Rows are (delay, variance, loss, bandwidth, standard error, whether measured).
+    """
+    front: list[int] = []
+    best: list[tuple[float, float]] = []
+    for _, width, loss, index in sorted((f[0], -f[3], f[2], i) for i, f in enumerate(figures) if f[5]):
+        if not any(other_width <= width and other_loss <= loss for other_width, other_loss in best):
+            front.append(index)
+            best.append((width, loss))
     return front
 
 
-def _cut(front: Sequence[PathKpis], cap: int) -> tuple[PathKpis, ...]:
+def _cut(front: Sequence[int], figures: Sequence[Sequence[float]], cap: int) -> list[int]:
     """At most `cap` of them: first those better in bandwidth, spread evenly, then those better in loss."""
     if len(front) <= cap:
-        return tuple(front)
+        return list(front)
     wide: list[int] = []
-    for index, option in enumerate(front):
-        if not wide or option.bandwidth_mbps > front[wide[-1]].bandwidth_mbps:
-            wide.append(index)
+    for place, index in enumerate(front):
+        if not wide or figures[index][3] > figures[front[wide[-1]]][3]:
+            wide.append(place)
     if len(wide) >= cap:
         kept = {wide[round(step * (len(wide) - 1) / max(cap - 1, 1))] for step in range(cap)}
     else:
-        rest = sorted(set(range(len(front))) - set(wide), key=lambda index: front[index].loss)
+        rest = sorted(set(range(len(front))) - set(wide), key=lambda place: figures[front[place]][2])
         kept = {*wide, *rest[: cap - len(wide)]}
-    return tuple(front[index] for index in sorted(kept))
+    return [front[place] for place in sorted(kept)]

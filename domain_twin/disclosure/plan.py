@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -78,12 +79,8 @@ class Risks:
         self._salt = salt
         self._tokens: dict[tuple[str, str], str] = {}
 
-    def of(self, network: Network, trail: Trail) -> frozenset[str]:
-        """The tokens of a path's links."""
-        return frozenset(self._token(network, link) for link in trail)
-
-    def _token(self, network: Network, link_id: str) -> str:
-        link = network.links[link_id]
+    def of(self, link: Link) -> str:
+        """The token of a link."""
         ends = (min(link.source_tp, link.dest_tp), max(link.source_tp, link.dest_tp))
         token = self._tokens.get(ends)
         if token is None:
@@ -194,7 +191,8 @@ class _Links:
     def __init__(self, ground: Ground) -> None:
         network = ground.network
         upf_rows = _upf_rows(network, ground.figures)
-        self._ground = ground
+        self._metrics = {link.id: link.metric for link in network.links.values()}
+        self._tokens = {link.id: ground.risks.of(link) for link in network.links.values()}
         self._usable = {arc.link for arcs in ground.graph.leaving.values() for arc in arcs}
         self._rows = {
             link.id: (ground.figures.index[link.id], *upf_rows.get(link.dest_node, ()))
@@ -205,15 +203,14 @@ class _Links:
         """The current path, then the others that are still up; none where nothing is joined now."""
         if current is None:
             return ()
-        network, risks = self._ground.network, self._ground.risks
         trails = [current]
         if current:  # a node is best joined to itself by no link at all
             trails += [trail for trail in others if trail != current and self._usable.issuperset(trail)]
         return tuple(
             Candidate(
-                tuple(row for link in trail for row in self._rows[link]),
-                sum(network.links[link].metric for link in trail),
-                risks.of(network, trail),
+                tuple(chain.from_iterable(map(self._rows.__getitem__, trail))),
+                sum(map(self._metrics.__getitem__, trail)),
+                frozenset(map(self._tokens.__getitem__, trail)),
             )
             for trail in trails
         )
