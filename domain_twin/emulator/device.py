@@ -130,15 +130,22 @@ class Leaf:
 class ChangeQueue:
     """What changed since it was last drained, one entry a path: the last value wins, so memory is bounded."""
 
-    __slots__ = ("_dirty", "_wake", "patterns")
+    __slots__ = ("_dirty", "_only", "_patterns", "_wake")
 
-    def __init__(self, patterns: Sequence[PathPattern]):
-        self.patterns = tuple(patterns)
+    def __init__(self, patterns: Sequence[PathPattern], only: Callable[[Leaf], bool] | None = None):
+        self._patterns = tuple(patterns)
+        self._only = only
         self._dirty: dict[str, Leaf] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._dirty)
+
+    def wants(self, leaf: Leaf) -> bool:
+        """Whether changes of `leaf` belong in the queue."""
+        if self._only is not None and not self._only(leaf):
+            return False
+        return any(pattern.matches(leaf.steps) for pattern in self._patterns)
 
     def add(self, leaf: Leaf) -> None:
         """Note that `leaf` changed, came or went."""
@@ -334,9 +341,11 @@ class DeviceDatastore:
 
     # ---- watching ------------------------------------------------------------------------------------------
 
-    def watch(self, patterns: Sequence[PathPattern]) -> ChangeQueue:
-        """A queue that gathers changes of the leaves in `patterns` until `unwatch`."""
-        queue = ChangeQueue(patterns)
+    def watch(
+        self, patterns: Sequence[PathPattern], only: Callable[[Leaf], bool] | None = None
+    ) -> ChangeQueue:
+        """A queue that gathers changes of the leaves in `patterns` (and `only` those) until `unwatch`."""
+        queue = ChangeQueue(patterns, only)
         self._queues.append(queue)
         self._generation += 1
         return queue
@@ -350,9 +359,7 @@ class DeviceDatastore:
     # ---- inside --------------------------------------------------------------------------------------------
 
     def _route(self, leaf: Leaf) -> None:
-        leaf._queues = tuple(
-            queue for queue in self._queues if any(pattern.matches(leaf.steps) for pattern in queue.patterns)
-        )
+        leaf._queues = tuple(queue for queue in self._queues if queue.wants(leaf))
         leaf._generation = self._generation
 
     def _tell(self, leaf: Leaf) -> None:

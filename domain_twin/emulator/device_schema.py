@@ -24,6 +24,7 @@ SERVER_MODULES: Mapping[str, tuple[str, ...]] = {
     "ietf-datastores": (),
     "ietf-subscribed-notifications": ("encode-xml", "subtree", "xpath"),
     "ietf-yang-push": ("on-change",),
+    "fedtwin-device-events": (),
 }
 """Modules that every device runs because of its protocols, with the features it supports of each."""
 
