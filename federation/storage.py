@@ -57,6 +57,7 @@ _view = sa.Table(
     _schema,
     sa.Column("domain", sa.String(255), primary_key=True),
     sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),  # of the agreement behind it; 0: never
     sa.Column("body", sa.LargeBinary, nullable=False),  # ViewDelta, complete
 )
 _event = sa.Table(
@@ -94,7 +95,7 @@ class Restored:
     """What the broker knew when it last wrote."""
 
     domains: tuple[DomainStatus, ...] = ()
-    views: tuple[tuple[View, Nanoseconds], ...] = ()  # with received_at
+    views: tuple[tuple[View, Nanoseconds, Nanoseconds], ...] = ()  # with received_at, expires_at
     findings: tuple[Finding, ...] = ()
     statuses: tuple[ServiceStatus, ...] = ()  # the last one of each service
     last_event_id: int = 0
@@ -105,7 +106,7 @@ class _Waiting:
     """What was handed over and is not written yet."""
 
     domains: dict[str, DomainStatus] = field(default_factory=dict)
-    views: dict[str, tuple[View, Nanoseconds] | None] = field(default_factory=dict)  # None: forget it
+    views: dict[str, tuple[View, Nanoseconds, Nanoseconds] | None] = field(default_factory=dict)
     findings: dict[tuple[str, str, str], Finding | None] = field(default_factory=dict)  # None: cleared
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_WAITING))
     statuses: deque[ServiceStatus] = field(default_factory=lambda: deque(maxlen=MAX_WAITING))
@@ -157,9 +158,9 @@ class Storage:
         self._waiting.domains[status.domain] = status
         self._wake.set()
 
-    def save_view(self, view: View, received_at: Nanoseconds) -> None:
-        """Remember a view as its domain's last good one."""
-        self._waiting.views[view.domain] = (view, received_at)
+    def save_view(self, view: View, received_at: Nanoseconds, expires_at: Nanoseconds = 0) -> None:
+        """Remember a view as its domain's last good one, until its agreement ends (0: never)."""
+        self._waiting.views[view.domain] = (view, received_at, expires_at)
         self._wake.set()
 
     def forget_view(self, domain: str) -> None:
@@ -330,8 +331,10 @@ class Storage:
                     )
                 ),
                 views=tuple(
-                    (view, received_at)
-                    for body, received_at in connection.execute(sa.select(_view.c.body, _view.c.received_at))
+                    (view, received_at, expires_at)
+                    for body, received_at, expires_at in connection.execute(
+                        sa.select(_view.c.body, _view.c.received_at, _view.c.expires_at)
+                    )
                     for view in _readable([body], pb.ViewDelta, convert.decode_view)
                 ),
                 findings=tuple(
@@ -394,7 +397,8 @@ class Storage:
             connection.execute(sa.delete(_view).where(_view.c.domain == domain))
             if held:
                 body = convert.encode_view(held[0]).SerializeToString()
-                connection.execute(sa.insert(_view), {"domain": domain, "received_at": held[1], "body": body})
+                row = {"domain": domain, "received_at": held[1], "expires_at": held[2], "body": body}
+                connection.execute(sa.insert(_view), row)
         for (code, domain, element), finding in batch.findings.items():
             connection.execute(
                 sa.delete(_finding).where(

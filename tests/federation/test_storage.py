@@ -59,7 +59,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     # Arrange
     first, empty = await Storage.open(tmp_path / "state")
     first.save_domain(DOMAIN)
-    first.save_view(VIEW, 456)
+    first.save_view(VIEW, 456, 789)
     first.save_finding(FINDING)
     for number in range(1, 4):
         first.add_event(event(number))
@@ -69,7 +69,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     second, restored = await Storage.open(tmp_path / "state")
     # Assert
     assert empty == Restored()
-    assert restored == Restored((DOMAIN,), ((VIEW, 456),), (FINDING,), (status(3),), 3)
+    assert restored == Restored((DOMAIN,), ((VIEW, 456, 789),), (FINDING,), (status(3),), 3)
     assert await second.events(10, 30, limit=10) == [event(1), event(2)]
     assert await second.service_history("urn:s:1", 2, 9, limit=10) == [status(2), status(3)]
     assert await second.service_history("urn:s:1", 0, 9, limit=1) == [status(1)]
@@ -88,7 +88,7 @@ async def test_only_the_latest_of_a_view_a_domain_and_a_finding_is_kept(tmp_path
     store.save_domain(DOMAIN)
     await store.close()
     second, restored = await Storage.open(tmp_path)
-    assert [view.version.sequence for view, _ in restored.views] == [4]
+    assert [view.version.sequence for view, _, _ in restored.views] == [4]
     assert restored.findings == ()
     second.forget_view("ran")
     await second.close()

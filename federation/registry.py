@@ -1,0 +1,452 @@
+"""The domains of the federation: who may join, who is here, what each showed last. Owns the composed graph.
+
+Each domain's view is kept up to date from its session. A view that cannot be accepted is refused with a
+reason and shown as a problem; the last good one stays, marked stale, as does that of a domain whose session
+was lost. What an agreement no longer grants is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from domain_twin.config import BrokerConfig, MemberConfig
+from domain_twin.errors import ContractError, IdentityMismatch, NotShared, StaleVersion, TwinError
+from domain_twin.model import (
+    DomainStatus,
+    EventKind,
+    Finding,
+    Level,
+    Nanoseconds,
+    Severity,
+    View,
+    ViewDelta,
+)
+from domain_twin.trust.identity import SpiffeId
+from federation.acceptance import check_delta
+from federation.compose import ComposedGraph, Member
+from federation.events import EventLog, FindingBoard
+from federation.storage import Restored, Storage
+
+if TYPE_CHECKING:
+    from federation.session import AgentHello, Session
+
+__all__ = ["Change", "Registry", "applied"]
+
+log = logging.getLogger(__name__)
+
+_COARSER = {Level.NATIVE: Level.MESH, Level.MESH: Level.NODE}
+_FINENESS = {Level.NODE: 0, Level.MESH: 1, Level.NATIVE: 2}
+_DESCRIBE_WITHIN_S = 10.0
+_NOT_JOINED = "has not joined yet"
+
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Starts work that the broker owns: it ends with the broker, and an error in it ends nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The composed graph changed by one domain. Not `structural`: figures alone, on the paths there were."""
+
+    domain: str
+    observed_at: Nanoseconds
+    structural: bool
+
+
+@dataclass(slots=True)
+class _Domain:
+    """One member as it stands."""
+
+    config: MemberConfig
+    session: Session | None = None
+    view: View | None = None
+    received_at: Nanoseconds = 0
+    expires_at: Nanoseconds = 0
+    peer: str = ""
+    asked: Level = Level.MESH
+    current: bool = False  # the view is what the domain shows now
+    problem: str = _NOT_JOINED
+    refused: str = ""  # why the last view was not accepted
+    withheld: str = ""  # why the domain shows none
+    joined_before: bool = False
+    expiry: asyncio.TimerHandle | None = None
+    describing: asyncio.Task[None] | None = None
+
+
+class Registry:
+    """The members of the federation: a SessionHost. `on_change` is called after every change of the graph."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        events: EventLog,
+        findings: FindingBoard,
+        storage: Storage,
+        restored: Restored,
+        spawn: Spawn,
+        on_change: Callable[[Change], None] = lambda _: None,
+        clock: Callable[[], Nanoseconds] = time.time_ns,
+    ) -> None:
+        self.graph = ComposedGraph()
+        self._events = events
+        self._findings = findings
+        self._storage = storage
+        self._spawn = spawn
+        self._on_change = on_change
+        self._clock = clock
+        self._domains = {member.domain: _Domain(member) for member in config.member}
+        self._restore(restored)
+        for domain in self._domains.values():
+            self.graph.put(_member(domain))
+        self._report_graph()
+
+    # ------------------------------------------------------------ what others ask
+
+    def statuses(self) -> list[DomainStatus]:
+        """How each member stands, by name."""
+        return [self._status(self._domains[name]) for name in sorted(self._domains)]
+
+    def status(self, domain: str) -> DomainStatus | None:
+        """How one member stands; None for a domain that is not a member."""
+        return self._status(self._domains[domain]) if domain in self._domains else None
+
+    def session(self, domain: str) -> Session | None:
+        """The session with a domain; None while it is not connected."""
+        return self._domains[domain].session if domain in self._domains else None
+
+    def view(self, domain: str) -> View | None:
+        """A domain's last good view, with every part marked stale unless it is what the domain shows now."""
+        held = self._domains.get(domain)
+        if held is None or held.view is None or held.current:
+            return held.view if held else None
+        view = held.view
+        return replace(
+            view,
+            points={name: replace(point, stale=True) for name, point in view.points.items()},
+            segments={key: replace(segment, stale=True) for key, segment in view.segments.items()},
+        )
+
+    # ------------------------------------------------------------ SessionHost
+
+    def admit(self, peer: SpiffeId, domain: str, hello: AgentHello) -> None:
+        """Accept members only. Raises NotShared, IdentityMismatch."""
+        held = self._domains.get(domain)
+        if held is None:
+            raise NotShared(
+                f"domain {domain!r} is no member of this federation; have it added as [[member]] to the"
+                " broker's configuration"
+            )
+        if peer.operator != held.config.operator:
+            raise IdentityMismatch(
+                f"domain {domain!r} belongs to {held.config.operator}, and {peer} is not of that operator;"
+                " use a certificate of that operator's CA, or correct [[member]] at the broker"
+            )
+
+    def attached(self, session: Session) -> None:
+        """Ask the domain for its view, from the version on that is here."""
+        held = self._domains[session.domain]
+        replaced = held.session is not None
+        held.session = session
+        held.peer = str(session.peer)
+        held.refused = held.withheld = ""
+        held.current = held.current and replaced
+        held.problem = ""
+        self._watch(held, held.config.level)
+        held.describing = self._spawn(self._describe(held, session))
+        if not replaced:
+            word = "is back" if held.joined_before else "joined"
+            held.joined_before = True
+            self._tell(held, f"{session.domain} of {session.operator} {word}")
+        self._update(held)
+
+    def lost(self, session: Session, reason: str) -> None:
+        """Keep the domain's last view, marked stale."""
+        held = self._domains[session.domain]
+        if held.session is not session:
+            return
+        held.session = None
+        held.current = False
+        held.problem = reason
+        if held.describing:
+            held.describing.cancel()
+        self._update(held)
+        self._tell(held, f"{session.domain} lost: {reason}; its last view is shown, marked stale")
+
+    def view_update(self, session: Session, delta: ViewDelta, received_at: Nanoseconds) -> None:
+        """Take over a step of a domain's view.
+
+        Raises StaleVersion for a gap, ContractError for a view that is refused.
+        """
+        held = self._domains[session.domain]
+        if held.session is not session:
+            raise ContractError(f"{session.domain}: this session was replaced by a newer one")
+        try:
+            view = self._accept(held, delta)
+        except ContractError as error:
+            self._refuse(held, delta, str(error))
+            raise
+        before, held.view = held.view, view
+        held.received_at = received_at
+        held.refused = held.withheld = held.problem = ""
+        held.current = True
+        structural = _structural(before, delta)
+        try:
+            self._update(held, structural=structural, observed_at=delta.target.observed_at)
+        except Exception as error:  # what no check foresaw must not cost the federation
+            log.exception("view cannot be composed", extra={"domain": session.domain})
+            held.view = before
+            self._rebuild()
+            reason = f"the view of {session.domain} cannot be composed ({error})"
+            self._refuse(held, delta, reason)
+            raise ContractError(reason) from error
+        self._storage.save_view(view, received_at, held.expires_at)
+        self._events.publish(
+            EventKind.VIEW,
+            f"{session.domain} at {view.version.sequence}",
+            domain=session.domain,
+            domain_status=self._status(held),
+            observed_at=delta.target.observed_at,
+        )
+
+    # ------------------------------------------------------------ inside
+
+    def _accept(self, held: _Domain, delta: ViewDelta) -> View:
+        domain = held.config.domain
+        check_delta(delta, domain)
+        asked, level = held.asked.value, delta.level.value
+        if _FINENESS[delta.level] > _FINENESS[held.asked]:
+            raise ContractError(f"{domain} sent a view of level {level!r} where {asked!r} was asked for")
+        if delta.source and held.view and delta.level is not held.view.level:
+            raise ContractError(f"{domain} changed the level of its view to {level!r} without a snapshot")
+        return applied(held.view, delta)
+
+    def _refuse(self, held: _Domain, delta: ViewDelta, reason: str) -> None:
+        """Keep the last good view, and say why there is no newer one."""
+        news = reason != held.refused
+        held.refused = reason
+        held.problem = f"view {delta.target.sequence} was refused: {reason}"
+        held.current = False
+        self._update(held)
+        if news:  # a domain that goes on sending the same would fill the log
+            self._tell(held, f"{held.config.domain}: {held.problem}")
+
+    def _watch(self, held: _Domain, level: Level) -> None:
+        session = held.session
+        assert session
+        held.asked = level
+        resume_from = held.view.version if held.view and held.view.level is level else None
+        session.watch_view(level, resume_from, refused=lambda error: self._withheld(held, session, error))
+
+    def _withheld(self, held: _Domain, session: Session, error: TwinError) -> None:
+        """Ask for less where the agreement grants no more; without any grant, keep nothing."""
+        if held.session is not session:
+            return
+        coarser = _COARSER.get(held.asked)
+        if isinstance(error, NotShared) and coarser:
+            self._watch(held, coarser)
+            return
+        held.withheld = held.problem = str(error)
+        if isinstance(error, NotShared):
+            self._forget_view(held)
+        self._update(held)
+        self._tell(held, f"{held.config.domain} shows no view: {error}")
+
+    async def _describe(self, held: _Domain, session: Session) -> None:
+        """Learn when the agreement ends. The answer comes after the first deltas of a resumed view."""
+        from federation.v1 import fedtwin_pb2 as pb
+
+        answer: Any = None
+        try:
+            answer = await session.ask(pb.DescribeAsk(), timeout_s=_DESCRIBE_WITHIN_S)
+        except TwinError as error:
+            log.info("agreement not described", extra={"domain": session.domain, "reason": str(error)})
+        if held.session is not session:
+            return
+        if answer is not None:
+            self._expire_at(held, answer.expires_at)
+        if held.view and not held.current and not held.refused and not held.withheld:
+            held.current = True  # nothing changed since the version that is here
+            self._update(held)
+
+    def _expire_at(self, held: _Domain, expires_at: Nanoseconds) -> None:
+        if held.expiry:
+            held.expiry.cancel()
+            held.expiry = None
+        held.expires_at = expires_at
+        if held.view:
+            self._storage.save_view(held.view, held.received_at, expires_at)
+        if expires_at:
+            left_s = max(0.0, (expires_at - self._clock()) / 1e9)
+            # A timer longer than the platform's limit is set again when it has run down.
+            delay_s = min(left_s, 86_400.0)
+            then = self._expired if delay_s == left_s else self._again
+            held.expiry = asyncio.get_running_loop().call_later(delay_s, then, held)
+
+    def _again(self, held: _Domain) -> None:
+        self._expire_at(held, held.expires_at)
+
+    def _expired(self, held: _Domain) -> None:
+        domain = held.config.domain
+        held.withheld = held.problem = f"the agreement with {domain} has expired; its views were deleted"
+        held.expires_at = 0
+        self._forget_view(held)
+        self._update(held)
+        self._tell(held, held.problem)
+        if held.session and held.session.open:
+            self._watch(held, held.config.level)  # a new agreement may be in force already
+
+    def _forget_view(self, held: _Domain) -> None:
+        held.view = None
+        held.received_at = 0
+        held.current = False
+        self._storage.forget_view(held.config.domain)
+
+    def _restore(self, restored: Restored) -> None:
+        for status in restored.domains:
+            if held := self._domains.get(status.domain):
+                held.peer = status.peer
+                held.joined_before = True
+        now = self._clock()
+        for view, received_at, expires_at in restored.views:
+            held = self._domains.get(view.domain)
+            if held is None or (expires_at and expires_at <= now):
+                self._storage.forget_view(view.domain)
+                continue
+            held.view, held.received_at, held.expires_at = view, received_at, expires_at
+            held.problem = "not connected since the broker started; shown is its last known view"
+            if expires_at:
+                self._expire_at(held, expires_at)
+
+    def _update(self, held: _Domain, *, structural: bool = True, observed_at: Nanoseconds = 0) -> None:
+        """Bring graph, findings, storage and whoever evaluates up to date with a domain."""
+        self.graph.put(_member(held))
+        if structural:
+            self._report_graph()
+            self._findings.report(f"domain {held.config.domain}", _findings(held))
+            self._storage.save_domain(self._status(held))
+        self._on_change(Change(held.config.domain, observed_at, structural))
+
+    def _report_graph(self) -> None:
+        self._findings.report("composition", self.graph.findings())
+
+    def _rebuild(self) -> None:
+        self.graph = ComposedGraph(_member(held) for held in self._domains.values())
+
+    def _tell(self, held: _Domain, text: str) -> None:
+        self._events.publish(
+            EventKind.DOMAIN, text, domain=held.config.domain, domain_status=self._status(held)
+        )
+
+    def _status(self, held: _Domain) -> DomainStatus:
+        view = held.view
+        return DomainStatus(
+            domain=held.config.domain,
+            operator=held.config.operator,
+            connected=held.session is not None,
+            level=view.level if view else None,
+            version=view.version if view else None,
+            received_at=held.received_at,
+            points=len(view.points) if view else 0,
+            segments=len(view.segments) if view else 0,
+            hidden_nodes=view.hidden_nodes if view else 0,
+            hidden_links=view.hidden_links if view else 0,
+            peer=held.peer,
+            problem=held.problem,
+        )
+
+
+def applied(view: View | None, delta: ViewDelta) -> View:
+    """The view after a step; what did not change stays the same objects. Raises StaleVersion on a gap."""
+    points, segments = {}, {}
+    if delta.source is not None:
+        at = (view.version.epoch, view.version.sequence) if view else None
+        if view is None or at != (delta.source.epoch, delta.source.sequence):
+            here = f"{view.version.epoch}/{view.version.sequence}" if view else "nothing"
+            raise StaleVersion(
+                f"the view of {delta.domain} is at {here} here, and the step starts from"
+                f" {delta.source.epoch}/{delta.source.sequence}; send a snapshot"
+            )
+        points, segments = dict(view.points), dict(view.segments)
+    points.update((point.id, point) for point in delta.points)
+    segments.update(((segment.source, segment.target), segment) for segment in delta.segments)
+    for name in delta.gone_points:
+        points.pop(name, None)
+    for key in delta.gone_segments:
+        segments.pop(key, None)
+    return View(
+        domain=delta.domain,
+        agreement=delta.agreement,
+        level=delta.level,
+        version=delta.target,
+        points=points,
+        segments=segments,
+        hidden_nodes=delta.hidden_nodes,
+        hidden_links=delta.hidden_links,
+    )
+
+
+def _member(held: _Domain) -> Member:
+    return Member(held.config.domain, held.view, held.current, held.problem)
+
+
+def _structural(before: View | None, delta: ViewDelta) -> bool:
+    """Whether a step may change which path anything takes, and not its figures alone."""
+    if before is None or delta.source is None or delta.gone_points or delta.gone_segments:
+        return True
+    for point in delta.points:
+        was = before.points.get(point.id)
+        if was is None or replace(point, outbound=was.outbound) != was:
+            return True
+        if (was.outbound is None) != (point.outbound is None):
+            return True
+    for segment in delta.segments:
+        old = before.segments.get((segment.source, segment.target))
+        if old is None or (old.current is None) != (segment.current is None):
+            return True
+        if old.current and segment.current and old.current.metric != segment.current.metric:
+            return True
+    return False
+
+
+def _findings(held: _Domain) -> list[Finding]:
+    domain = held.config.domain
+    if held.refused:
+        return [
+            Finding(
+                "view.refused",
+                Severity.ERROR,
+                domain,
+                domain,
+                f"a view of {domain} was refused: {held.refused}",
+                f"{domain} corrects what it sends; the last good view is shown until then, marked stale",
+            )
+        ]
+    if held.withheld:
+        return [
+            Finding(
+                "view.withheld",
+                Severity.ERROR,
+                domain,
+                domain,
+                f"{domain} shows no view: {held.withheld}",
+                f"{domain} grants this broker the action 'view' in an [[agreement]]",
+            )
+        ]
+    if held.session is None and held.joined_before:
+        return [
+            Finding(
+                "domain.lost",
+                Severity.ERROR,
+                domain,
+                domain,
+                f"{domain} is not connected: {held.problem}",
+                f"{held.config.operator} looks after its agent; what it last showed is used, marked stale",
+            )
+        ]
+    return []
