@@ -68,7 +68,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             )
         if not (leaf := b"".join(auth.get("x509_pem_cert", ()))):
             raise CredentialError("the caller presented no certificate; mutual TLS is needed here")
-        chain = b"".join(auth.get("x509_pem_cert_chain", ())) or leaf
+        # grpcio's chain has the leaf, or the intermediates only, depending on who sent what.
+        chain = leaf + b"".join(auth.get("x509_pem_cert_chain", ()))
         known = self._known.get(chain)
         if known is None or known.not_after < datetime.now(UTC):
             known = self._trust.verify(chain)

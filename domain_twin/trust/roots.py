@@ -23,7 +23,7 @@ from domain_twin.errors import ConfigError, CredentialError, IdentityMismatch
 from domain_twin.trust.ca import DOCUMENT_SIGNING
 from domain_twin.trust.identity import SpiffeId, operator_name
 
-_MAX_CHAIN = 4
+_MAX_CHAIN = 5
 # X.509 extensions that `_follow` honours; another critical one refuses the chain (RFC 5280 4.2).
 _UNDERSTOOD = {
     x509.BasicConstraints.oid,
@@ -98,7 +98,8 @@ class TrustBundle:
 
     def verify(self, chain: bytes, *, now: datetime | None = None) -> VerifiedPeer:
         """Who a TLS client is, by its PEM chain (leaf first). Raises CredentialError, IdentityMismatch."""
-        leaf, *intermediates = _parse(chain)
+        leaf, *rest = _parse(chain)
+        intermediates = [certificate for certificate in rest if certificate != leaf]
         identity = identity_of(leaf)
         at = now or datetime.now(UTC)
         _in_time(identity, [leaf, *intermediates], at)

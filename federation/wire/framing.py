@@ -84,7 +84,7 @@ class Outbox(Generic[M]):
         self._credit = credit
         self._max_message_bytes = max_message_bytes
         self._granted = 0
-        self._control: deque[tuple[M, asyncio.Future[None] | None]] = deque()
+        self._control: deque[tuple[M | None, asyncio.Future[None] | None]] = deque()  # None: the grant
         self._bulk: deque[tuple[M, asyncio.Future[None]]] = deque()
         self._bulk_places = asyncio.Semaphore(_BULK_DEPTH)
         self._ready = asyncio.Event()
@@ -117,20 +117,22 @@ class Outbox(Generic[M]):
 
     def grant(self, size: int) -> None:
         """Let the peer send so many bytes more; grants that wait are added up."""
+        if not self._granted:
+            self._control.append((None, None))  # takes its turn: neither lane may starve the other
+            self._ready.set()
         self._granted += size
-        self._ready.set()
 
     async def get(self) -> M:
         """The next message to write."""
         while True:
-            if self._granted:
-                size, self._granted = self._granted, 0
-                return self._credit(size)
-            if lane := self._control or self._bulk:
-                message, taken = lane.popleft()
+            if self._control or self._bulk:
+                message, taken = (self._control or self._bulk).popleft()
                 if taken and not taken.done():
                     taken.set_result(None)
-                return message
+                if message is not None:
+                    return message
+                size, self._granted = self._granted, 0
+                return self._credit(size)
             self._ready.clear()
             await self._ready.wait()
 
