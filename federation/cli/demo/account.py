@@ -1,0 +1,115 @@
+"""What happened in a demo, with measured times: for the summary and for `--json`. Owns its keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from federation.cli.console import iso, plain
+
+
+@dataclass(slots=True)
+class Phase:
+    """The service in one phase of the story: before, while the link is cut, after the repair."""
+
+    name: str
+    delay_ms: float
+    metric: int
+    budget: list[dict[str, Any]]
+    packets: int = 0
+    packets_delay_ms: float | None = None
+    packets_std_error_ms: float | None = None
+    packets_lost: int = 0
+    packets_parts_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Reaction:
+    """One edit on a device, and when the composed twin showed it."""
+
+    name: str
+    device: str
+    interface: str
+    sent_at: int
+    replied_at: int
+    event_at: int
+
+    @property
+    def after_reply_ms(self) -> float:
+        """From the device's reply to the event at the watcher; negative when the event was first."""
+        return (self.event_at - self.replied_at) / 1e6
+
+    @property
+    def after_commit_ms(self) -> float:
+        """From the commit's sending to the event at the watcher."""
+        return (self.event_at - self.sent_at) / 1e6
+
+
+@dataclass(slots=True)
+class Account:
+    """One demo."""
+
+    seed: int
+    began_at: int = field(default_factory=time.time_ns)
+    began: float = field(default_factory=time.monotonic)
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    domains: list[dict[str, Any]] = field(default_factory=list)
+    all_joined_s: float | None = None
+    first_view_s: float | None = None
+    phases: list[Phase] = field(default_factory=list)
+    reactions: list[Reaction] = field(default_factory=list)
+    history_samples: int = 0
+    outcome: str = "unfinished"
+    problem: str = ""
+
+    def elapsed(self) -> float:
+        """Seconds since the demo began."""
+        return time.monotonic() - self.began
+
+    def document(self) -> dict[str, Any]:
+        """All of it in JSON's types; keys end with their unit."""
+        return {
+            "outcome": self.outcome,
+            "problem": self.problem or None,
+            "began_at": iso(self.began_at),
+            "took_s": round(self.elapsed(), 3),
+            "seed": self.seed,
+            "machine": {
+                "cpus": os.cpu_count(),
+                "python": platform.python_version(),
+                "system": platform.system(),
+            },
+            "processes": self.processes,
+            "all_joined_s": _rounded(self.all_joined_s),
+            "first_view_s": _rounded(self.first_view_s),
+            "domains": self.domains,
+            "phases": plain(self.phases),
+            "reactions": [
+                {
+                    "name": each.name,
+                    "device": each.device,
+                    "interface": each.interface,
+                    "commit_sent_at": iso(each.sent_at),
+                    "reply_at": iso(each.replied_at),
+                    "event_at": iso(each.event_at),
+                    "reply_to_event_ms": round(each.after_reply_ms, 3),
+                    "commit_to_event_ms": round(each.after_commit_ms, 3),
+                }
+                for each in self.reactions
+            ],
+            "history_samples": self.history_samples,
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the document to `path`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

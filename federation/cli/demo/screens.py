@@ -1,0 +1,265 @@
+"""What each act shows. Owns columns and words; takes what the twin answered and what the packets say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from federation.cli.console import clock, count, domain_style, ms
+from federation.cli.demo.files import OPERATORS
+from federation.cli.route import bar, chain, verdict
+from federation.cli.tables import grid, name_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from domain_twin.model import DomainStatus, Event, ServiceStatus
+    from federation.cli.demo.account import Account, Phase, Reaction
+    from federation.cli.demo.files import DemoFiles
+    from federation.cli.demo.inside import Inside, Stretch
+    from federation.cli.demo.screen import Screen
+
+_BETWEEN = "inter-domain"
+
+
+def joined(domains: Sequence[DomainStatus], at: Mapping[str, float]) -> Table:
+    """Who joined, as whom, and when."""
+    table = grid("domain", "devices speak", "identity in the certificate", "joined", right=("joined",))
+    speaks = {operator.domain: operator.speaks for operator in OPERATORS}
+    for status in sorted(domains, key=_order):
+        table.add_row(
+            name_of(status.domain),
+            speaks.get(status.domain, ""),
+            status.peer,
+            f"{at.get(status.domain, 0):.1f} s",
+        )
+    return table
+
+
+def composed(domains: Mapping[str, DomainStatus], insides: Mapping[str, Inside]) -> Table:
+    """Side by side: what each operator has, and what the broker sees of it."""
+    table = grid(
+        "domain",
+        "devices",
+        "links",
+        "values",
+        "the broker sees",
+        "hidden from it",
+        wraps="hidden from it",
+        right=("devices", "links", "values"),
+    )
+    totals = [0, 0, 0, 0]
+    for status in sorted(domains.values(), key=_order):
+        inside = insides[status.domain]
+        table.add_row(
+            name_of(status.domain),
+            str(inside.devices),
+            str(inside.links),
+            f"{inside.leaves:,}",
+            count(status.points, "point"),
+            f"{count(status.hidden_nodes, 'node')}, {count(status.hidden_links, 'link')}",
+        )
+        for index, number in enumerate((inside.devices, inside.links, inside.leaves, status.points)):
+            totals[index] += number
+    hidden = sum(status.hidden_nodes for status in domains.values())
+    hidden_links = sum(status.hidden_links for status in domains.values())
+    table.add_row(
+        *(
+            Text(cell, "bold")
+            for cell in (
+                "together",
+                str(totals[0]),
+                str(totals[1]),
+                f"{totals[2]:,}",
+                count(totals[3], "point"),
+                f"{count(hidden, 'node')}, {count(hidden_links, 'link')}",
+            )
+        )
+    )
+    return table
+
+
+def service(status: ServiceStatus, phase: Phase, width: int, before: Phase | None = None) -> RenderableType:
+    """Path and budget; the last column is what this service's packets met, part by part."""
+    parts: list[RenderableType] = []
+    if status.path:
+        parts += [Text.assemble(("path  ", "dim"), chain(status.path)), Text()]
+    parts.append(_budget(status, phase, before, width))
+    return Group(*parts)
+
+
+def _budget(status: ServiceStatus, phase: Phase, before: Phase | None, width: int) -> Table:
+    heads = ["", "share", "used", "", *(["before"] if before else []), "packets say"]
+    table = grid(*heads, right=("share", "used", "before", "packets say"))
+    widest = max([max(share.share_ms, share.used_ms) for share in status.budget] or [1.0])
+    room = max(8, min(30, width - 66 - (12 if before else 0)))
+    old = {item["domain"]: item["used_ms"] for item in before.budget} if before else {}
+    for share in status.budget:
+        style = domain_style(share.domain) if share.slack_ms >= 0 else "bad"
+        row: list[RenderableType] = [
+            name_of(share.domain),
+            ms(share.share_ms),
+            ms(share.used_ms),
+            bar(share.used_ms, share.share_ms, widest, room, style),
+        ]
+        if before:
+            was = old.get(share.domain)
+            row.append(Text(ms(was), "dim") if was is not None else "")
+        told = phase.packets_parts_ms.get(share.domain or _BETWEEN)
+        row.append(ms(told) if told is not None else "")
+        table.add_row(*row)
+    objective = status.service.objective.delay_ms
+    total: list[RenderableType] = [
+        Text("end to end", "bold"),
+        Text(ms(objective) if objective is not None else "", "bold"),
+        Text(ms(phase.delay_ms), "bold"),
+        verdict(status),
+    ]
+    if before:
+        total.append(Text(ms(before.delay_ms), "dim"))
+    total.append(Text(ms(phase.packets_delay_ms) if phase.packets_delay_ms is not None else "none", "bold"))
+    table.add_row(*total)
+    return table
+
+
+def truth(phase: Phase) -> RenderableType:
+    """The twin's figure beside what the packets met, in one sentence."""
+    if phase.packets_delay_ms is None:
+        return Text(f"No packet of the service arrived ({phase.packets_lost} lost).", "bad")
+    difference = phase.delay_ms - phase.packets_delay_ms
+    error = f"standard error {phase.packets_std_error_ms:.3f} ms" if phase.packets_std_error_ms else ""
+    lost = f"{phase.packets_lost} lost" if phase.packets_lost else "none lost"
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
+    table.add_row(
+        "the twin says", Text(ms(phase.delay_ms), "bold"), "from what four operators measured and disclosed"
+    )
+    table.add_row(
+        "the packets say",
+        Text(ms(phase.packets_delay_ms), "bold"),
+        f"{phase.packets:,} packets timed one by one, {lost}",
+    )
+    table.add_row("difference", f"{difference:+.3f} ms", error)
+    return table
+
+
+def route(stretches: Sequence[Stretch], chosen: Stretch) -> Text:
+    """The routers a service crosses, by the names only their operator knows; the link that will be cut."""
+    line = Text(stretches[0].device, "yellow")
+    for stretch in stretches:
+        cut = stretch == chosen
+        line.append(" ── " if not cut else " ─✕─ ", "bold red" if cut else "dim")
+        line.append(stretch.neighbour, "yellow")
+    return line
+
+
+def reaction(happened: Reaction) -> Table:
+    """From the commit to the event at somebody who watches the composed twin, on the same clock."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = [
+        (happened.sent_at, Text("<commit> is sent", "dim")),
+        (happened.replied_at, Text(f"{happened.device} answers <ok/>", "dim")),
+        (happened.event_at, Text("a watcher of the end-to-end twin has the new path and budget", "bold")),
+    ]
+    for at, words in sorted(rows, key=lambda row: row[0]):
+        style = "bold green" if at == happened.event_at else "dim"
+        table.add_row(Text(f"{(at - happened.sent_at) / 1e6:.0f} ms", style), words)
+    return table
+
+
+def verdict_line(status: ServiceStatus) -> Text:
+    """The service on one line."""
+    delay = status.path.total.delay_ms if status.path else math.nan
+    return Text.assemble((status.service.name, "bold"), f"  {ms(delay)}  ", verdict(status))
+
+
+def history(
+    statuses: Sequence[ServiceStatus], events: Sequence[Event], reactions: Sequence[Reaction], width: int
+) -> RenderableType:
+    """The delay over the whole story, and what happened when."""
+    from federation.cli.plots import series_plot
+
+    points = [(s.at, s.path.total.delay_ms if s.path else math.nan) for s in statuses]
+    drawing = series_plot(
+        points,
+        width=min(width, 96),
+        height=12,
+        unit="one-way delay, ms",
+        marks=[r.event_at for r in reactions],
+    )
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for event in events:
+        if event.kind.value in {"service", "finding", "domain"} and event.text:
+            table.add_row(clock(event.at), name_of(event.domain) if event.domain else "", event.text)
+    return Group(drawing, Text(), table)
+
+
+def summary(screen: Screen, account: Account) -> None:
+    """All measured figures of the story on a few lines."""
+    heads = ("", "the twin says", "the packets say", "path cost", "packets lost")
+    table = grid(*heads, right=heads[1:])
+    for phase in account.phases:
+        packets = ms(phase.packets_delay_ms) if phase.packets_delay_ms is not None else "none arrived"
+        table.add_row(phase.name, ms(phase.delay_ms), packets, f"{phase.metric:,}", str(phase.packets_lost))
+    screen.show(table)
+    times = Table.grid(padding=(0, 2, 0, 0))
+    times.add_column(no_wrap=True)
+    times.add_column(justify="right", no_wrap=True)
+    if account.first_view_s is not None:
+        times.add_row(
+            "from start to the first end-to-end view", Text(f"{account.first_view_s:.1f} s", "bold")
+        )
+    for happened in account.reactions:
+        words = f"{happened.name}: from the device's reply to the new path on a watcher's screen"
+        times.add_row(words, Text(f"{happened.after_reply_ms:.0f} ms", "bold"))
+    screen.show(times)
+    hidden = sum(domain["hidden_nodes"] for domain in account.domains)
+    screen.say(
+        f"All that time {count(hidden, 'node')} stayed hidden: the broker never learned a router's name,"
+        " and no operator learned another's budget."
+    )
+
+
+def what_next(screen: Screen, files: DemoFiles) -> None:
+    """What to try while the demo runs on: exact commands, as they work from this folder."""
+    from federation.cli.console import short_path
+    from federation.client import DEFAULT_PROFILE
+
+    standard = files.client.resolve() == DEFAULT_PROFILE.resolve()
+    broker = "" if standard else f" --at {short_path(files.client)}"
+    folder = "" if standard else f" --folder {short_path(files.folder)}"
+    own = f" --at {short_path(files.socket('transport'))}"
+    rows = [
+        (f"fedtwin watch{broker}", "the services, live"),
+        (f"fedtwin services factory-control{broker}", "who uses how much of the ten milliseconds"),
+        (f"fedtwin path ran/cell-1 edge/host-1 --best -k 3{broker}", "what could be provisioned"),
+        (f"fedtwin view transport{broker}", "the transport network as partners see it"),
+        (f"fedtwin view transport{own}", "the same network as its operator sees it"),
+        (f"fedtwin devices{own}", "how well each router is mirrored"),
+        (f"fedtwin history factory-control --plot{broker}", "the minutes since the start"),
+        (f"fedtwin fault --help{''}", "break something, and watch"),
+        (f"fedtwin demo --stop{folder}", "end it all"),
+    ]
+    screen.act("Everything runs on. Try")
+    for command, words in rows:
+        screen.console.print(Text.assemble(("   " + command, "command")), soft_wrap=True)
+        screen.console.print(Text(f"      {words}", "dim"))
+    screen.console.print()
+    screen.say(f"Certificates, configuration and logs are in {short_path(files.folder)}.")
+
+
+def _order(status: DomainStatus) -> tuple[int, str]:
+    known = [operator.domain for operator in OPERATORS]
+    return (known.index(status.domain) if status.domain in known else len(known), status.domain)

@@ -1,0 +1,123 @@
+"""`fedtwin history`: what was. Owns the table and the plot of a series; asks the twin for the values."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from federation.cli.options import At, Json, Last
+from federation.cli.register import command
+
+if TYPE_CHECKING:
+    from domain_twin.model import Sample, ServiceStatus
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    command(
+        app,
+        "history",
+        section="Go back in time",
+        example=(
+            "fedtwin history factory-control --last 10m --plot",
+            "fedtwin history warsaw --at .fedtwin/demo/transport/state/agent.sock --last 5m \\",
+            "    \"/ietf-interfaces:interfaces/interface[name='eth0']/statistics/in-octets\"",
+        ),
+    )(history)
+
+
+def history(
+    *,
+    subject: Annotated[
+        str, typer.Argument(metavar="SERVICE|DEVICE", help="A service, or a device of an agent.")
+    ],
+    path: Annotated[
+        str,
+        typer.Argument(metavar="[PATH]", help="With a device: its leaf.", show_default=False),
+    ] = "",
+    last: Last = "10m",
+    step: Annotated[
+        str, typer.Option("--step", help="One value for each such interval; default: every change.")
+    ] = "",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw it.")] = False,
+    at: At = "",
+    as_json: Json = False,
+) -> None:
+    """Show how a service did, or how a device's leaf changed."""
+    from federation.cli.asking import ask
+    from federation.cli.console import emit, out
+    from federation.cli.duration import nanoseconds
+
+    end = time.time_ns()
+    start = end - nanoseconds(last, "--last")
+    every = nanoseconds(step, "--step") if step else 0
+    if path:
+        samples = ask(
+            at,
+            lambda twin: twin.series(subject, path, start=start, end=end, step=every),
+            "reading the history",
+        )
+        if as_json:
+            emit({"device": subject, "path": path, "samples": samples})
+            return
+        _show_samples(samples, plot, last)
+        return
+    statuses, events = ask(
+        at, lambda twin: twin.service_history(subject, start=start, end=end), "reading the history"
+    )
+    if every:
+        statuses = _thin(statuses, every)
+    if as_json:
+        emit({"service": subject, "statuses": statuses, "events": events})
+        return
+    if not statuses:
+        out().print(f"Nothing is known of {subject} in the last {last}.")
+        return
+    from federation.cli.plots import service_plot
+    from federation.cli.tables import event_line
+
+    if plot:
+        out().print(service_plot(statuses, events, width=out().width))
+    else:
+        _show_statuses(statuses)
+    for event in events:
+        out().print(event_line(event))
+
+
+def _thin(statuses: list[ServiceStatus], every: int) -> list[ServiceStatus]:
+    """The last status of each interval: what held at its end."""
+    return list({status.at // every: status for status in statuses}.values())
+
+
+def _show_samples(samples: list[Sample], plot: bool, last: str) -> None:
+    from federation.cli.console import out
+    from federation.cli.plots import series_plot
+    from federation.cli.tables import samples_table
+
+    if not samples:
+        out().print(f"No value in the last {last}.")
+    elif plot:
+        out().print(series_plot([(s.at, s.value) for s in samples], width=out().width))
+    else:
+        out().print(samples_table(samples))
+
+
+def _show_statuses(statuses: list[ServiceStatus]) -> None:
+    from federation.cli.console import clock, ms, out
+    from federation.cli.route import chain, verdict
+    from federation.cli.tables import grid
+
+    table = grid("at", "delay", "verdict", "path", "because", right=("delay",), wraps="because")
+    for status in statuses:
+        delay = status.path.total.delay_ms if status.path else math.nan
+        table.add_row(
+            clock(status.at),
+            ms(delay),
+            verdict(status),
+            chain(status.path) if status.path else "",
+            status.cause,
+        )
+    out().print(table)
