@@ -5,7 +5,6 @@ Owns the quarantine of single leaves. Never drops a batch for one bad leaf, and 
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +14,6 @@ from domain_twin.errors import SchemaViolation
 from domain_twin.model import Update, UpdateBatch
 from domain_twin.yang.schema import SchemaSet
 from domain_twin.yang.types import TypeMismatch
-
-log = logging.getLogger(__name__)
 
 __all__ = ["Quarantined", "Typer"]
 
@@ -62,8 +59,8 @@ class Typer:
             else:
                 changed = True
                 out.append(Update(device, path, typed, observed_at, origin))
-        if bad:
-            self._count(bad)
+        for item in bad:
+            self.counts[item.device] += 1
         if not changed and not bad:
             return batch, ()
         return replace(batch, updates=tuple(out)), tuple(bad)
@@ -94,15 +91,6 @@ class Typer:
         if node.presence:
             return _presence
         return _refusing(f"{node.path} is a {node.kind}, which carries no value")
-
-    def _count(self, bad: list[Quarantined]) -> None:
-        for item in bad:
-            self.counts[item.device] += 1
-        first = bad[0]
-        log.warning(
-            "leaves quarantined",
-            extra={"device": first.device, "leaves": len(bad), "path": first.path, "reason": first.reason},
-        )
 
 
 def _presence(value: Any) -> Any:

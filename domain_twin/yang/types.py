@@ -384,12 +384,13 @@ class UnionType(YangType):
         return self._first(lambda member: member.text(text, prefixes))
 
     def json(self, value: Any) -> Any:
-        return self._member(value).json(value)
+        return self.member(value).json(value)
 
     def lexical(self, value: Any) -> str:
-        return self._member(value).lexical(value)
+        return self.member(value).lexical(value)
 
-    def _member(self, value: Any) -> YangType:
+    def member(self, value: Any) -> YangType:
+        """The member that a typed value belongs to."""
         for member in self.members:
             try:
                 typed = member.native(value)

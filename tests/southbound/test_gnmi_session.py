@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
 
 import pytest
-from device_under_test import CELL, ETH0, IN_OCTETS, NODE, POINT, SUBTREES, TOPOLOGY
+from device_under_test import CELL, ETH0, IN_OCTETS, NODE, POINT, SUBTREES, TOPOLOGY, relay
 
 from domain_twin.emulator.gnmi_target import serve_gnmi
 from domain_twin.errors import CredentialError, IdentityMismatch, OperationRejected, SessionLost, Unreachable
@@ -174,48 +174,19 @@ async def test_nobody_listening_is_unreachable(serve, gnmi_config, schema):
             await opened.capabilities()
 
 
-async def _relay(port):
-    """A TCP relay that can fall silent: what stands between agent and device when a link dies."""
-    gate = asyncio.Event()
-    gate.set()
-
-    async def pump(reader, writer):
-        try:
-            while data := await reader.read(65536):
-                await gate.wait()
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def handle(reader, writer):
-        inner, outer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(pump(reader, outer))
-            tasks.create_task(pump(inner, writer))
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    return server, gate
-
-
 async def test_silent_loss_is_noticed(serve, gnmi_config, schema):
     device = await serve()
-    relay, gate = await _relay(device.port)
-    config = gnmi_config.model_copy(
-        update={"address": f"127.0.0.1:{relay.sockets[0].getsockname()[1]}", "heartbeat_s": 0.5}
-    )
-    async with (
-        GnmiSession("warsaw", config, schema) as opened,
-        aclosing(opened.subscribe(SUBTREES)) as stream,
-    ):
-        await until_end(stream)
-        gate.clear()
-        with pytest.raises(SessionLost, match="silent"):
-            await drain(stream)
-        gate.set()
-    relay.close()
+    async with relay(device.port) as (gate, port):
+        config = gnmi_config.model_copy(update={"address": f"127.0.0.1:{port}", "heartbeat_s": 0.5})
+        async with (
+            GnmiSession("warsaw", config, schema) as opened,
+            aclosing(opened.subscribe(SUBTREES)) as stream,
+        ):
+            await until_end(stream)
+            gate.clear()
+            with pytest.raises(SessionLost, match="silent"):
+                await drain(stream)
+            gate.set()
 
 
 async def test_quiet_but_living_device_is_not_lost(serve, gnmi_config, schema, store):
