@@ -4,7 +4,6 @@ NETCONF and gNMI are views of it; the packet network writes its state through `p
 edits and who is told of a change; knows no protocol, and belongs to one asyncio thread.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,15 +12,15 @@ from typing import Any
 
 from domain_twin.emulator import data_tree
 from domain_twin.emulator.data_tree import ConfigRejected, DataEdit, Operation, Request, Tree
+from domain_twin.emulator.device_leaf import ChangeQueue, Leaf, PathPattern, pattern_of
 from domain_twin.emulator.device_schema import (
     DeviceSchema,
     SchemaNode,
     Step,
     format_path,
-    key_values,
     load_schema,
-    split_path,
 )
+from domain_twin.emulator.json_tree import json_leaf, json_tree, requests_at, requests_from_json
 from domain_twin.errors import NotFound, SchemaViolation
 
 __all__ = [
@@ -68,105 +67,6 @@ class ConfigChange:
     leaves: tuple[LeafChange, ...]
 
 
-class PathPattern:
-    """A set of subtrees: schema nodes from the root, list keys optional, `None` matching any key value."""
-
-    __slots__ = ("elements", "text")
-
-    def __init__(self, elements: Sequence[tuple[SchemaNode, tuple[str | None, ...] | None]], text: str):
-        self.elements = tuple(elements)
-        self.text = text
-
-    @property
-    def is_concrete(self) -> bool:
-        """Whether it is one node: every list on the way has all its keys."""
-        return all(
-            node.keyword != "list" or (keys is not None and None not in keys) for node, keys in self.elements
-        )
-
-    def matches(self, steps: Sequence[Step]) -> bool:
-        """Whether the node at `steps` is one of the set, or below one."""
-        if len(steps) < len(self.elements):
-            return False
-        for (node, keys), (own, own_keys) in zip(self.elements, steps, strict=False):
-            if node is not own:
-                return False
-            if keys is not None and own_keys is not None:
-                for wanted, key in zip(keys, own_keys, strict=True):
-                    if wanted is not None and wanted != key:
-                        return False
-        return True
-
-
-class Leaf:
-    """One leaf, leaf-list or presence container of the operational datastore."""
-
-    __slots__ = (
-        "_generation",
-        "_queues",
-        "configured",
-        "deleted",
-        "digits",
-        "node",
-        "path",
-        "steps",
-        "value",
-        "wire",
-    )
-
-    def __init__(self, path: str, steps: tuple[Step, ...], value: Any):
-        self.path = path
-        self.steps = steps
-        self.node: SchemaNode = steps[-1][0]
-        self.digits = self.node.leaf_type.digits if self.node.leaf_type is not None else None
-        self.value = value
-        self.configured = False
-        self.deleted = False
-        self.wire: Any = None  # a face's own cached form of the path
-        self._generation = -1
-        self._queues: tuple[ChangeQueue, ...] = ()
-
-
-class ChangeQueue:
-    """What changed since it was last drained, one entry a path: the last value wins, so memory is bounded."""
-
-    __slots__ = ("_dirty", "_only", "_patterns", "_wake")
-
-    def __init__(self, patterns: Sequence[PathPattern], only: Callable[[Leaf], bool] | None = None):
-        self._patterns = tuple(patterns)
-        self._only = only
-        self._dirty: dict[str, Leaf] = {}
-        self._wake = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._dirty)
-
-    def wants(self, leaf: Leaf) -> bool:
-        """Whether changes of `leaf` belong in the queue."""
-        if self._only is not None and not self._only(leaf):
-            return False
-        return any(pattern.matches(leaf.steps) for pattern in self._patterns)
-
-    def add(self, leaf: Leaf) -> None:
-        """Note that `leaf` changed, came or went."""
-        self._dirty[leaf.path] = leaf
-        self._wake.set()
-
-    async def wait(self) -> None:
-        """Return when something is waiting."""
-        await self._wake.wait()
-
-    def drain(self, limit: int) -> list[Leaf]:
-        """At most `limit` changed leaves, in order of first change; a deleted one says so itself."""
-        dirty = self._dirty
-        if len(dirty) <= limit:
-            batch = list(dirty.values())
-            dirty.clear()
-            self._wake.clear()
-            return batch
-        return [dirty.pop(path) for path in list(dirty)[:limit]]
-
-
 class DeviceDatastore:
     """One device's running configuration and operational state.
 
@@ -189,7 +89,7 @@ class DeviceDatastore:
         self._generation = 0
         self._observers: list[Callable[[ConfigChange], None]] = []
 
-    # ---- the device's own side -----------------------------------------------------------------------------
+    # ---- the device's own side ---------------------------------------------
 
     def load(self, config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Start from these RFC 7951 trees (qualified top-level names), whatever was held before.
@@ -197,12 +97,10 @@ class DeviceDatastore:
         Raises ConfigRejected naming the member that the schema does not define or whose value breaks its
         type.
         """
-        requests = data_tree.requests_from_json(self.schema, None, config)
+        requests = requests_from_json(self.schema, None, config)
         running = data_tree.apply({}, requests, "merge")
         data_tree.validate(running)
-        extra = data_tree.apply(
-            {}, data_tree.requests_from_json(self.schema, None, state, config=False), "merge"
-        )
+        extra = data_tree.apply({}, requests_from_json(self.schema, None, state, config=False), "merge")
         for path in [format_path(((node, None),)) for node in self.operational]:
             self.delete(path)
         self.running = running
@@ -226,9 +124,9 @@ class DeviceDatastore:
         if leaf.value == value:
             return
         leaf.value = value
-        if leaf._generation != self._generation:
+        if leaf.generation != self._generation:
             self._route(leaf)
-        for queue in leaf._queues:
+        for queue in leaf.queues:
             queue.add(leaf)
 
     def put_many(self, values: Iterable[tuple[str, Any]]) -> None:
@@ -242,7 +140,7 @@ class DeviceDatastore:
         steps = self.schema.parse(path)
         self._remove(steps)
 
-    # ---- reading -------------------------------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------
 
     def get(self, path: str) -> Any:
         """The Python value of one operational leaf. Raises NotFound."""
@@ -294,7 +192,7 @@ class DeviceDatastore:
             return [exact]
         return [leaf for leaf in self._leaves.values() if pattern.matches(leaf.steps)]
 
-    # ---- editing -------------------------------------------------------------------------------------------
+    # ---- editing -----------------------------------------------------------
 
     def edit(self, changes: Iterable[Change], actor: Actor) -> ConfigChange:
         """Apply `changes` to the running configuration, all or none. Raises ConfigRejected."""
@@ -339,7 +237,7 @@ class DeviceDatastore:
         self._observers.append(observer)
         return lambda: self._observers.remove(observer)
 
-    # ---- watching ------------------------------------------------------------------------------------------
+    # ---- watching ----------------------------------------------------------
 
     def watch(
         self, patterns: Sequence[PathPattern], only: Callable[[Leaf], bool] | None = None
@@ -356,16 +254,16 @@ class DeviceDatastore:
             self._queues.remove(queue)
             self._generation += 1
 
-    # ---- inside --------------------------------------------------------------------------------------------
+    # ---- inside ------------------------------------------------------------
 
     def _route(self, leaf: Leaf) -> None:
-        leaf._queues = tuple(queue for queue in self._queues if queue.wants(leaf))
-        leaf._generation = self._generation
+        leaf.queues = tuple(queue for queue in self._queues if queue.wants(leaf))
+        leaf.generation = self._generation
 
     def _tell(self, leaf: Leaf) -> None:
-        if leaf._generation != self._generation:
+        if leaf.generation != self._generation:
             self._route(leaf)
-        for queue in leaf._queues:
+        for queue in leaf.queues:
             queue.add(leaf)
 
     def _put_at(self, path: str, steps: tuple[Step, ...], value: Any) -> Leaf:
@@ -449,23 +347,23 @@ class DeviceDatastore:
 
     def _json(self, tree: Tree, path: str) -> Any:
         if path in ("", "/"):
-            return data_tree.json_tree(tree, None)
+            return json_tree(tree, None)
         steps = self.schema.parse(path)
         held = data_tree.descend(tree, steps)
         if held is None:
             raise NotFound(f"{self.name} has no {path}")
         node, keys = steps[-1]
         if node.is_leaf:
-            return data_tree.json_leaf(node, getattr(held, "value", held))
+            return json_leaf(node, getattr(held, "value", held))
         if node.keyword == "list" and keys is None:
-            return [data_tree.json_tree(entry, node, qualify=True) for entry in held.values()]
-        return data_tree.json_tree(held, node, qualify=True)
+            return [json_tree(entry, node, qualify=True) for entry in held.values()]
+        return json_tree(held, node, qualify=True)
 
     def _requests(self, change: Change) -> list[Request]:
         if change.path in ("", "/"):
             if change.operation in ("delete", "remove"):
                 return [Request(node, "remove") for node in list(self.running)]
-            requests = data_tree.requests_from_json(self.schema, None, change.value)
+            requests = requests_from_json(self.schema, None, change.value)
             if change.operation == "replace":
                 named = {request.node for request in requests}
                 gone = [Request(node, "remove") for node in self.running if node not in named]
@@ -489,7 +387,7 @@ class DeviceDatastore:
             return [Request(node, change.operation, keys, typed)]
         if node.keyword == "list" and keys is not None:
             value = dict(change.value) if isinstance(change.value, Mapping) else change.value
-            children = data_tree.requests_from_json(self.schema, node, value, steps)
+            children = requests_from_json(self.schema, node, value, steps)
             for child in children:
                 position = node.keys.index(child.node.name) if child.node.name in node.keys else None
                 if position is not None and child.value != typed[position]:
@@ -497,22 +395,8 @@ class DeviceDatastore:
                         change.path, f"the value's key {child.node.name!r} differs from the path's"
                     )
             return [Request(node, change.operation, keys, typed, children=children)]
-        requests = data_tree.requests_at(self.schema, node, change.value, steps[:-1])
+        requests = requests_at(self.schema, node, change.value, steps[:-1])
         return [_with_operation(request, change.operation) for request in requests]
-
-
-def pattern_of(schema: DeviceSchema, path: str) -> PathPattern:
-    """The pattern of a plain absolute path; lists without keys: all entries. Raises SchemaViolation."""
-    if path in ("", "/"):
-        return PathPattern((), "/")
-    elements: list[tuple[SchemaNode, tuple[str | None, ...] | None]] = []
-    node: SchemaNode | None = None
-    for name, predicates in split_path(path):
-        node = schema.root(name) if node is None else node.child(name)
-        if node is None:
-            raise SchemaViolation(f"{path}: no module of the device defines {name!r} there")
-        elements.append((node, key_values(node, predicates, path) if predicates else None))
-    return PathPattern(elements, path)
 
 
 def _with_operation(request: Request, operation: Operation) -> Request:

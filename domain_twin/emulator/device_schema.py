@@ -249,12 +249,15 @@ def _load(names: tuple[str, ...], folders: tuple[Path, ...]) -> DeviceSchema:
     parsed.features.update({name: list(features) for name, features in SERVER_MODULES.items()})
     implemented = dict.fromkeys((*names, *SERVER_MODULES))
     for name in implemented:
-        if parsed.search_module(error.Position("device"), name) is None:
+        try:
+            found = parsed.search_module(error.Position("device"), name)
+        except IndexError:  # pyang 2.7 on a text that ends in the middle of a statement
+            raise SchemaError(f"YANG module {name!r} ({name}.yang) breaks off in the middle") from None
+        if found is None:
+            _raise_first([problem for problem in parsed.errors if problem[1] != "MODULE_NOT_FOUND"])
             raise SchemaError(f"YANG module {name!r} is in none of {places}: name a folder that has it")
     parsed.validate()
-    for position, tag, arguments in parsed.errors:
-        if error.is_error(error.err_level(tag)):
-            raise SchemaError(f"{position}: {error.err_to_str(tag, arguments)}")
+    _raise_first(parsed.errors)
     statements = {statement.arg: statement for statement in parsed.modules.values()}
     modules = {
         name: _module(statement, name in implemented)
@@ -265,6 +268,14 @@ def _load(names: tuple[str, ...], folders: tuple[Path, ...]) -> DeviceSchema:
     for name in implemented:
         roots.extend(_nodes(statements[name], None, modules, ()))
     return DeviceSchema(tuple(modules.values()), roots)
+
+
+def _raise_first(problems: Sequence[tuple[Any, str, Any]]) -> None:
+    from pyang import error
+
+    for position, tag, arguments in problems:
+        if error.is_error(error.err_level(tag)):
+            raise SchemaError(f"{position}: {error.err_to_str(tag, arguments)}")
 
 
 def _module(statement: Any, implemented: bool) -> Module:

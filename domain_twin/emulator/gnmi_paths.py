@@ -8,9 +8,9 @@ from typing import Any
 from grpc import StatusCode
 from pygnmi.spec.v080 import gnmi_pb2
 
-from domain_twin.emulator.data_tree import json_leaf
 from domain_twin.emulator.device import Leaf, PathPattern
 from domain_twin.emulator.device_schema import DeviceSchema, SchemaNode, Step, format_path
+from domain_twin.emulator.json_tree import json_leaf
 from domain_twin.emulator.leaf_types import LeafType, LeafTypeError
 from domain_twin.errors import OperationRejected
 

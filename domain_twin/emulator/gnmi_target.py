@@ -23,6 +23,7 @@ from domain_twin.emulator.gnmi_paths import (
     wire_path,
 )
 from domain_twin.emulator.gnmi_subscribe import ENCODINGS, Subscriber, check_encoding
+from domain_twin.emulator.json_tree import json_tree
 from domain_twin.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ class GnmiTarget(gnmi_pb2_grpc.gNMIServicer):  # type: ignore[misc]
                     if tree is None:
                         continue
                 state_only = part in (gnmi_pb2.GetRequest.STATE, gnmi_pb2.GetRequest.OPERATIONAL)
-                data = data_tree.json_tree(tree, node, state_only=state_only, qualify=True)
+                data = json_tree(tree, node, state_only=state_only, qualify=True)
                 update = notification.update.add(path=wire_path(steps))
                 set_json(update.val, data, encoding)
         return present

@@ -68,7 +68,7 @@ class Datastores:
         if holder is not None and holder != session_id:
             raise RpcError("in-use", f"{name} is locked by session {holder}", kind="protocol")
 
-    # ---- locks ---------------------------------------------------------------------------------------------
+    # ---- locks -------------------------------------------------------------
 
     def lock(self, name: Name, session_id: int) -> None:
         """Lock a datastore. Raises RpcError(lock-denied) naming the session in the way."""
@@ -91,7 +91,7 @@ class Datastores:
     def _release(self, name: Name) -> None:
         del self.locks[name]
 
-    # ---- commit --------------------------------------------------------------------------------------------
+    # ---- commit ------------------------------------------------------------
 
     def commit(
         self,
@@ -154,7 +154,7 @@ class Datastores:
         """Raise ConfigRejected where a datastore's configuration is not valid."""
         data_tree.validate(self.tree(name))
 
-    # ---- inside --------------------------------------------------------------------------------------------
+    # ---- inside ------------------------------------------------------------
 
     def _check_may_confirm(self, pending: _Pending | None, actor: Actor, persist_id: str | None) -> None:
         if pending is None:

@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 from domain_twin.emulator import data_tree
 from domain_twin.emulator.data_tree import Tree
 from domain_twin.emulator.device_schema import DeviceSchema, Module
+from domain_twin.emulator.json_tree import requests_from_json
 from domain_twin.emulator.rpc_error import RpcError
 from domain_twin.emulator.xml_paths import printable
 
@@ -49,7 +50,7 @@ def library(schema: DeviceSchema) -> Tree:
     """yang-library, the announced capabilities and schemas, and the event streams, as operational state."""
     held: Tree | None = schema.shared.get("library")
     if held is None:
-        requests = data_tree.requests_from_json(schema, None, _library_json(schema), config=False)
+        requests = requests_from_json(schema, None, _library_json(schema), config=False)
         held = schema.shared["library"] = data_tree.apply({}, requests, "merge")
     return held
 
@@ -57,7 +58,7 @@ def library(schema: DeviceSchema) -> Tree:
 def sessions(schema: DeviceSchema, entries: list[dict[str, Any]]) -> Tree:
     """The list of sessions of netconf-state."""
     data = {"ietf-netconf-monitoring:netconf-state": {"sessions": {"session": entries}}}
-    return data_tree.apply({}, data_tree.requests_from_json(schema, None, data, config=False), "merge")
+    return data_tree.apply({}, requests_from_json(schema, None, data, config=False), "merge")
 
 
 def schema_text(schema: DeviceSchema, identifier: str, version: str | None, form: str | None) -> str:

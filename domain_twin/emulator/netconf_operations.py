@@ -4,10 +4,8 @@ One `Operations` a session. Checks parameters and turns them into calls of the d
 does no framing and no transport.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
-from xml.sax.saxutils import quoteattr
 
 from domain_twin.emulator import data_tree
 from domain_twin.emulator.data_tree import ConfigRejected, Operation, Tree
@@ -16,7 +14,17 @@ from domain_twin.emulator.netconf_datastores import Datastores, Name
 from domain_twin.emulator.netconf_events import NOTIFICATION
 from domain_twin.emulator.netconf_filter import subtree, subtree_patterns, xpath_patterns
 from domain_twin.emulator.netconf_library import MONITORING, library, schema_text, sessions
-from domain_twin.emulator.netconf_push import PUSH, SUBSCRIBED, Subscriptions, Trigger
+from domain_twin.emulator.netconf_parameters import (
+    choice_of,
+    event_tags,
+    identifier_of,
+    missing,
+    number_of,
+    reply_attributes,
+    text_of,
+    trigger_of,
+)
+from domain_twin.emulator.netconf_push import PUSH, SUBSCRIBED, Subscriptions
 from domain_twin.emulator.rpc_error import NETCONF, RpcError
 from domain_twin.emulator.xml_tree import local_name, module_prefixes, namespace, requests_from_xml, xml_tree
 
@@ -94,7 +102,7 @@ class Operations:
             content = error.xml()
         except ConfigRejected as rejection:
             content = RpcError.of(rejection, self._schema).xml()
-        return f"<rpc-reply{_attributes(rpc)}>{content}</rpc-reply>"
+        return f"<rpc-reply{reply_attributes(rpc)}>{content}</rpc-reply>"
 
     def after_reply(self) -> None:
         """Start what must come after the reply: a subscription's first notification."""
@@ -126,7 +134,7 @@ class Operations:
             )
         return handler(operation)
 
-    # ---- reading -------------------------------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------
 
     def _get(self, operation: Any) -> str:
         whole: Tree = {**self._store.operational, **library(self._schema)}
@@ -160,27 +168,29 @@ class Operations:
         return f"<data>{xml_tree(self._schema, tree)}</data>"
 
     def _get_schema(self, operation: Any) -> str:
-        identifier = _text(operation, MONITORING, "identifier")
+        identifier = text_of(operation, MONITORING, "identifier")
         if identifier is None:
-            raise _missing("identifier")
+            raise missing("identifier")
         return schema_text(
             self._schema,
             identifier,
-            _text(operation, MONITORING, "version"),
-            _text(operation, MONITORING, "format"),
+            text_of(operation, MONITORING, "version"),
+            text_of(operation, MONITORING, "format"),
         )
 
-    # ---- editing -------------------------------------------------------------------------------------------
+    # ---- editing -----------------------------------------------------------
 
     def _edit_config(self, operation: Any) -> str:
         target = self._name(operation, "target")
-        default: Operation = _choice(operation, "default-operation", ("merge", "replace", "none")) or "merge"
-        test = _choice(operation, "test-option", ("test-then-set", "set", "test-only"))
+        default: Operation = (
+            choice_of(operation, "default-operation", ("merge", "replace", "none")) or "merge"
+        )
+        test = choice_of(operation, "test-option", ("test-then-set", "set", "test-only"))
         # whatever stops an edit, nothing of it stays: stop-on-error is rollback-on-error here
-        _choice(operation, "error-option", ("stop-on-error", "rollback-on-error"))
+        choice_of(operation, "error-option", ("stop-on-error", "rollback-on-error"))
         config = operation.find(f"{{{NETCONF}}}config")
         if config is None:
-            raise _missing("config")
+            raise missing("config")
         self._datastores.check_free(target, self._actor.session_id)
         requests = requests_from_xml(self._schema, None, config)
         before = self._datastores.tree(target)
@@ -215,21 +225,21 @@ class Operations:
 
     def _commit(self, operation: Any) -> str:
         confirmed = operation.find(f"{{{NETCONF}}}confirmed") is not None
-        timeout = _number(operation, "confirm-timeout")
-        persist = _text(operation, NETCONF, "persist")
+        timeout = number_of(operation, "confirm-timeout")
+        persist = text_of(operation, NETCONF, "persist")
         if not confirmed and (timeout is not None or persist is not None):
-            raise _missing("confirmed")
+            raise missing("confirmed")
         self._datastores.commit(
             self._actor,
             confirmed=confirmed,
             timeout_s=600 if timeout is None else timeout,
             persist=persist,
-            persist_id=_text(operation, NETCONF, "persist-id"),
+            persist_id=text_of(operation, NETCONF, "persist-id"),
         )
         return _OK
 
     def _cancel_commit(self, operation: Any) -> str:
-        self._datastores.cancel_commit(self._actor, _text(operation, NETCONF, "persist-id"))
+        self._datastores.cancel_commit(self._actor, text_of(operation, NETCONF, "persist-id"))
         return _OK
 
     def _lock(self, operation: Any) -> str:
@@ -240,69 +250,69 @@ class Operations:
         self._datastores.unlock(self._name(operation, "target"), self._actor.session_id)
         return _OK
 
-    # ---- sessions ------------------------------------------------------------------------------------------
+    # ---- sessions ----------------------------------------------------------
 
     def _close_session(self, operation: Any) -> str:
         self.closing = True
         return _OK
 
     def _kill_session(self, operation: Any) -> str:
-        session_id = _number(operation, "session-id")
+        session_id = number_of(operation, "session-id")
         if session_id is None:
-            raise _missing("session-id")
+            raise missing("session-id")
         self._sessions.kill(session_id, self._actor.session_id)
         return _OK
 
-    # ---- subscriptions -------------------------------------------------------------------------------------
+    # ---- subscriptions -----------------------------------------------------
 
     def _create_subscription(self, operation: Any) -> str:
-        self._check_stream(_text(operation, NOTIFICATION, "stream"))
+        self._check_stream(text_of(operation, NOTIFICATION, "stream"))
         if operation.find(f"{{{NOTIFICATION}}}startTime") is not None:
             raise RpcError(
                 "operation-not-supported", "the device keeps no event log: no replay", kind="protocol"
             )
         if operation.find(f"{{{NOTIFICATION}}}stopTime") is not None:
-            raise _missing("startTime")
+            raise missing("startTime")
         if 0 in self._subscriptions:
             raise RpcError(
                 "operation-failed", "this session has its event subscription already", kind="protocol"
             )
-        wanted = _event_tags(operation.find(f"{{{NOTIFICATION}}}filter"))
+        wanted = event_tags(operation.find(f"{{{NOTIFICATION}}}filter"))
         self._after_reply.append(lambda: self._subscriptions.add_stream(0, wanted))
         return _OK
 
     def _establish_subscription(self, operation: Any) -> str:
         identifier = next(self._identifiers)
         if operation.find(f"{{{SUBSCRIBED}}}stream") is not None:
-            self._check_stream(_text(operation, SUBSCRIBED, "stream"))
-            wanted = _event_tags(operation.find(f"{{{SUBSCRIBED}}}stream-subtree-filter"))
+            self._check_stream(text_of(operation, SUBSCRIBED, "stream"))
+            wanted = event_tags(operation.find(f"{{{SUBSCRIBED}}}stream-subtree-filter"))
             self._after_reply.append(lambda: self._subscriptions.add_stream(identifier, wanted))
         else:
             self._check_datastore(operation)
             patterns = self._patterns(operation) or [PathPattern((), "/")]
-            trigger = _trigger(operation)
+            trigger = trigger_of(operation)
             self._after_reply.append(lambda: self._subscriptions.add_push(identifier, patterns, trigger))
         return f'<id xmlns="{SUBSCRIBED}">{identifier}</id>'
 
     def _modify_subscription(self, operation: Any) -> str:
-        identifier = _identifier(operation, SUBSCRIBED)
+        identifier = identifier_of(operation, SUBSCRIBED)
         self._check_datastore(operation)
-        patterns, trigger = self._patterns(operation), _trigger(operation)
+        patterns, trigger = self._patterns(operation), trigger_of(operation)
         self._subscriptions.modify(identifier, patterns, trigger)
         return _OK
 
     def _delete_subscription(self, operation: Any) -> str:
-        self._subscriptions.remove(_identifier(operation, SUBSCRIBED))
+        self._subscriptions.remove(identifier_of(operation, SUBSCRIBED))
         return _OK
 
     def _kill_subscription(self, operation: Any) -> str:
-        identifier = _identifier(operation, SUBSCRIBED)
+        identifier = identifier_of(operation, SUBSCRIBED)
         owner = self._sessions.owner_of(identifier) or self._subscriptions
         owner.remove(identifier)
         return _OK
 
     def _resync_subscription(self, operation: Any) -> str:
-        self._subscriptions.resync(_identifier(operation, PUSH))
+        self._subscriptions.resync(identifier_of(operation, PUSH))
         return _OK
 
     def _check_stream(self, stream: str | None) -> None:
@@ -314,7 +324,7 @@ class Operations:
     def _check_datastore(self, operation: Any) -> None:
         element = operation.find(f"{{{PUSH}}}datastore")
         if element is None:
-            raise _missing("datastore")
+            raise missing("datastore")
         prefix, _, name = (element.text or "").strip().rpartition(":")
         module = module_prefixes(self._schema, element).get(prefix or None)
         if (module, name) != ("ietf-datastores", "operational"):
@@ -336,12 +346,12 @@ class Operations:
             raise RpcError("operation-not-supported", "the device holds no named filters", kind="protocol")
         return None
 
-    # ---- parameters ----------------------------------------------------------------------------------------
+    # ---- parameters --------------------------------------------------------
 
     def _name(self, operation: Any, role: str) -> Name:
         element = operation.find(f"{{{NETCONF}}}{role}")
         if element is None or len(element) != 1:
-            raise _missing(role)
+            raise missing(role)
         name = local_name(element[0])
         if name not in ("running", "candidate") or namespace(element[0]) != NETCONF:
             raise RpcError(
@@ -357,72 +367,3 @@ class Operations:
         if config is not None:
             return data_tree.apply({}, requests_from_xml(self._schema, None, config), "merge")
         return self._datastores.tree(self._name(operation, role))
-
-
-def _trigger(operation: Any) -> Trigger:
-    periodic = operation.find(f"{{{PUSH}}}periodic")
-    on_change = operation.find(f"{{{PUSH}}}on-change")
-    if (periodic is None) == (on_change is None):
-        raise RpcError(
-            "missing-element", "one of periodic and on-change is needed", info={"bad-element": "on-change"}
-        )
-    if periodic is not None:
-        period = _number(periodic, "period", PUSH)
-        if period is None or period < 1:
-            raise _missing("period")
-        return Trigger(period_s=period / 100)  # RFC 8641: centiseconds
-    sync = _text(on_change, PUSH, "sync-on-start")
-    return Trigger(
-        dampening_s=(_number(on_change, "dampening-period", PUSH) or 0) / 100, sync_on_start=sync != "false"
-    )
-
-
-def _identifier(operation: Any, uri: str) -> int:
-    identifier = _number(operation, "id", uri)
-    if identifier is None:
-        raise _missing("id")
-    return identifier
-
-
-def _event_tags(element: Any) -> frozenset[str] | None:
-    return None if element is None else frozenset(child.tag for child in element)
-
-
-def _missing(name: str) -> RpcError:
-    return RpcError("missing-element", f"{name!r} is missing", kind="protocol", info={"bad-element": name})
-
-
-def _text(operation: Any, uri: str, name: str) -> str | None:
-    element = operation.find(f"{{{uri}}}{name}")
-    return None if element is None else (element.text or "").strip()
-
-
-def _number(operation: Any, name: str, uri: str = NETCONF) -> int | None:
-    text = _text(operation, uri, name)
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) > 0xFFFFFFFF:
-        raise RpcError("invalid-value", f"{name} {text!r} is no uint32", info={"bad-element": name})
-    return int(text)
-
-
-def _choice(operation: Any, name: str, accepted: tuple[Any, ...]) -> Any:
-    text = _text(operation, NETCONF, name)
-    if text is not None and text not in accepted:
-        message = f"{name} {text!r}: {', '.join(accepted)} are accepted"
-        raise RpcError("invalid-value", message, info={"bad-element": name})
-    return text
-
-
-def _attributes(rpc: Any) -> str:
-    """The rpc's attributes, which its reply repeats (RFC 6241 4.2), after the default namespace."""
-    parts = [f' xmlns="{NETCONF}"']
-    prefixes = itertools.count()
-    for name, value in rpc.attrib.items():
-        if not name.startswith("{"):
-            parts.append(f" {name}={quoteattr(value)}")
-            continue
-        uri, _, bare = name[1:].partition("}")
-        prefix = f"a{next(prefixes)}"
-        parts.append(f" xmlns:{prefix}={quoteattr(uri)} {prefix}:{bare}={quoteattr(value)}")
-    return "".join(parts)

@@ -1,4 +1,4 @@
-"""The gNMI target as an outsider sees it: pygnmi's own client, and raw grpc.aio where pygnmi hides too much."""
+"""The gNMI target as an outsider sees it: pygnmi's own client, raw grpc.aio where that hides too much."""
 
 import asyncio
 import contextlib
@@ -133,7 +133,7 @@ async def refusal(awaitable):
     return caught.value.code(), caught.value.details()
 
 
-# ---- pygnmi, unmodified -------------------------------------------------------------------------------------
+# ---- pygnmi, unmodified ----------------------------------------------------
 
 
 async def test_pygnmi_reads_capabilities(target, pki, tmp_path):
@@ -225,7 +225,7 @@ async def test_pygnmi_hears_why_a_set_is_refused(target, store, pki, tmp_path):
     assert store.running is before
 
 
-# ---- Get ----------------------------------------------------------------------------------------------------
+# ---- Get -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ async def test_get_refuses_with_a_reason(stub, request_, code, words):
     assert words in details
 
 
-# ---- Set ----------------------------------------------------------------------------------------------------
+# ---- Set -------------------------------------------------------------------
 
 
 async def test_set_accepts_scalar_values(stub, store):
@@ -391,7 +391,7 @@ async def test_set_is_put_before_the_device(stub, store):
     assert "management network" in details
 
 
-# ---- Subscribe ----------------------------------------------------------------------------------------------
+# ---- Subscribe -------------------------------------------------------------
 
 
 async def test_once_sends_everything_then_sync_and_ends(stub, store):
@@ -551,11 +551,11 @@ async def test_leaving_subscriber_is_forgotten(stub, store):
         await stream.until_sync()
         assert len(store._queues) == 1
     async with asyncio.timeout(10):
-        while store._queues:
+        while store._queues:  # noqa: ASYNC110 (waits for the server's side)
             await asyncio.sleep(0.01)
 
 
-# ---- doors --------------------------------------------------------------------------------------------------
+# ---- doors -----------------------------------------------------------------
 
 
 async def test_client_of_an_unknown_authority_is_refused(target, pki):

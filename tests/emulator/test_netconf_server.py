@@ -411,7 +411,8 @@ async def test_bad_edit_gets_a_proper_error_and_changes_nothing(client, store, i
 
 
 async def test_missing_key_and_missing_mandatory_leaf(client):
-    config = f'<config xmlns="{NC}"><interfaces xmlns="{IF}"><interface><enabled>true</enabled></interface></interfaces></config>'
+    keyless = f'<interfaces xmlns="{IF}"><interface><enabled>true</enabled></interface></interfaces>'
+    config = f'<config xmlns="{NC}">{keyless}</config>'
     error = await refused(call(client.edit_config, target="candidate", config=config))
     assert (error.tag, "name" in error.message) == ("missing-element", True)
 
@@ -735,8 +736,8 @@ async def test_event_stream_by_establish_subscription(client, store):
         (
             establish(
                 ON_CHANGE,
-                f'<yp:datastore-subtree-filter><interfaces xmlns="{IF}"><interface><oper-status>up</oper-status>'
-                "</interface></interfaces></yp:datastore-subtree-filter>",
+                f'<yp:datastore-subtree-filter><interfaces xmlns="{IF}"><interface>'
+                "<oper-status>up</oper-status></interface></interfaces></yp:datastore-subtree-filter>",
             ),
             "filter-unsupported",
         ),
