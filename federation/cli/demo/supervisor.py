@@ -130,7 +130,7 @@ class Supervisor:
             pass
         finally:
             self.kill()
-        for process in living:
+        for process in self.processes:
             await process.child.wait()
             process.line.close()
 

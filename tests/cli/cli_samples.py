@@ -155,8 +155,14 @@ def answer() -> PathAnswer:
 
 
 def view() -> View:
-    border = Point("transport/idl-4k2m", "transport", PointKind.BORDER, link_id="urn:ndt:idl:4k2m", peer_domain="ran",
-                   capacity_mbps=10_000)  # fmt: skip
+    border = Point(
+        "transport/idl-4k2m",
+        "transport",
+        PointKind.BORDER,
+        link_id="urn:ndt:idl:4k2m",
+        peer_domain="ran",
+        capacity_mbps=10_000,
+    )
     other = replace(
         border, id="transport/idl-p8q1", link_id="urn:ndt:idl:p8q1", peer_domain="core", stale=True
     )
