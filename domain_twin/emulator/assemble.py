@@ -7,12 +7,13 @@ when any single line of the network is cut.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain_twin.emulator.commands import FlowPlan
 from domain_twin.emulator.engine import CellPlan, LinkPlan, NodePlan, PacketNetwork
 from domain_twin.emulator.network import DOMAINS, NetworkSpec
 from domain_twin.emulator.radio import cell_rate_mbps
+from domain_twin.emulator.spf import next_hops
+from domain_twin.emulator.state import make_state
 from domain_twin.emulator.topology import Adjacency, Topology
 from domain_twin.emulator.traffic import demand_of_day
 
@@ -31,26 +32,35 @@ def octets_per_second(spec: NetworkSpec, mbps: float) -> float:
 
 def dimension(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -> None:
     """Give every adjacency its capacity."""
-    normal = _loads(topology, flows, None)
+    rates = [_octets_per_second(flow) for flow in flows]
+    paths = _paths(topology, flows, None)
+    normal = np.zeros(len(topology.links))
+    users: dict[int, list[int]] = {}  # flows by the adjacency they cross
+    for number, path in enumerate(paths):
+        normal[path] += rates[number]
+        for adjacency in {id(topology.links[link].adjacency) for link in path}:
+            users.setdefault(adjacency, []).append(number)
     worst = normal.copy()
     for cut in topology.adjacencies:
-        worst = np.maximum(worst, _loads(topology, flows, cut))
-    for adjacency in topology.adjacencies:
-        needed = 0.0
-        for link in topology.links:
-            if link.adjacency is adjacency:
-                needed = max(needed, float(normal[link.index]) / _NORMAL, float(worst[link.index]) / _FAILURE)
-        mbps = needed * 8 / 1e6 / spec.scale
-        adjacency.capacity_mbps = float(
-            next((step for step in _LADDER_MBPS if step >= mbps), _LADDER_MBPS[-1])
-        )
+        moved = users.get(id(cut), [])
+        loads = normal.copy()
+        for number, path in zip(moved, _paths(topology, [flows[i] for i in moved], cut), strict=True):
+            loads[paths[number]] -= rates[number]
+            loads[path] += rates[number]
+        worst = np.maximum(worst, loads)
+    needed = np.maximum(normal / _NORMAL, worst / _FAILURE) * 8 / 1e6 / spec.scale
+    for link in topology.links:
+        step = next((s for s in _LADDER_MBPS if s >= needed[link.index]), _LADDER_MBPS[-1])
+        link.adjacency.capacity_mbps = max(link.adjacency.capacity_mbps, float(step))
 
 
-def _loads(topology: Topology, flows: Sequence[FlowPlan], cut: Adjacency | None) -> NDArray[np.float64]:
-    """Octets/s that each link is offered, all flows on their shortest paths with one adjacency missing."""
-    from domain_twin.emulator.spf import next_hops
-    from domain_twin.emulator.state import make_state
+def _octets_per_second(flow: FlowPlan) -> float:
+    """Mean rate of a flow; an elastic one is counted at its planned rate."""
+    return flow.rate * flow.size * (flow.on / (flow.on + flow.off) if flow.kind == "on-off" else 1.0)
 
+
+def _paths(topology: Topology, flows: Sequence[FlowPlan], cut: Adjacency | None) -> list[list[int]]:
+    """Links that each flow crosses on its shortest path, with one adjacency missing."""
     nodes, links = len(topology.devices), topology.links
     records = make_state(nodes=1, links=len(links), cells=0, flows=1, watches=0, packets=1, log=1).links
     for link in links:
@@ -59,18 +69,15 @@ def _loads(topology: Topology, flows: Sequence[FlowPlan], cut: Adjacency | None)
         record["metric"], record["up"] = link.source.metric, link.adjacency is not cut
     table = np.full((nodes, nodes), -1, np.int64)
     next_hops(records, np.ones(nodes, np.bool_), table)
-    loads = np.zeros(len(links))
+    paths = []
     for flow in flows:
-        if flow.link >= 0:
-            loads[flow.link] += flow.rate * flow.size
-            continue
-        rate = flow.rate * flow.size * (flow.on / (flow.on + flow.off) if flow.kind == "on-off" else 1.0)
+        path = [flow.link] if flow.link >= 0 else []
         at = topology.cells[flow.cell].device.index if flow.cell >= 0 else flow.node
-        while at != flow.target and table[at, flow.target] >= 0:
-            link = links[table[at, flow.target]]
-            loads[link.index] += rate
-            at = link.target.device.index
-    return loads
+        while flow.link < 0 and at != flow.target and table[at, flow.target] >= 0:
+            path.append(int(table[at, flow.target]))
+            at = links[path[-1]].target.device.index
+        paths.append(path)
+    return paths
 
 
 def assemble(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -> PacketNetwork:

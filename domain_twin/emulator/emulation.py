@@ -63,7 +63,7 @@ class Emulation:
         return self.spec.state / "control.sock"
 
     async def start(self) -> list[Path]:
-        """Open everything, start the clock, give the inventories. Raises ConfigError with nothing left open."""
+        """Open everything, start the clock, give the inventories. Raises ConfigError, nothing stays open."""
         try:
             self.spec.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:

@@ -174,7 +174,7 @@ class PacketNetwork:
                 index = self.flows.pop(name, None)
                 self.watches.pop(name, None)
                 if index is not None:
-                    self.state.flows.active[index] = False
+                    self.state.flows[index]["active"] = False
 
     def replay(self, journal: Sequence[tuple[float, Command]], until: float) -> list[Measurement]:
         """Run to `until` with another run's commands at their times, as fast as it goes."""

@@ -94,7 +94,9 @@ class NetworkSpec(_Strict):
     gnbs: int = Field(6, ge=1, le=64, description="gNBs, in a ring")
     cells_per_gnb: int = Field(3, ge=1, le=12, description="cells of each gNB")
     hosts: int = Field(4, ge=1, le=64, description="edge hosts, in a ring")
-    topology: str = Field("sndlib/polska", description="transport topology, a name of the topohub package")
+    topology: str = Field(
+        "sndlib/polska", pattern=r"^\w[\w-]*(/\w[\w.-]*)+$", description="transport topology, a name of topohub"
+    )
     attachments: dict[str, str] = Field(
         default_factory=dict, description="router that a gNB or UPF is attached to, by device name"
     )
@@ -138,7 +140,7 @@ def _explain(file: Path, problem: Any) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         message = str(problem["msg"]).removeprefix("Value error, ")
-        given = f" (given: {problem['input']!r})" if place and "input" in problem else ""
+        given = "" if place in ("", "servers.password") else f" (given: {problem['input']!r})"
         return f"{file}: {place}: {message}{given}" if place else f"{file}: {message}"
     sections: dict[str, type[BaseModel]] = {"servers": ServerSpec, "traffic": TrafficSpec}
     accepted = sorted(sections.get(str(problem["loc"][0]), NetworkSpec).model_fields)

@@ -7,7 +7,7 @@ __all__ = ["warm"]
 
 
 def warm() -> None:
-    """Call every jitted function once, so that no port is open while numba compiles (about 15 s when cold)."""
+    """Call every jitted function once, so that no port is open while numba compiles (15 s when cold)."""
     network = PacketNetwork(
         nodes=[NodePlan(0), NodePlan(0, workers=1, service=1e-4)],
         links=[LinkPlan(0, 1, 1e6, 1e-3, 1e5, 1, 0)],
