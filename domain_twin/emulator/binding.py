@@ -73,6 +73,9 @@ class Binding:
         def lock(key: str) -> Callable[[Any], None]:
             return lambda value: asked.unlocked.__setitem__(key, value == "UNLOCKED")
 
+        def share(key: str) -> Callable[[Any], None]:
+            return lambda value: asked.prb_share.__setitem__(key, float(value))  # decimal64 is a Decimal
+
         for end in device.ends:
             yield data.interface(end) + "/enabled", _Knob(into(asked.enabled, end.tp_id), True)
             yield data.metric(self._topology, end), _Knob(into(asked.metric, end.tp_id), 1, least=1)
@@ -80,7 +83,7 @@ class Binding:
             if cell.device is device:
                 at = data.cell(cell)
                 yield f"{at}/administrativeState", _Knob(lock(cell.cell_id), "UNLOCKED")
-                yield f"{at}/prb-share", _Knob(into(asked.prb_share, cell.cell_id), 1.0, least=0.01)
+                yield f"{at}/prb-share", _Knob(share(cell.cell_id), 1.0, least=0.01)
                 yield f"{at}/bSChannelBwDL", _Knob(into(asked.bandwidth_mhz, cell.cell_id), least=5)
         function = data.function(device)
         if function:
