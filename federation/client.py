@@ -6,6 +6,7 @@ raised as the TwinErrors that they are, with the server's own sentence. grpc is 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Collection
@@ -269,6 +270,11 @@ class EventStream:
             return convert.decode_event((await anext(self._messages)).event)
         except grpc.aio.AioRpcError as error:
             raise await self._client.error_of(error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            raise StopAsyncIteration from None  # grpc's word for a stream that was closed on this side
 
     async def aclose(self) -> None:
         """Stop watching."""

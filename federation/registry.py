@@ -79,7 +79,7 @@ class _Domain:
 
 
 class Registry:
-    """The members of the federation: a SessionHost. `on_change` is called after every change of the graph."""
+    """The members of the federation: a SessionHost."""
 
     def __init__(
         self,
@@ -90,15 +90,15 @@ class Registry:
         storage: Storage,
         restored: Restored,
         spawn: Spawn,
-        on_change: Callable[[Change], None] = lambda _: None,
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
         self.graph = ComposedGraph()
+        self.on_change: Callable[[Change], None] = lambda _: None
+        """Told after every change of the graph."""
         self._events = events
         self._findings = findings
         self._storage = storage
         self._spawn = spawn
-        self._on_change = on_change
         self._clock = clock
         self._domains = {member.domain: _Domain(member) for member in config.member}
         self._restore(restored)
@@ -230,7 +230,7 @@ class Registry:
         """Keep the last good view, and say why there is no newer one."""
         news = reason != held.refused
         held.refused = reason
-        held.problem = f"view {delta.target.sequence} was refused: {reason}"
+        held.problem = f"its last view was refused: {reason}"
         held.current = False
         self._update(held)
         if news:  # a domain that goes on sending the same would fill the log
@@ -330,7 +330,7 @@ class Registry:
             self._report_graph()
             self._findings.report(f"domain {held.config.domain}", _findings(held))
             self._storage.save_domain(self._status(held))
-        self._on_change(Change(held.config.domain, observed_at, structural))
+        self.on_change(Change(held.config.domain, observed_at, structural))
 
     def _report_graph(self) -> None:
         self._findings.report("composition", self.graph.findings())

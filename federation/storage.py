@@ -126,10 +126,11 @@ class _Waiting:
 class Storage:
     """A broker's database. Made by `open`; `run` writes until it is cancelled; `close` writes the rest."""
 
-    def __init__(self, url: str, file: Path | None, on_problem: Callable[[str], None]) -> None:
+    def __init__(self, url: str, file: Path | None) -> None:
         self._url = url
         self._file = file
-        self._on_problem = on_problem
+        self.on_problem: Callable[[str], None] = lambda _: None
+        """Told when `problem` changes."""
         self._engine: sa.Engine | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._waiting = _Waiting()
@@ -139,15 +140,13 @@ class Storage:
         """Why nothing is written at present, in words; empty when all is well."""
 
     @classmethod
-    async def open(
-        cls, state: Path, url: str = "", *, on_problem: Callable[[str], None] = lambda _: None
-    ) -> tuple[Storage, Restored]:
+    async def open(cls, state: Path, url: str = "") -> tuple[Storage, Restored]:
         """The database at `url` (empty: SQLite in `state`), made where there is none, and what it holds.
 
         Where it cannot be used, `problem` says why and nothing was restored.
         """
         file = None if url else state / FILE_NAME
-        storage = cls(url or f"sqlite:///{file}", file, on_problem)
+        storage = cls(url or f"sqlite:///{file}", file)
         restored = await storage._call(storage._restore)
         return storage, restored or Restored()
 
@@ -271,7 +270,7 @@ class Storage:
             log.error("database not usable", extra={"reason": problem})
         else:
             log.info("database usable again")
-        self._on_problem(problem)
+        self.on_problem(problem)
 
     def _explain(self, error: Exception) -> str:
         place = str(self._file or sa.make_url(self._url).render_as_string(hide_password=True))

@@ -129,8 +129,9 @@ async def test_the_file_is_for_the_broker_alone_and_in_wal_mode(tmp_path: Path) 
 
 async def test_a_folder_that_cannot_be_made_is_a_problem_and_not_an_end(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    problems: list[str] = []
-    store, restored = await Storage.open(tmp_path / "taken" / "state", on_problem=problems.append)
+    store, restored = await Storage.open(tmp_path / "taken" / "state")
+    problems = [store.problem]
+    store.on_problem = problems.append
     store.add_status(status(1))
     assert restored == Restored()
     assert "taken/state" in store.problem

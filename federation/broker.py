@@ -1,0 +1,200 @@
+"""The broker process: wires sessions, registry, services and the composed twin's face. Owns start and end.
+
+Importing this module does not import grpc: `run_broker` first sets the TLS 1.3 floor, which must come before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from domain_twin.config import BrokerConfig, load_broker
+from domain_twin.errors import ConfigError
+from domain_twin.model import Finding, ServiceRecords, Severity
+from domain_twin.trust import tls
+from domain_twin.trust.identity import Role
+
+__all__ = ["Broker", "run_broker", "serve"]
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 2.0
+_AGAIN_S = 1.0
+
+LoadRecords = Callable[[Path], ServiceRecords]
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that is serving. `stop` is set when its process is asked to end."""
+
+    address: str
+    stop: asyncio.Event
+
+
+async def run_broker(
+    config_path: Path,
+    *,
+    load_records: LoadRecords | None = None,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Run a broker until SIGINT or SIGTERM. Raises ConfigError, CredentialError.
+
+    `load_records` reads the file that `services` names; an argument, because reading YANG is not the
+    federation's business.
+    """
+    tls.enforce_tls13_floor()
+    config = load_broker(config_path)
+    records = ServiceRecords()
+    if config.services:
+        if load_records is None:
+            raise ConfigError(f"{config_path}: services: this process cannot read service records")
+        records = await asyncio.to_thread(load_records, config.services)
+    async with serve(config, records) as broker:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, broker.stop.set)
+        try:
+            log.info("broker ready", extra={"address": broker.address})
+            if ready:
+                ready()
+            await broker.stop.wait()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+    log.info("broker ended")
+
+
+@asynccontextmanager
+async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[Broker]:
+    """A broker that serves as long as the block lasts. Raises ConfigError, CredentialError.
+
+    The floor of TLS 1.3 then rests on the guard alone, unless it was set before grpc was imported.
+    """
+    import grpc
+
+    from domain_twin.trust.credentials import load_identity
+    from domain_twin.trust.guard import Guard
+    from domain_twin.trust.roots import TrustBundle
+    from federation.assurance import Assurance
+    from federation.attach import FederationService
+    from federation.events import FindingBoard, event_log
+    from federation.registry import Registry
+    from federation.storage import Storage
+    from federation.twin import BrokerFace, access_check
+    from federation.v1.fedtwin_pb2_grpc import add_FederationServicer_to_server, add_TwinServicer_to_server
+    from federation.wire.framing import STREAM_OPTIONS
+    from federation.wire.twin_service import TwinService
+
+    identity = load_identity(config.identity, operator=config.operator, role=Role.BROKER, name=config.id)
+    trust = TrustBundle.load(config.trust)
+    storage, restored = await Storage.open(config.state, config.database)
+    work = _Work()
+    try:
+        events = event_log(storage, restored)
+        findings = FindingBoard(events, storage, restored.findings)
+
+        def on_storage(problem: str) -> None:
+            findings.report("storage", [_storage_finding(problem)] if problem else [])
+
+        storage.on_problem = on_storage
+        on_storage(storage.problem)
+        registry = Registry(
+            config, events=events, findings=findings, storage=storage, restored=restored, spawn=work.start
+        )
+        assurance = Assurance(
+            records,
+            registry,
+            events=events,
+            findings=findings,
+            storage=storage,
+            spawn=work.start,
+            restored=restored.statuses,
+            sample_interval_s=config.sample_interval_s,
+        )
+        registry.on_change = assurance.notify
+        face = BrokerFace(registry, assurance, events=events, findings=findings, storage=storage)
+        federation = FederationService(registry, config, identity, trust)
+        server = grpc.aio.server(interceptors=[Guard(trust, access_check(config))], options=STREAM_OPTIONS)
+        add_FederationServicer_to_server(federation, server)
+        add_TwinServicer_to_server(TwinService(face), server)
+        credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
+        address = _listen(server, config.listen, credentials)
+        work.start(work.forever(storage.run))
+        work.start(work.forever(assurance.run))
+        await server.start()
+        try:
+            yield Broker(address, asyncio.Event())
+        finally:
+            await federation.close("the broker is stopping")
+            events.close()
+            await server.stop(_GRACE_S)
+    finally:
+        await work.end()
+        await storage.close()
+
+
+class _Work:
+    """What runs beside the server; an error in one task is logged and ends nothing else."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` until it ends or the broker does."""
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def forever(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start `work` again whenever it fails."""
+        while True:
+            await self._guarded(work())
+            await asyncio.sleep(_AGAIN_S)
+
+    async def end(self) -> None:
+        """Cancel all and wait for it."""
+        while tasks := tuple(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @staticmethod
+    async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("background work failed")
+
+
+def _listen(server: Any, address: str, credentials: Any) -> str:
+    """Bind and return the address with the port that was taken. Raises ConfigError."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"listen = {address!r}: not host:port, such as 0.0.0.0:50051 or [::]:50051")
+    try:
+        taken = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"listen = {address!r}: cannot listen there; another process has the port, or the host is not"
+            f" this machine ({error})"
+        ) from error
+    return f"{host}:{taken}"
+
+
+def _storage_finding(problem: str) -> Finding:
+    return Finding(
+        "broker.storage-unusable",
+        Severity.ERROR,
+        "",
+        "broker",
+        problem,
+        "see the message; the broker writes again by itself when it can",
+    )

@@ -1,0 +1,274 @@
+"""The broker's face: the composed twin, to those whom the broker's configuration lets read it.
+
+Shows what the domains showed the broker, never more: no devices, no series, no past views.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+
+from domain_twin.config import BrokerConfig
+from domain_twin.errors import ContractError, NotFound, NotShared
+from domain_twin.model import (
+    DELAY,
+    DELAY_VARIANCE,
+    LOSS,
+    UNITS,
+    DeviceStatus,
+    DomainStatus,
+    Element,
+    Event,
+    Finding,
+    Kpi,
+    Nanoseconds,
+    PathAnswer,
+    PathKpis,
+    Point,
+    Segment,
+    ServiceStatus,
+    View,
+)
+from domain_twin.trust.identity import Role, SpiffeId
+from federation.assurance import Assurance
+from federation.events import EventLog, FindingBoard
+from federation.paths import find
+from federation.registry import Registry
+from federation.storage import Storage
+from federation.wire.questions import (
+    ElementList,
+    ElementQuery,
+    HistoryPage,
+    HistoryQuery,
+    PathQuery,
+    ServiceList,
+    ViewList,
+    ViewQuery,
+    WatchQuery,
+)
+
+__all__ = ["BrokerFace", "access_check"]
+
+_TWIN = "/fedtwin.v1.Twin/"
+_KINDS = ("point", "segment")
+_PAGE = 200
+
+
+def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
+    """Who may call what at this broker: agents attach, and the subjects of [[access]] read. For `Guard`."""
+    subjects = [access.subject for access in config.access]
+
+    def check(method: str, caller: SpiffeId) -> None:
+        if not method.startswith(_TWIN):
+            return  # the session judges who may attach
+        if caller.role is Role.AGENT:
+            raise NotShared(
+                f"{caller}: agents show their domain here and do not read the composed twin; use a"
+                " person's certificate (`fedtwin ca user`) that the broker's [[access]] names"
+            )
+        if not any(caller.matches(subject) for subject in subjects):
+            raise NotShared(
+                f"{caller} may not read this twin; have the broker's operator add [[access]] with"
+                f' subject = "{caller}"'
+            )
+
+    return check
+
+
+class BrokerFace:
+    """Answers the Twin service's questions from the registry, the composed graph and the storage."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        assurance: Assurance,
+        *,
+        events: EventLog,
+        findings: FindingBoard,
+        storage: Storage,
+        clock: Callable[[], Nanoseconds] = time.time_ns,
+    ) -> None:
+        self._registry = registry
+        self._assurance = assurance
+        self._events = events
+        self._findings = findings
+        self._storage = storage
+        self._clock = clock
+
+    async def domains(self) -> Sequence[DomainStatus]:
+        """Every member of the federation, connected or not."""
+        return self._registry.statuses()
+
+    async def devices(self) -> Sequence[DeviceStatus]:
+        """Refused: raises NotShared."""
+        raise NotShared(
+            "devices stay inside their domains; ask the domain's own agent, on its socket in its state folder"
+        )
+
+    async def elements(self, query: ElementQuery) -> ElementList:
+        """Points and segments of the domains' views. Raises NotFound."""
+        if query.at:
+            raise NotFound("the broker keeps no past views; `at` is for the domain's own agent")
+        if query.kind not in ("", *_KINDS):
+            raise NotFound(f"no elements are of kind {query.kind!r} here; kinds are {', '.join(_KINDS)}")
+        views = self._views(query.domain)
+        found = (
+            element
+            for view in views
+            for element in _elements(view, query.kind)
+            if element.id.startswith(query.prefix)
+        )
+        return ElementList(tuple(found), {view.domain: view.version for view in views})
+
+    async def views(self, query: ViewQuery) -> ViewList:
+        """The domains' last good views. Raises NotFound, NotShared."""
+        views = self._views(query.domain)
+        for view in views:
+            if query.level not in (None, view.level):
+                raise NotShared(
+                    f"{view.domain} shows this broker the level {view.level.value!r} and no other one;"
+                    " leave the level out"
+                )
+        statuses = [status for status in self._registry.statuses() if query.domain in ("", status.domain)]
+        return ViewList(tuple(views), tuple(statuses))
+
+    async def path(self, query: PathQuery) -> PathAnswer:
+        """A path across domains. Raises NotFound, NoPath."""
+        return find(
+            self._registry.graph,
+            query.source,
+            query.target,
+            mode=query.mode,
+            requirement=query.requirement,
+            k=query.alternatives,
+            disjoint=query.disjoint,
+            now=self._clock(),
+        )
+
+    async def services(self, service: str) -> ServiceList:
+        """Services as they stand. Raises NotFound."""
+        records = self._assurance.records
+        return ServiceList(
+            self._assurance.statuses(service),
+            tuple(records.slices.values()),
+            tuple(records.customers.values()),
+        )
+
+    async def findings(self, domain: str) -> Sequence[Finding]:
+        """What stands between the domains, and about each of them. Raises NotFound."""
+        self._check_domain(domain)
+        return self._findings.standing(domain)
+
+    async def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
+        """A service's statuses (none without `service`), then the events of that time."""
+        if query.device or query.path:
+            raise NotShared("series of leaves stay inside their domains; ask the domain's own agent")
+        end = query.end or self._clock()
+        if query.start >= end:
+            raise ContractError(f"GetHistoryRequest: start {query.start} is not before end {end}")
+        if query.service:
+            status = self._assurance.statuses(query.service)[0]
+            async for statuses in self._statuses(status.service.id, query.start, end, query.step):
+                yield HistoryPage(statuses=statuses)
+        start = query.start
+        while page := await self._storage.events(start, end, limit=_PAGE):
+            yield HistoryPage(events=tuple(page))
+            if len(page) < _PAGE:
+                return
+            start = page[-1].at + 1
+
+    async def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
+        """Events of the federation. Raises NotFound for a domain that is no member."""
+        self._check_domain(query.domain)
+        with self._events.subscribe(
+            kinds=query.kinds, domain=query.domain, after=query.after
+        ) as subscription:
+            async for event in subscription:
+                yield event
+
+    async def _statuses(
+        self, service: str, start: Nanoseconds, end: Nanoseconds, step: Nanoseconds
+    ) -> AsyncIterator[tuple[ServiceStatus, ...]]:
+        given = -1  # the step that the last one given lies in
+        while page := await self._storage.service_history(service, start, end, limit=_PAGE):
+            kept = []
+            for status in page:
+                if not step or status.at // step != given or status.cause:
+                    given = status.at // step if step else -1
+                    kept.append(status)
+            if kept:
+                yield tuple(kept)
+            if len(page) < _PAGE:
+                return
+            start = page[-1].at + 1
+
+    def _views(self, domain: str) -> list[View]:
+        self._check_domain(domain)
+        names = [domain] if domain else [status.domain for status in self._registry.statuses()]
+        return [view for view in map(self._registry.view, names) if view]
+
+    def _check_domain(self, domain: str) -> None:
+        if domain and self._registry.status(domain) is None:
+            known = ", ".join(status.domain for status in self._registry.statuses())
+            raise NotFound(f"no domain {domain!r} in this federation; there are {known or 'none'}")
+
+
+def _elements(view: View, kind: str) -> Iterable[Element]:
+    at = view.version.observed_at
+    if kind in ("", "point"):
+        yield from (_point(point, at) for point in view.points.values())
+    if kind in ("", "segment"):
+        yield from (_segment(view.domain, segment, at) for segment in view.segments.values())
+
+
+def _point(point: Point, at: Nanoseconds) -> Element:
+    attributes = {"kind": str(point.kind), "role": point.role}
+    if point.link_id:
+        attributes |= {
+            "inter-domain-link-id": point.link_id,
+            "peer-domain": point.peer_domain,
+            "capacity-mbps": f"{point.capacity_mbps:g}",
+            "metric": str(point.metric),
+        }
+    return Element(
+        id=point.id,
+        kind="point",
+        domain=point.domain,
+        name=point.id.partition("/")[2],
+        up=point.up,
+        stale=point.stale,
+        attributes={key: value for key, value in attributes.items() if value},
+        kpis=_kpis(point.outbound, at) if point.outbound else (),
+    )
+
+
+def _segment(domain: str, segment: Segment, at: Nanoseconds) -> Element:
+    return Element(
+        id=f"{segment.source}>{segment.target}",
+        kind="segment",
+        domain=domain,
+        up=segment.current is not None,
+        stale=segment.stale,
+        attributes={
+            "source": segment.source,
+            "target": segment.target,
+            "options": str(len(segment.options)),
+            "truncated": "true" if segment.truncated else "false",
+        },
+        kpis=_kpis(segment.current, at) if segment.current else (),
+    )
+
+
+def _kpis(kpis: PathKpis, at: Nanoseconds) -> tuple[Kpi, ...]:
+    """The figures that are known: an unmeasured or withheld delay is infinite."""
+    listed = (
+        Kpi(DELAY, kpis.delay_ms, UNITS[DELAY], kpis.delay_std_error_ms),
+        Kpi(DELAY_VARIANCE, kpis.delay_variance_ms2, UNITS[DELAY_VARIANCE]),
+        Kpi(LOSS, kpis.loss, UNITS[LOSS]),
+        Kpi("bandwidth", kpis.bandwidth_mbps, "Mbit/s"),
+    )
+    return tuple(
+        replace(kpi, origin=kpis.origin, observed_at=at) for kpi in listed if math.isfinite(kpi.value)
+    )
