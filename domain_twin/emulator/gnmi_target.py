@@ -43,7 +43,7 @@ class GnmiServer:
 
     async def close(self) -> None:
         """Stop listening and end every RPC."""
-        await self._server.stop(None)
+        await self._server.stop(0.1)
 
 
 async def serve_gnmi(

@@ -191,6 +191,8 @@ def gather(instances: Iterable[tuple[tuple[Step, ...], Any]]) -> Tree:
     """One tree of separate instances, each under its ancestors and their keys."""
     result: Tree = {}
     for steps, held in instances:
+        if not steps:
+            return dict(held)
         above: Any = result
         for node, keys in steps[:-1]:
             above = above.setdefault(node, {})

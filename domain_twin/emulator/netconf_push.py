@@ -7,8 +7,7 @@ libyang-based servers send them, not RESTCONF paths.
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +24,6 @@ SUBSCRIBED = "urn:ietf:params:xml:ns:yang:ietf-subscribed-notifications"
 PUSH = "urn:ietf:params:xml:ns:yang:ietf-yang-push"
 _EVENT_BACKLOG = 1_000
 """Events that may wait for a peer that does not read, before its session is ended."""
-
-log = logging.getLogger(__name__)
 
 Send = Callable[[str], Awaitable[None]]
 
@@ -69,12 +66,12 @@ class Subscriptions:
                 self._give_up("events pile up unread")
 
         self._cleanups[identifier] = self._events.listen(listener)
-        self._running[identifier] = asyncio.create_task(self._pump(backlog)), None
+        self._running[identifier] = self._start(self._pump(backlog)), None
 
     def add_push(self, identifier: int, patterns: Sequence[PathPattern], trigger: Trigger) -> None:
         """Push the operational data in `patterns`."""
         push = _Push(self._store, identifier, patterns, trigger, self._send)
-        self._running[identifier] = asyncio.create_task(push.run()), push
+        self._running[identifier] = self._start(push.run()), push
 
     def resync(self, identifier: int) -> None:
         """Have a push subscription send everything anew. Raises RpcError where there is no such one."""
@@ -106,9 +103,18 @@ class Subscriptions:
         tasks = [task for task, _ in self._running.values()]
         for identifier in list(self._running):
             self.remove(identifier)
-        for end in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(end, Exception):  # the peer left in the middle of a notification, as a rule
-                log.debug("a subscription broke off", extra={"device": self._store.name, "reason": repr(end)})
+        await asyncio.gather(*tasks, return_exceptions=True)  # `_ended` saw what they raised
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A subscription that breaks off takes its session along: silence would look like no news."""
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            self._give_up(f"a subscription broke off: {failure!r}")
 
     async def _pump(self, backlog: asyncio.Queue[str]) -> None:
         while True:

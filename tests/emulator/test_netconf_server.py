@@ -655,6 +655,21 @@ async def test_on_change_push_sends_all_then_changes(client, store):
     assert not store._queues
 
 
+async def test_push_without_a_filter_is_of_everything(client, store):
+    everything = establish(ON_CHANGE, " ")
+    await established(client, everything)
+    first = await event(client, "//yp:push-update")
+    assert {etree.QName(child).localname for child in first.find(".//{*}datastore-contents")} == {
+        "interfaces",
+        "networks",
+        "gnb",
+        "performance",
+    }
+    store.put("/fedtwin-performance:performance/interval", 5)
+    change = await event(client, "//yp:push-change-update")
+    assert edits(change) == [("replace", "/fedtwin-performance:performance/interval", "5")]
+
+
 async def test_entry_that_comes_or_goes_is_one_edit(client, store):
     await established(client, establish(ON_CHANGE))
     await event(client, "//yp:push-update")
