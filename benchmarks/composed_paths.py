@@ -223,9 +223,12 @@ class FullGraph:
             for (_, near), (far_domain, far) in (both, both[::-1]):
                 assert near.inter_domain is not None
                 upf = {f.node: f.kpis[DELAY].value for f in networks[far_domain].functions.values()}
+                # A node of its own, for several inter-domain links may join the same two nodes.
+                middle = f"{near.id}>"
+                self._edge(middle, far.node, 0.0, math.inf, 0)
                 self._edge(
                     near.node,
-                    far.node,
+                    middle,
                     near.kpis[DELAY].value + upf.get(far.node, 0.0),
                     near.inter_domain.capacity_mbps - near.kpis[CARRIED_RATE].value,
                     near.inter_domain.metric,

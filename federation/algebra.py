@@ -36,8 +36,11 @@ def serial(parts: Iterable[PathKpis]) -> PathKpis:
 
 
 def qualified(kpis: PathKpis, domain: str) -> PathKpis:
-    """The same figures with risks that name their domain: tokens of two domains are unrelated."""
-    if not kpis.shared_risks:
+    """The same figures with risks that name their domain: tokens of two domains are unrelated.
+
+    The inter-domain links, whose domain is '', keep theirs: they are the links' own ids.
+    """
+    if not domain or not kpis.shared_risks:
         return kpis
     return replace(kpis, shared_risks=frozenset(f"{domain}/{token}" for token in kpis.shared_risks))
 

@@ -148,7 +148,7 @@ def _where_changed(before: Sequence[Hop], after: Sequence[Hop]) -> str:
             words.append(f"now by {', '.join(joined)}")
         if left:
             words.append(f"no longer by {', '.join(left)}")
-        return " between domains: " + ", ".join(words or ["other order"])
+        return "between domains: " + ", ".join(words or ["other order"])
     inside = [
         new.domain
         for old, new in zip(before, after, strict=False)
