@@ -352,7 +352,7 @@ def _spiffe(rows: _Rows, subject: str, text: str, role: str | None, *, quiet: bo
     def check() -> str:
         identity = SpiffeId.parse(text)
         if role and identity.role != role:
-            raise CredentialError(f"{text}: stands for a {identity.role}, and a {role} belongs here")
+            raise CredentialError(f"{text}: has the role {identity.role}, and the role {role} belongs here")
         return text
 
     return _quietly(rows, subject, check, quiet)

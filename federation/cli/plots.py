@@ -27,7 +27,7 @@ def service_plot(
         points,
         width=width,
         height=height,
-        unit="ms",
+        unit="one-way delay, ms",
         marks=[event.at for event in events],
         level=objective,
     )

@@ -72,9 +72,12 @@ def broker(
         from domain_twin.trust.tls import enforce_tls13_floor
 
         enforce_tls13_floor()  # before anything imports grpc
+        from functools import partial
+
+        from domain_twin.yang.records import load_services
         from federation.broker import run_broker
 
-        return run_broker
+        return partial(run_broker, load_records=load_services)
 
     _serve("broker", load, config, log_level)
 

@@ -200,8 +200,12 @@ def sparkline(values: Collection[float], width: int = 32) -> str:
     if not known:
         return ""
     low, high = min(known), max(known)
-    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BLOCKS[round((value - low) * scale)] if math.isfinite(value) else " " for value in shown)
+    spread = high / 2 - low / 2  # halves: the difference of two large numbers may be infinite
+    return "".join(_block((value / 2 - low / 2) / spread if spread else 0.0) for value in shown)
+
+
+def _block(height: float) -> str:
+    return _BLOCKS[round(height * (len(_BLOCKS) - 1))] if math.isfinite(height) else " "
 
 
 def loss_text(path: ComposedPath) -> str:
