@@ -1,0 +1,87 @@
+"""The agent's process: read the configuration, open what lasts, run the twin, end cleanly on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from domain_twin.agent.jobs import Jobs
+from domain_twin.agent.local import serve_local
+from domain_twin.agent.schema import load_schema
+from domain_twin.agent.session import BrokerSession
+from domain_twin.agent.twin import DomainTwin
+from domain_twin.config import AgreementConfig, load_agent
+from domain_twin.datastore.checkpoint import Checkpoint
+from domain_twin.datastore.history import History
+from domain_twin.disclosure.policy import Action, Agreement
+from domain_twin.disclosure.precision import Precision
+from domain_twin.errors import ConfigError
+from domain_twin.model import ServiceRecords
+from domain_twin.yang.records import load_services
+
+log = logging.getLogger(__name__)
+
+
+async def run_agent(config_path: Path, *, ready: Callable[[], None] | None = None) -> None:
+    """Run one twin agent until SIGINT or SIGTERM. `ready` is called when it serves its operator.
+
+    Raises ConfigError for whatever a person has to mend before it can start.
+    """
+    config = load_agent(config_path)
+    agreements = [to_agreement(item) for item in config.agreement]
+    try:
+        config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"{config_path}: state: {config.state} cannot be made ({error.strerror})"
+        ) from error
+    schema = await load_schema(config)
+    records = await asyncio.to_thread(load_services, config.services) if config.services else ServiceRecords()
+    history = (
+        await History.open(
+            config.state / "history",
+            retention_days=config.history.retention_days,
+            flush_s=config.history.flush_s,
+        )
+        if config.history.enabled
+        else None
+    )
+    checkpoint = Checkpoint(config.state)
+    last = await history.last_version() if history else None
+    restored = await asyncio.to_thread(checkpoint.restore, last=last)
+    if restored.message:
+        log.warning("state restored", extra={"how": restored.restart.value, "why": restored.message})
+    if history:
+        await history.align(restored.store.snapshot())
+    twin = DomainTwin(
+        config, schema=schema, records=records, restored=restored, checkpoint=checkpoint, history=history
+    )
+    if config.broker:
+        jobs = Jobs(
+            domain=config.domain, agreements=agreements, published=twin.published, publisher=twin.publisher
+        )
+        twin.attach(BrokerSession(config, jobs, twin.broker_status), jobs)
+    async with serve_local(twin, config.state / "agent.sock"):
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, twin.stop)
+        if ready:
+            ready()
+        await twin.run()
+
+
+def to_agreement(item: AgreementConfig) -> Agreement:
+    """An agreement as the policy understands it. Raises ConfigError."""
+    return Agreement(
+        id=item.id,
+        subject=item.peer,
+        level=item.level,
+        actions=frozenset(Action(action) for action in item.actions),
+        figures=frozenset(item.kpis),
+        precision=Precision(item.precision.delay_ms, item.precision.bandwidth_mbps, item.precision.loss),
+        asks_per_second=item.asks_per_second,
+        expires_at=int(item.expires.timestamp() * 1e9) if item.expires else None,
+    )

@@ -1,0 +1,151 @@
+"""From batches to the network model: type, store, remember, map. Owns the order of the stages; does no I/O.
+
+Runs on the agent's event loop. What a batch breaks is set aside and counted; the rest goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from domain_twin.datastore.live import LiveStore
+from domain_twin.mapping.mapper import Mapper
+from domain_twin.model import (
+    Connection,
+    Delta,
+    DeviceStatus,
+    Finding,
+    Nanoseconds,
+    Network,
+    Severity,
+    UpdateBatch,
+    Version,
+)
+from domain_twin.yang.quarantine import Quarantined, Typer
+
+log = logging.getLogger(__name__)
+
+
+class Memory(Protocol):
+    """Where changes are remembered."""
+
+    def append(self, delta: Delta) -> None:
+        """Remember what changed; never blocks."""
+        ...
+
+
+class Pipeline:
+    """One domain's live twin. `on_change` is called after every batch that changed something."""
+
+    def __init__(
+        self,
+        *,
+        typer: Typer,
+        store: LiveStore,
+        mapper: Mapper,
+        history: Memory | None,
+        on_change: Callable[[Delta | None], None],
+    ) -> None:
+        self.store = store
+        self._typer = typer
+        self._mapper = mapper
+        self._history = history
+        self._on_change = on_change
+        self._updates: Counter[str] = Counter()
+        self._quarantine: dict[str, Quarantined] = {}  # the latest per device
+        self._statuses: dict[str, DeviceStatus] = {}
+
+    def version(self) -> Version:
+        """The version of the live state."""
+        return self.store.version
+
+    def network(self) -> Network:
+        """The domain's network now."""
+        return self._mapper.network()
+
+    def device_statuses(self) -> list[DeviceStatus]:
+        """How well each device is mirrored, by name."""
+        return [self._statuses[name] for name in sorted(self._statuses)]
+
+    def device_status(self, name: str) -> DeviceStatus | None:
+        """The state of one device's session; None for one that was never started."""
+        return self._statuses.get(name)
+
+    def ingest(self, batch: UpdateBatch) -> None:
+        """Fold one batch into the live state."""
+        self._updates[batch.source] += len(batch.updates)
+        typed, quarantined = self._typer.type_batch(batch)
+        for bad in quarantined:
+            if bad.device not in self._quarantine:
+                log.warning(
+                    "leaf quarantined", extra={"device": bad.device, "path": bad.path, "why": bad.reason}
+                )
+            self._quarantine[bad.device] = bad
+        delta = self.store.apply(typed)
+        if delta is None:
+            return
+        if self._history:
+            self._history.append(delta)
+        self._mapper.apply(delta)
+        self._on_change(delta)
+
+    def set_status(self, status: DeviceStatus) -> bool:
+        """Take over the state of a device's session; True when it is news."""
+        previous = self._statuses.get(status.name)
+        self._statuses[status.name] = status
+        if previous and (previous.connection, previous.problem) == (status.connection, status.problem):
+            return False
+        stale = status.connection is not Connection.SYNCHRONISED
+        if stale:
+            self.store.mark_stale(status.name)
+        self._mapper.set_stale(status.name, stale)
+        self._on_change(None)
+        return True
+
+    def findings(self, now: Nanoseconds) -> list[Finding]:
+        """What a person should see about devices and their data."""
+        found = []
+        for status in self.device_statuses():
+            if status.connection is Connection.STALE:
+                found.append(
+                    Finding(
+                        code="device.stale",
+                        severity=Severity.ERROR,
+                        domain=self._mapper.domain,
+                        element=status.name,
+                        message=f"{status.name} does not answer; its values are the last known ones."
+                        f" {status.problem}",
+                        remedy="check the device, its management address and the agent's credentials",
+                        since=status.received_at or now,
+                    )
+                )
+        for device, bad in sorted(self._quarantine.items()):
+            count = self._typer.counts[device]
+            found.append(
+                Finding(
+                    code="device.quarantine",
+                    severity=Severity.WARNING,
+                    domain=self._mapper.domain,
+                    element=device,
+                    message=f"{count} values of {device} break their YANG type and were set aside;"
+                    f" the last: {bad.path}: {bad.reason}",
+                    remedy="compare the device's software with the YANG modules it claims; add its own"
+                    " modules under [yang] directories",
+                )
+            )
+        return found
+
+    def count(self, status: DeviceStatus) -> DeviceStatus:
+        """The status with what this pipeline knows of the device: leaves, updates, values set aside."""
+        from dataclasses import replace
+
+        freshness = self.store.freshness(status.name)
+        return replace(
+            status,
+            leaves=freshness.leaves if freshness else 0,
+            received_at=freshness.received_at if freshness else status.received_at,
+            updates=self._updates[status.name],
+            quarantined=self._typer.counts[status.name],
+        )

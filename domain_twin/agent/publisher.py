@@ -1,0 +1,106 @@
+"""What leaves the domain, and when: one view per agreement and level, rebuilt when the network changes.
+
+Owns the rhythm: a change leaves at once when the last one is `interval_s` ago, else together with the others
+of that time. What a view may show was decided by `disclosure`; this is where it is carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+from domain_twin.disclosure.policy import Grant
+from domain_twin.disclosure.views import ViewBuilder
+from domain_twin.errors import NotShared
+from domain_twin.model import Finding, Level, Nanoseconds, Network, Version, View, ViewDelta
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Keeps the views that peers asked for up to date. `send` gets every delta, with the ask it answers."""
+
+    def __init__(
+        self,
+        *,
+        network: Callable[[], Network],
+        published: Mapping[str, str],
+        interval_s: float,
+        send: Callable[[ViewDelta], None],
+        clock: Callable[[], Nanoseconds] = time.time_ns,
+    ) -> None:
+        self._network = network
+        self._published = published
+        self._interval_s = interval_s
+        self._send = send
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._builders: dict[tuple[str, Level], tuple[ViewBuilder, Grant]] = {}
+        # Risk tokens and epochs are of this run: what was seen in one cannot be linked with another.
+        self._salt = secrets.token_bytes(16)
+
+    def notify(self) -> None:
+        """The network changed."""
+        self._changed.set()
+
+    def open(self, grant: Grant, resume_from: Version | None) -> list[ViewDelta]:
+        """The first deltas of a view: what the peer lacks since `resume_from`, else a snapshot.
+
+        Later ones go to `send` by themselves.
+        """
+        key = (grant.agreement, grant.level)
+        held = self._builders.get(key)
+        if held is None or held[1] != grant:
+            builder = ViewBuilder(
+                grant, published=self._published, risk_salt=self._salt, epoch=secrets.token_hex(8)
+            )
+            builder.update(self._network(), now=self._clock())
+            self._builders[key] = held = (builder, grant)
+        return held[0].resume(resume_from)
+
+    def view(self, grant: Grant) -> View:
+        """The view of a grant as it was last built. Raises NotShared when the peer never asked for one."""
+        held = self._builders.get((grant.agreement, grant.level))
+        if held is None or held[0].view is None:
+            raise NotShared(
+                f"no view of the level {grant.level.value!r} was asked for under {grant.agreement!r}"
+            )
+        return held[0].view
+
+    def findings(self) -> list[Finding]:
+        """What the owner should see about what its views can and cannot show."""
+        found = {f.code + f.element: f for builder, _ in self._builders.values() for f in builder.findings()}
+        return list(found.values())
+
+    async def run(self) -> None:
+        """Rebuild and send until cancelled."""
+        while True:
+            await self._wait()
+            self._changed.clear()
+            started = time.monotonic()
+            network = self._network()
+            now = self._clock()
+            for key, (builder, grant) in list(self._builders.items()):
+                if grant.expires_at is not None and now >= grant.expires_at:
+                    log.info("agreement expired", extra={"agreement": grant.agreement})
+                    del self._builders[key]
+                    continue
+                # A cold search of a large domain takes a third of a second: not on the loop.
+                delta = await asyncio.to_thread(builder.update, network, now=now)
+                if delta is not None:
+                    self._send(delta)
+            rest = self._interval_s - (time.monotonic() - started)
+            if rest > 0:
+                await asyncio.sleep(rest)
+
+    async def _wait(self) -> None:
+        due = [b.due_at for b, _ in self._builders.values() if b.due_at is not None]
+        timeout = max(0.0, (min(due) - self._clock()) / 1e9) if due else None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            pass

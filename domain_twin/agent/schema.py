@@ -1,0 +1,63 @@
+"""The YANG modules that an agent works with: what the mapping reads, the operator's own, the devices' own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from domain_twin.config import AgentConfig, DeviceConfig
+from domain_twin.errors import TwinError
+from domain_twin.mapping.tables import modules
+from domain_twin.yang.paths import parse_path
+from domain_twin.yang.schema import SchemaSet
+
+log = logging.getLogger(__name__)
+
+_ALWAYS = ("iana-if-type",)  # identities that interfaces are typed by
+_FETCH_WITHIN_S = 10.0
+
+
+async def load_schema(config: AgentConfig) -> SchemaSet:
+    """Load the modules of the mapping and of the operator's folders; what devices add is fetched from them.
+
+    One that does not parse is left out and logged. Raises SchemaError when one of the mapping's is missing.
+    """
+    folders = config.yang.directories
+    found = (path for folder in folders for path in sorted(folder.glob("*.yang")))
+    named = dict.fromkeys([*modules(), *_ALWAYS, *(path.stem.partition("@")[0] for path in found)])
+    schema = await asyncio.to_thread(SchemaSet.load, list(named), folders)
+    missing = _asked_for(config.device) - schema.modules.keys()
+    if missing and config.yang.from_devices:
+        texts = await _fetch(config.device, missing, schema)
+        if texts:
+            schema = await asyncio.to_thread(SchemaSet.load, [*named, *texts], folders, texts)
+    for name, error in schema.report.failed.items():
+        log.error("YANG module left out", extra={"yang_module": name, "why": str(error)})
+    schema.require(*modules())
+    return schema
+
+
+def _asked_for(devices: Iterable[DeviceConfig]) -> set[str]:
+    """Modules that the devices' configured paths need."""
+    return {step.module for device in devices for path in device.paths for step in parse_path(path)} - {""}
+
+
+async def _fetch(devices: Iterable[DeviceConfig], missing: set[str], schema: SchemaSet) -> dict[str, str]:
+    """Ask the devices that speak NETCONF for modules (RFC 6022 get-schema), the first that has one wins."""
+    from domain_twin.southbound.netconf import NetconfSession
+
+    texts: dict[str, str] = {}
+    for device in devices:
+        wanted = (_asked_for([device]) & missing) - texts.keys()
+        if not wanted or device.netconf is None:
+            continue
+        session = NetconfSession(device.name, device.netconf, schema)
+        try:
+            async with asyncio.timeout(_FETCH_WITHIN_S):
+                texts |= await session.schemas(sorted(wanted))
+        except (TwinError, TimeoutError) as error:
+            log.warning("modules not fetched", extra={"device": device.name, "why": str(error)})
+        finally:
+            await session.close()
+    return texts

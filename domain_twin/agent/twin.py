@@ -1,0 +1,219 @@
+"""One domain's running twin: what the local face shows and what the jobs answer from.
+
+Owns the state of the agent while it runs and the order in which it starts and ends. The stages themselves are
+`pipeline` (devices to network model) and `publisher` (network model to views).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from domain_twin.agent.jobs import Jobs
+from domain_twin.agent.mirror import Mirror
+from domain_twin.agent.pipeline import Pipeline
+from domain_twin.agent.publisher import Publisher
+from domain_twin.agent.session import BrokerSession
+from domain_twin.config import AgentConfig
+from domain_twin.datastore.checkpoint import Checkpoint, Restored
+from domain_twin.datastore.history import History
+from domain_twin.errors import NotFound
+from domain_twin.mapping.mapper import Mapper
+from domain_twin.model import (
+    Connection,
+    Delta,
+    DeviceStatus,
+    EventKind,
+    Finding,
+    Nanoseconds,
+    Network,
+    Sample,
+    ServiceRecords,
+    StateKind,
+    ViewDelta,
+)
+from domain_twin.yang.quarantine import Typer
+from domain_twin.yang.schema import SchemaSet
+from federation.wire.event_log import EventLog
+
+log = logging.getLogger(__name__)
+_HOUSEKEEPING_S = 1.0
+_GOODBYE_S = 2.0
+
+
+class DomainTwin:
+    """The twin of one domain. Made with what was restored; `run` mirrors, remembers and publishes."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        schema: SchemaSet,
+        records: ServiceRecords,
+        restored: Restored,
+        checkpoint: Checkpoint,
+        history: History | None,
+    ) -> None:
+        self.domain = config.domain
+        self.operator = config.operator
+        self.records = records
+        self.published: Mapping[str, str] = {item.alias: item.element for item in config.publish}
+        self.events = EventLog()
+        self._config = config
+        self._checkpoint = checkpoint
+        self._history = history
+        self._mapper = Mapper(config.domain)
+        self._mapper.apply(restored.store.snapshot().as_delta())
+        for device in restored.store.devices():
+            self._mapper.set_stale(device, True)
+        self.pipeline = Pipeline(
+            typer=Typer(schema),
+            store=restored.store,
+            mapper=self._mapper,
+            history=history,
+            on_change=self._changed,
+        )
+        self.publisher = Publisher(
+            network=self.network,
+            published=self.published,
+            interval_s=config.view_interval_ms / 1000,
+            send=self._send,
+        )
+        self.broker: BrokerSession | None = None
+        self._jobs: Jobs | None = None
+        self._stopping = asyncio.Event()
+        self._lost_at: dict[str, Nanoseconds] = {}
+        self._findings: dict[tuple[str, str], Finding] = {}
+        self._mirrors = [
+            Mirror(device, schema=schema, ingest=self.pipeline.ingest, on_status=self._device_status)
+            for device in config.device
+        ]
+
+    # --- what the local face shows
+
+    def network(self) -> Network:
+        """The domain's network now."""
+        return self.pipeline.network()
+
+    async def network_at(self, at: Nanoseconds) -> Network:
+        """The domain's network as it was. Raises NotFound for a time that history does not reach."""
+        if self._history is None:
+            raise NotFound("this agent keeps no history: set enabled = true under [history]")
+        snapshot = await self._history.state_at(at)
+        mapper = Mapper(self.domain)
+        await asyncio.to_thread(mapper.apply, snapshot.as_delta())
+        return replace(mapper.network(), kind=StateKind.SNAPSHOT)
+
+    def device_statuses(self) -> list[DeviceStatus]:
+        """How well each device is mirrored."""
+        return [self.pipeline.count(status) for status in self.pipeline.device_statuses()]
+
+    def findings(self) -> list[Finding]:
+        """What the operator should see."""
+        return list(self._findings.values())
+
+    async def series(
+        self, device: str, path: str, start: Nanoseconds, end: Nanoseconds, step: Nanoseconds
+    ) -> list[Sample]:
+        """What a leaf was over time. Raises NotFound."""
+        if self._history is None:
+            raise NotFound("this agent keeps no history: set enabled = true under [history]")
+        return list(await self._history.series(device, path, start, end, step or None))
+
+    def session(self) -> tuple[str, str]:
+        """The broker's SPIFFE identity (empty: none is configured), and what is wrong with its session."""
+        if self.broker is None or self._config.broker is None:
+            return "", ""
+        return self._config.broker.identity, str(self.broker.error or "")
+
+    # --- running
+
+    def attach(self, broker: BrokerSession, jobs: Jobs) -> None:
+        """Take part in a federation."""
+        self.broker, self._jobs = broker, jobs
+
+    def stop(self) -> None:
+        """Have `run` end in good order."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Mirror, remember and publish until `stop`; then say goodbye and save the state."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                owned = [tasks.create_task(mirror.run()) for mirror in self._mirrors]
+                owned.append(tasks.create_task(self.publisher.run()))
+                owned.append(tasks.create_task(self._checkpoint.keep(self.pipeline.store)))
+                owned.append(tasks.create_task(self._housekeeping()))
+                session = tasks.create_task(self.broker.run()) if self.broker else None
+                await self._stopping.wait()
+                if self.broker and session:
+                    await self.broker.close("the agent was stopped by its operator")
+                    await asyncio.wait([session], timeout=_GOODBYE_S)
+                    session.cancel()
+                for task in owned:
+                    task.cancel()
+        finally:
+            snapshot = self.pipeline.store.snapshot()
+            await asyncio.to_thread(self._checkpoint.save, snapshot, clean=True)
+            if self._history:
+                await self._history.close()
+
+    def broker_status(self, text: str) -> None:
+        """Tell the operator what became of the session with the broker."""
+        self.events.publish(EventKind.DOMAIN, f"broker session: {text}", domain=self.domain)
+
+    def _changed(self, delta: Delta | None) -> None:
+        self.publisher.notify()
+        if delta is None:
+            return
+        first = delta.changes[0]
+        text = f"{first.device}: {first.path} {'gone' if first.deleted else f'= {first.value!r}'}"
+        if len(delta.changes) > 1:
+            text += f" and {len(delta.changes) - 1} more"
+        self.events.publish(EventKind.CHANGE, text, domain=self.domain, observed_at=first.observed_at)
+
+    def _device_status(self, status: DeviceStatus) -> None:
+        if not self.pipeline.set_status(status):
+            return
+        text = f"{status.name}: {status.connection.value}" + (f": {status.problem}" if status.problem else "")
+        self.events.publish(EventKind.DEVICE, text, domain=self.domain, device_status=status)
+        if status.connection is Connection.STALE:
+            self._lost_at.setdefault(status.name, time.time_ns())
+        elif status.connection is Connection.SYNCHRONISED:
+            lost_at = self._lost_at.pop(status.name, 0)
+            if lost_at and self._history:
+                self._history.gap(status.name, lost_at, time.time_ns(), "the session was lost")
+
+    def _send(self, delta: ViewDelta) -> None:
+        if self.broker:
+            self.broker.publish(delta)
+
+    async def _housekeeping(self) -> None:
+        """Raise and clear findings."""
+        while True:
+            now = time.time_ns()
+            found = [
+                *self.network().findings,
+                *self.pipeline.findings(now),
+                *self.publisher.findings(),
+                *(self._jobs.findings() if self._jobs else ()),
+            ]
+            current = {(f.code, f.element): f for f in found}
+            for key, finding in current.items():
+                if key in self._findings:
+                    current[key] = replace(finding, since=self._findings[key].since)
+                else:
+                    current[key] = replace(finding, since=finding.since or now)
+                    self.events.publish(
+                        EventKind.FINDING, finding.message, domain=self.domain, finding=current[key]
+                    )
+            for key in self._findings.keys() - current.keys():
+                gone = self._findings[key]
+                self.events.publish(
+                    EventKind.FINDING, f"cleared: {gone.message}", domain=self.domain, finding=gone
+                )
+            self._findings = current
+            await asyncio.sleep(_HOUSEKEEPING_S)
