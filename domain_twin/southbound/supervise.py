@@ -1,7 +1,7 @@
 """Keeps one device mirrored: connect, subscribe, and again after a loss. Owns retries; reads no data.
 
-Back-off is exponential with jitter (0.2 to 10 s), so that a domain's devices do not come back in step after an
-outage. Wrong credentials and refusals do not mend themselves: they are retried slowly, and said at once.
+Back-off is exponential with jitter (0.2 to 10 s), so that a domain's devices do not come back in step after
+an outage. Wrong credentials and refusals do not mend themselves: they are retried slowly, and said at once.
 """
 
 from __future__ import annotations

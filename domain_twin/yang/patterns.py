@@ -125,13 +125,16 @@ class _Translator:
             return _ESCAPED[char], False
         if char in "pP":
             return self._property(), char == "P"
-        if char in "sS":
-            return " \\t\\n\\r", char == "S"
+        if char == "s":
+            return " \\t\\n\\r", False
+        if char == "S":
+            return "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f!-\\U0010ffff", False
         if char in "dD":
             return _category("Nd"), char == "D"
-        if char in "wW":
-            # XSD 1.0 F.1.1: all but punctuation, separators and "other"
-            return "".join(_category(c) for c in "PZC"), char == "w"
+        if char == "w":
+            return "".join(_category(c) for c in "LMNS"), False
+        if char == "W":  # XSD 1.0 F.1.1: punctuation, separators and "other"
+            return "".join(_category(c) for c in "PZC"), False
         if char in "iI":
             return _XML_NAME_START, char == "I"
         if char in "cC":

@@ -170,8 +170,7 @@ class SchemaSet:
         node = self.node(path)
         if node is None:
             raise SchemaViolation(f"{path}: no such node in the loaded YANG modules{self._nearest(path)}")
-        if "[" in path:
-            self._check_keys(path)
+        self._check_keys(path)
         return node
 
     def top(self, name: str, module: str = "") -> SchemaNode | None:
