@@ -17,6 +17,7 @@ from domain_twin.agent.mirror import Mirror
 from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
+from domain_twin.agent.validation import TreeCheck
 from domain_twin.config import AgentConfig
 from domain_twin.datastore.checkpoint import Checkpoint, Restored
 from domain_twin.datastore.history import History
@@ -33,6 +34,7 @@ from domain_twin.model import (
     Sample,
     ServiceRecords,
     StateKind,
+    Value,
     ViewDelta,
 )
 from domain_twin.yang.quarantine import Typer
@@ -82,6 +84,7 @@ class DomainTwin:
             interval_s=config.view_interval_ms / 1000,
             send=self._send,
         )
+        self._trees = TreeCheck(config.domain, schema, self._leaves_of)
         self.broker: BrokerSession | None = None
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()
@@ -146,6 +149,7 @@ class DomainTwin:
                 owned = [tasks.create_task(mirror.run()) for mirror in self._mirrors]
                 owned.append(tasks.create_task(self.publisher.run()))
                 owned.append(tasks.create_task(self._checkpoint.keep(self.pipeline.store)))
+                owned.append(tasks.create_task(self._trees.run()))
                 owned.append(tasks.create_task(self._housekeeping()))
                 session = tasks.create_task(self.broker.run()) if self.broker else None
                 await self._stopping.wait()
@@ -169,6 +173,7 @@ class DomainTwin:
         self.publisher.notify()
         if delta is None:
             return
+        self._trees.note_config(delta.changes)
         first = delta.changes[0]
         text = f"{first.device}: {first.path} {'gone' if first.deleted else f'= {first.value!r}'}"
         if len(delta.changes) > 1:
@@ -183,9 +188,13 @@ class DomainTwin:
         if status.connection is Connection.STALE:
             self._lost_at.setdefault(status.name, time.time_ns())
         elif status.connection is Connection.SYNCHRONISED:
+            self._trees.note(status.name)
             lost_at = self._lost_at.pop(status.name, 0)
             if lost_at and self._history:
                 self._history.gap(status.name, lost_at, time.time_ns(), "the session was lost")
+
+    def _leaves_of(self, device: str) -> dict[str, Value]:
+        return {path: leaf.value for (_, path), leaf in self.pipeline.store.get("/", device).items()}
 
     def _send(self, delta: ViewDelta) -> None:
         if self.broker:
@@ -199,6 +208,7 @@ class DomainTwin:
                 *self.network().findings,
                 *self.pipeline.findings(now),
                 *self.publisher.findings(),
+                *self._trees.findings(),
                 *(self._jobs.findings() if self._jobs else ()),
             ]
             current = {(f.code, f.element): f for f in found}

@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import os
 import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -119,8 +122,17 @@ _worker_model: Any = None
 
 
 def _start_worker(library: str, folder: str) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     global _worker_model  # noqa: PLW0603 - the state of a process of its own
     _worker_model = _model(library, folder)
+
+
+def _end_with_parent() -> None:
+    """End this process when the agent is gone, however it went: a killed one cannot say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _check_in_worker(tree: dict[str, Any], config_only: bool) -> str:
