@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from domain_twin.errors import NoPath, NotFound
 from domain_twin.model import (
@@ -69,7 +70,7 @@ def find(
     elif disjoint:
         routes = _disjoint_pair(graph, source, target, Bounds.of(requirement))
     else:
-        routes = alternatives(graph, source, target, Bounds.of(requirement), max(1, k))
+        routes = list(islice(alternatives(graph, source, target, Bounds.of(requirement)), max(1, k)))
         if not routes:
             raise NoPath(_why_none(graph, source, target, requirement))
     paths = tuple(_composed(graph, route) for route in routes)
@@ -110,19 +111,22 @@ def _check_known(graph: ComposedGraph, name: str) -> None:
 def _disjoint_pair(graph: ComposedGraph, source: str, target: str, bounds: Bounds) -> tuple[Route, Route]:
     """First paths in order of delay, each with the fastest second one that avoids all its links and risks."""
     pair: tuple[Route, Route] | None = None
-    least = math.inf
-    firsts = alternatives(graph, source, target, bounds, DISJOINT_CANDIDATES, by_option=True)
-    for first in firsts:
-        if first.delay_ms + firsts[0].delay_ms >= least:
+    least = fastest = math.inf
+    tried = 0
+    firsts = alternatives(graph, source, target, bounds, by_option=True)
+    for first in islice(firsts, DISJOINT_CANDIDATES):
+        tried += 1
+        fastest = min(fastest, first.delay_ms)
+        if first.delay_ms + fastest >= least:
             break  # no later one can make a faster pair
         second = best_route(graph, source, target, bounds, Avoid.of(first))
         if second is not None and first.delay_ms + second.delay_ms < least:
             pair, least = (first, second), first.delay_ms + second.delay_ms
     if pair is not None:
         return pair if pair[0].delay_ms <= pair[1].delay_ms else (pair[1], pair[0])
-    if not firsts:
+    if not tried:
         raise NoPath(f"no path from {source} to {target} meets the requirement, so no pair of them does")
-    limit = f" of the {len(firsts)} {'fastest' if len(firsts) == DISJOINT_CANDIDATES else 'there are'}"
+    limit = f" of the {tried} {'fastest' if tried == DISJOINT_CANDIDATES else 'there are'}"
     raise NoPath(
         f"no two paths from {source} to {target} are disjoint: none{limit} leaves a second one"
         " that shares no inter-domain link and no risk with it"

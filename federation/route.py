@@ -160,45 +160,41 @@ def best_route(
 
 
 def alternatives(
-    graph: ComposedGraph, source: str, target: str, bounds: Bounds, count: int, *, by_option: bool = False
-) -> list[Route]:
-    """At most `count` loopless routes within bounds, fastest first (Yen 1971).
+    graph: ComposedGraph, source: str, target: str, bounds: Bounds, *, by_option: bool = False
+) -> Iterator[Route]:
+    """Loopless routes within bounds, fastest first, each worked out when it is asked for (Yen 1971).
 
     They differ in the points they cross; `by_option`, those that differ only in a domain's option count as
     well.
     """
-    first = best_route(graph, source, target, bounds)
-    if first is None:
-        return []
-    found = [first]
-    seen = {_signature(first, by_option)}
+    route = best_route(graph, source, target, bounds)
+    found: list[Route] = []
     candidates: list[tuple[float, int, Route]] = []
-    while len(found) < count:
-        previous = found[-1].steps
-        for place in range(len(previous)):
-            root = previous[:place]
-            start = _signature(Route(root, 0.0), by_option)
+    seen: set[tuple[tuple[str, str, int], ...]] = set()
+    while route is not None:
+        found.append(route)
+        seen.add(_signature(route.steps, by_option))
+        yield route
+        for place, step in enumerate(route.steps):
+            root = route.steps[:place]
+            start = _signature(root, by_option)
             taken = frozenset(
-                (step.source, step.way.target, step.option if by_option else -1)
-                for route in found
-                if len(route.steps) > place
-                and _signature(Route(route.steps[:place], 0.0), by_option) == start
-                for step in (route.steps[place],)
+                _signature(other.steps[place : place + 1], by_option)[0]
+                for other in found
+                if len(other.steps) > place and _signature(other.steps[:place], by_option) == start
             )
-            avoid = Avoid(ways=taken, points=frozenset(step.source for step in root))
+            avoid = Avoid(ways=taken, points=frozenset(before.source for before in root))
             spent = _spent(root, by_loss=bounds.by_loss)
-            spur = best_route(graph, previous[place].source, target, bounds, avoid, spent=spent)
+            spur = best_route(graph, step.source, target, bounds, avoid, spent=spent)
             if spur is None:
                 continue
-            route = Route((*root, *spur.steps), _spent((*root, *spur.steps), by_loss=False)[0])
-            signature = _signature(route, by_option)
+            steps = (*root, *spur.steps)
+            signature = _signature(steps, by_option)
             if signature not in seen:
                 seen.add(signature)
-                heapq.heappush(candidates, (route.delay_ms, len(seen), route))
-        if not candidates:
-            break
-        found.append(heapq.heappop(candidates)[2])
-    return found
+                delay_ms = _spent(steps, by_loss=False)[0]
+                heapq.heappush(candidates, (delay_ms, len(seen), Route(steps, delay_ms)))
+        route = heapq.heappop(candidates)[2] if candidates else None
 
 
 def _onward(graph: ComposedGraph, point: str, target: str) -> Iterator[tuple[Way, Crossing | None]]:
@@ -253,8 +249,8 @@ def _spent(steps: tuple[Step, ...], *, by_loss: bool) -> tuple[float, float]:
     return delay, loss
 
 
-def _signature(route: Route, by_option: bool) -> tuple[tuple[str, str, int], ...]:
-    return tuple((step.source, step.way.target, step.option if by_option else -1) for step in route.steps)
+def _signature(steps: tuple[Step, ...], by_option: bool) -> tuple[tuple[str, str, int], ...]:
+    return tuple((step.source, step.way.target, step.option if by_option else -1) for step in steps)
 
 
 def _additive(loss: float) -> float:

@@ -109,6 +109,7 @@ def pareto_trails(
     parents: list[int] = [-1]
     links: list[str] = [""]
     fronts: dict[str, list[tuple[float, float]]] = {}
+    widest: dict[str, float] = {}
     found: dict[str, list[int]] = {}
     cut = False
     heap: list[tuple[float, float, float, int]] = [(0.0, -math.inf, 0.0, 0)]
@@ -120,10 +121,13 @@ def pareto_trails(
         front = fronts.get(node)
         if front is None:
             front = fronts[node] = []
-        elif _dominated(front, width, loss):
+            widest[node] = width
+        elif width < widest[node]:
+            widest[node] = width
+        elif not by_loss or _dominated(front, width, loss):
             continue
-        elif len(front) >= label_cap and any(other <= width for other, _ in front):
-            cut = True  # it is better in loss alone
+        elif len(front) >= label_cap:
+            cut = True
             continue
         front.append((width, loss))
         if node in targets:
@@ -136,8 +140,13 @@ def pareto_trails(
             far_width = width if width > -arc_bandwidth else -arc_bandwidth
             far_loss = loss + arc_loss if by_loss else 0.0
             far_front = fronts.get(far)
-            if far_front is not None and _dominated(far_front, far_width, far_loss):
-                continue
+            # What would be refused when it is settled need not wait in the heap until then.
+            if far_front is not None and far_width >= widest[far]:
+                if not by_loss or _dominated(far_front, far_width, far_loss):
+                    continue
+                if len(far_front) >= label_cap:
+                    cut = True
+                    continue
             push(heap, (delay + arc_delay, far_width, far_loss, len(nodes)))
             nodes.append(far)
             parents.append(label)
@@ -146,8 +155,7 @@ def pareto_trails(
 
 
 def _dominated(front: Sequence[tuple[float, float]], width: float, loss: float) -> bool:
-    # The last labels settled are the likeliest to dominate in two objectives: their bandwidth is the largest.
-    for other_width, other_loss in reversed(front):  # noqa: SIM110 (a generator is twice as slow here)
+    for other_width, other_loss in front:  # noqa: SIM110 (a generator is twice as slow here)
         if other_width <= width and other_loss <= loss:
             return True
     return False
