@@ -4,7 +4,7 @@ NETCONF and gNMI are views of it; the packet network writes its state through `p
 edits and who is told of a change; knows no protocol, and belongs to one asyncio thread.
 """
 
-import logging
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,6 @@ __all__ = [
     "Actor", "Change", "ChangeQueue", "ConfigChange", "ConfigRejected", "DeviceDatastore", "Leaf",
     "LeafChange", "PathPattern", "load_schema", "pattern_of",
 ]  # fmt: skip
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +233,12 @@ class DeviceDatastore:
     def observe(self, observer: Callable[[ConfigChange], None]) -> Callable[[], None]:
         """Call `observer` after every transaction, until the returned function is called."""
         self._observers.append(observer)
-        return lambda: self._observers.remove(observer)
+
+        def leave() -> None:
+            with contextlib.suppress(ValueError):
+                self._observers.remove(observer)
+
+        return leave
 
     # ---- watching ----------------------------------------------------------
 
@@ -332,18 +335,31 @@ class DeviceDatastore:
                     return
                 trail.append((held, keys))
                 held = held[keys]
-        gone = {id(leaf) for leaf in _leaves_below(held)} if isinstance(held, dict) else {id(held)}
-        for path, leaf in list(self._leaves.items()):
-            if id(leaf) in gone or (leaf.node.presence and _is_below(leaf.steps, steps)):
-                del self._leaves[path]
-                leaf.deleted = True
-                self._tell(leaf)
+        for leaf in [held] if isinstance(held, Leaf) else list(self._below(held, steps)):
+            del self._leaves[leaf.path]
+            leaf.deleted = True
+            self._tell(leaf)
         self.version += 1
         for position, (parent, key) in enumerate(reversed(trail)):
             if position == 0 or (not parent[key] and not (isinstance(key, SchemaNode) and key.presence)):
                 del parent[key]
             else:
                 break
+
+    def _below(self, held: Mapping[Any, Any], steps: tuple[Step, ...]) -> Iterator[Leaf]:
+        """The leaves at and below the operational node at `steps`."""
+        node, keys = steps[-1]
+        if node.keyword == "list" and keys is None:
+            for keys, entry in held.items():
+                yield from self._below(entry, (*steps[:-1], (node, keys)))
+            return
+        if node.presence:
+            yield self._leaves[format_path(steps)]
+        for child, inner in held.items():
+            if isinstance(inner, Leaf):
+                yield inner
+            else:
+                yield from self._below(inner, (*steps, (child, None)))
 
     def _json(self, tree: Tree, path: str) -> Any:
         if path in ("", "/"):
@@ -408,15 +424,3 @@ def _rounded(node: SchemaNode, value: Any) -> Any:
     if type(value) is float and node.leaf_type is not None and node.leaf_type.digits is not None:
         return round(value, node.leaf_type.digits)
     return value
-
-
-def _leaves_below(tree: Mapping[Any, Any]) -> Iterator[Leaf]:
-    for held in tree.values():
-        if isinstance(held, Leaf):
-            yield held
-        else:
-            yield from _leaves_below(held)
-
-
-def _is_below(steps: Sequence[Step], above: Sequence[Step]) -> bool:
-    return len(steps) >= len(above) and tuple(steps[: len(above)]) == tuple(above)

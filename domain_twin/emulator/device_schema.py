@@ -29,6 +29,9 @@ SERVER_MODULES: Mapping[str, tuple[str, ...]] = {
 """Modules that every device runs because of its protocols, with the features it supports of each."""
 
 
+_REMEMBERED_PATHS = 20_000
+
+
 @dataclass(frozen=True, slots=True)
 class Module:
     """One YANG module a device runs, or (not `implemented`) only imports."""
@@ -118,6 +121,7 @@ class DeviceSchema:
         self._by_tag: dict[tuple[SchemaNode | None, str], SchemaNode] = {}
         for parent, node in self._pairs():
             self._by_tag[parent, node.tag] = node
+        self._parsed: dict[str, tuple[Step, ...]] = {}
         self.shared: dict[str, Any] = {}  # what servers derive once from the schema
 
     def root(self, name: str, module: str | None = None) -> SchemaNode | None:
@@ -138,6 +142,9 @@ class DeviceSchema:
 
         Raises SchemaViolation naming the element that no module defines.
         """
+        known = self._parsed.get(path)
+        if known is not None:
+            return known
         steps: list[Step] = []
         node: SchemaNode | None = None
         for name, predicates in split_path(path):
@@ -154,7 +161,10 @@ class DeviceSchema:
         for position, (found, keys) in enumerate(steps):
             if found.keyword == "list" and keys is None and position < len(steps) - 1:
                 raise SchemaViolation(f"{path}: {found.name!r} needs its keys {', '.join(found.keys)}")
-        return tuple(steps)
+        if len(self._parsed) >= _REMEMBERED_PATHS:
+            self._parsed.clear()
+        self._parsed[path] = tuple(steps)
+        return self._parsed[path]
 
     def _pairs(self) -> Iterator[tuple[SchemaNode | None, SchemaNode]]:
         pending: list[tuple[SchemaNode | None, SchemaNode]] = [(None, root) for root in self.roots.values()]

@@ -3,7 +3,6 @@
 A view of the device's datastore; owns no data. Refuses clients without a certificate of the given roots.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,8 +24,6 @@ from domain_twin.emulator.gnmi_paths import (
 from domain_twin.emulator.gnmi_subscribe import ENCODINGS, Subscriber, check_encoding
 from domain_twin.emulator.json_tree import json_tree
 from domain_twin.errors import ConfigError
-
-log = logging.getLogger(__name__)
 
 GNMI_VERSION = "0.8.0"
 _MAXIMUM_REQUEST = 4 * 1024 * 1024

@@ -143,10 +143,8 @@ class Datastores:
             self._roll_back("cancel")
 
     def close(self) -> None:
-        """Forget a pending commit's timer; the device goes down as it is."""
-        if self._pending is not None:
-            self._pending.timer.cancel()
-            self._pending = None
+        """Take an unconfirmed commit back, as a device that goes down must (RFC 6241 8.4.1)."""
+        self._roll_back("cancel")
         if self.store.guard == self._guard:
             self.store.guard = None
 

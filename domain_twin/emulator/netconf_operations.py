@@ -4,6 +4,7 @@ One `Operations` a session. Checks parameters and turns them into calls of the d
 does no framing and no transport.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ from domain_twin.emulator.netconf_parameters import (
 from domain_twin.emulator.netconf_push import PUSH, SUBSCRIBED, Subscriptions
 from domain_twin.emulator.rpc_error import NETCONF, RpcError
 from domain_twin.emulator.xml_tree import local_name, module_prefixes, namespace, requests_from_xml, xml_tree
+
+log = logging.getLogger(__name__)
 
 _OK = "<ok/>"
 _WITH_DEFAULTS = "urn:ietf:params:xml:ns:yang:ietf-netconf-with-defaults"
@@ -102,6 +105,9 @@ class Operations:
             content = error.xml()
         except ConfigRejected as rejection:
             content = RpcError.of(rejection, self._schema).xml()
+        except Exception:
+            log.exception("a NETCONF operation failed", extra={"device": self._store.name})
+            content = RpcError("operation-failed", "the device failed inside; its log says why").xml()
         return f"<rpc-reply{reply_attributes(rpc)}>{content}</rpc-reply>"
 
     def after_reply(self) -> None:

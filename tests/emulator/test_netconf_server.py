@@ -433,6 +433,16 @@ async def test_device_may_refuse_a_change(client, store):
     assert store.get(f"{ETH0}/enabled") is True
 
 
+async def test_fault_inside_the_device_is_an_answer_not_a_lost_session(client, store):
+    def fail(change):
+        raise ZeroDivisionError
+
+    store.validate_config = fail
+    error = await refused(edit(client, "<enabled>false</enabled>", target="running"))
+    assert error.tag == "operation-failed"
+    assert (await call(client.get_config, "running")).ok
+
+
 async def test_copy_config_and_unknown_targets(client, store):
     await edit(client, "<enabled>false</enabled>")
     await call(client.copy_config, "candidate", "running")
@@ -541,6 +551,14 @@ async def test_persistent_confirmed_commit_needs_its_id(server, ssh_config, clie
     await call(client.commit, persist_id="change-17")
     assert store.get(f"{ETH0}/enabled") is False
     store.edit([Change("merge", f"{ETH0}/enabled", True)], Actor("gnmi"))
+
+
+async def test_server_that_goes_down_takes_an_unconfirmed_commit_back(server, client, store):
+    await edit(client, "<enabled>false</enabled>")
+    await call(client.commit, confirmed=True, timeout="600", persist="p")
+    await server.close()
+    assert store.get(f"{ETH0}/enabled") is True
+    assert store.guard is None
 
 
 async def test_other_session_cannot_confirm_or_lock_meanwhile(server, ssh_config, client):
