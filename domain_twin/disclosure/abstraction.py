@@ -24,6 +24,7 @@ from domain_twin.disclosure.plan import (
     native_entries,
     search,
     topology_differs,
+    undirected,
     usable,
 )
 from domain_twin.disclosure.precision import EXACT, FIGURES, Precision, disclose, disclose_one
@@ -104,7 +105,8 @@ class Abstraction:
         self._outbound: dict[str, tuple[TerminationPoint, PathKpis]] = {}
         self._mesh: dict[tuple[str, str], Segment] = {}
         self._topology_findings: list[Finding] = []
-        self._rows: tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.bool_]] | None = None
+        self._rows: NDArray[np.float64] | None = None
+        self._told: list[PathKpis | None] = []
 
     def update(self, network: Network, *, search_now: bool = True) -> None:
         """Take over a network. Without `search_now` the options are known paths at the figures of now.
@@ -176,87 +178,80 @@ class Abstraction:
                 by_loss = self._level is Level.MESH and "loss_ratio" in self._disclosed
                 self._trails = search(graph, self._terminals, by_loss=by_loss, label_cap=2 * self._cap)
             entries = mesh_entries(ground, self._trails)
+            self.hidden_nodes = len(network.nodes)
+            self.hidden_links = len({undirected(link) for link in network.links.values()})
         self._plan = Plan(tuple(entries))
         self._rows = None
 
     def _evaluate(self) -> None:
+        """Work out the figures of all listed paths, and anew the segments whose paths changed."""
         plan = self._plan
         columns = self._figures.of_paths(plan.rows, plan.offsets)
         delay, variance, loss, squared_error = columns.sums.T
         raw = np.stack(
             (delay, variance, -np.expm1(-loss), columns.bandwidth_mbps, np.sqrt(squared_error)), axis=1
         )
-        known = np.isfinite(delay)
-        rows = disclose(raw, precision=self._precision, figures=self._disclosed)
-        rows = np.concatenate((rows, known[:, None]), axis=1)
-        segments: dict[tuple[str, str], Segment]
+        rows = np.concatenate(
+            (
+                disclose(raw, precision=self._precision, figures=self._disclosed),
+                np.stack((np.isfinite(delay), columns.origin, columns.stale), axis=1),
+            ),
+            axis=1,
+        )
         if self._rows is None:
-            segments, changed = {}, np.ones(len(plan.entries), np.bool_)
+            segments: dict[tuple[str, str], Segment] = {}
+            changed: Iterable[int] = range(len(plan.entries))
+            self._told = [None] * len(plan.candidates)
         else:
-            old_rows, old_origin, old_stale = self._rows
-            differs = (
-                (rows != old_rows).any(axis=1) | (columns.origin != old_origin) | (columns.stale != old_stale)
-            )
+            differs = (rows != self._rows).any(axis=1)
             if not differs.any():
                 return
-            segments, changed = dict(self._mesh), np.logical_or.reduceat(differs, plan.entry_offsets)
-        self._rows = (rows, columns.origin, columns.stale)
-        for index in np.flatnonzero(changed).tolist():
+            segments = dict(self._mesh)
+            changed = np.flatnonzero(np.logical_or.reduceat(differs, plan.entry_offsets)).tolist()
+            for row in np.flatnonzero(differs).tolist():
+                self._told[row] = None
+        self._rows = rows
+        for index in changed:
             entry = plan.entries[index]
-            first = int(plan.entry_offsets[index])
-            segment = self._segment(entry, first, rows, columns.origin, columns.stale)
+            segment = self._segment(entry, int(plan.entry_offsets[index]), rows)
             old = self._mesh.get(entry.key)
-            segments[entry.key] = old if old == segment else segment
+            segments[entry.key] = old if old is not None and old == segment else segment
         self._mesh = segments
 
-    def _segment(
-        self,
-        entry: Entry,
-        first: int,
-        rows: NDArray[np.float64],
-        origins: NDArray[np.int8],
-        stale: NDArray[np.bool_],
-    ) -> Segment:
-        last = first + len(entry.candidates)
-        figures = rows[first:last].tolist()
+    def _segment(self, entry: Entry, first: int, rows: NDArray[np.float64]) -> Segment:
+        figures: list[list[float]] = rows[first : first + len(entry.candidates)].tolist()
         front = _front(figures)
         kept = _cut(front, figures, self._cap)
 
         def kpis(index: int) -> PathKpis:
-            delay, variance, loss, bandwidth, error, _ = figures[index]
-            return PathKpis(
-                delay_ms=delay,
-                delay_variance_ms2=variance,
-                loss=loss,
-                bandwidth_mbps=bandwidth,
-                metric=entry.candidates[index].metric,
-                delay_std_error_ms=error,
-                origin=ORIGINS[origins[first + index]],
-                shared_risks=entry.candidates[index].risks,
-            )
+            told = self._told[first + index]
+            if told is None:
+                delay, variance, loss, bandwidth, error, _, origin, _ = figures[index]
+                told = self._told[first + index] = PathKpis(
+                    delay_ms=delay,
+                    delay_variance_ms2=variance,
+                    loss=loss,
+                    bandwidth_mbps=bandwidth,
+                    metric=entry.candidates[index].metric,
+                    delay_std_error_ms=error,
+                    origin=ORIGINS[int(origin)],
+                    shared_risks=entry.candidates[index].risks,
+                )
+            return told
 
         return Segment(
             *entry.key,
             current=kpis(0),
             options=tuple(map(kpis, kept)),
             truncated=entry.cut or len(kept) < len(front),
-            stale=bool(stale[first:last].any()),
+            stale=any(figures[index][7] for index in {0, *kept}),
         )
 
     def _show(self, network: Network) -> None:
         """Bring points and segments to the granted level."""
         points = {point.id: self._point(point, network) for point in self._terminals}
-        self.hidden_nodes = self.hidden_links = 0
         if self._level is Level.NATIVE:
             points.update(self._node_points(network))
-        else:
-            self.hidden_nodes = len(network.nodes)
-            self.hidden_links = len(
-                {
-                    (min(link.source_tp, link.dest_tp), max(link.source_tp, link.dest_tp))
-                    for link in network.links.values()
-                }
-            )
         segments = self._mesh
         if self._level is Level.NODE:
             points, whole = worst_case(points, segments)
@@ -330,12 +325,15 @@ def _node_names(network: Network, points: Iterable[Terminal]) -> dict[str, str]:
 def _front(figures: Sequence[Sequence[float]]) -> list[int]:
     """The measured paths that no other one beats in delay, bandwidth and loss at once, in order of delay.
 
-    Rows are (delay, variance, loss, bandwidth, standard error, whether measured).
+    Rows are (delay, variance, loss, bandwidth, standard error, whether measured, ...).
     """
     front: list[int] = []
     best: list[tuple[float, float]] = []
     for _, width, loss, index in sorted((f[0], -f[3], f[2], i) for i, f in enumerate(figures) if f[5]):
-        if not any(other_width <= width and other_loss <= loss for other_width, other_loss in best):
+        for other_width, other_loss in best:
+            if other_width <= width and other_loss <= loss:
+                break
+        else:
             front.append(index)
             best.append((width, loss))
     return front

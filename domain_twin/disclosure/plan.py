@@ -26,6 +26,7 @@ __all__ = [
     "mesh_entries",
     "native_entries",
     "search",
+    "undirected",
     "usable",
 ]
 
@@ -81,12 +82,17 @@ class Risks:
 
     def of(self, link: Link) -> str:
         """The token of a link."""
-        ends = (min(link.source_tp, link.dest_tp), max(link.source_tp, link.dest_tp))
+        ends = undirected(link)
         token = self._tokens.get(ends)
         if token is None:
             digest = hmac.new(self._salt, "\0".join(ends).encode(), hashlib.sha256)
             token = self._tokens[ends] = digest.hexdigest()[:4]
         return token
+
+
+def undirected(link: Link) -> tuple[str, str]:
+    """What a link and the one back have in common: their termination points."""
+    return min(link.source_tp, link.dest_tp), max(link.source_tp, link.dest_tp)
 
 
 class Ground(NamedTuple):
