@@ -17,13 +17,33 @@ from typing import Any, Self
 from domain_twin import errors
 from domain_twin.errors import ConfigError, NotFound, TwinError, Unreachable
 
-__all__ = ["ControlServer", "EmulatorControl", "Operation"]
+__all__ = ["SOCKET", "ControlServer", "EmulatorControl", "Operation", "claim"]
 
 log = logging.getLogger(__name__)
 
 Operation = Callable[[Mapping[str, Any]], Awaitable[Any]]
+SOCKET = "control.sock"  # in the state folder
 _LIMIT = 4 * 1024 * 1024  # octets of one line
 _PATH_LIMIT = 100  # sun_path holds 108 octets
+
+
+async def claim(path: Path) -> None:
+    """See that a control socket can be opened at `path`; removes a dead one. Raises ConfigError."""
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise ConfigError(f"state: {path} is too long a name for a Unix socket; choose a shorter folder")
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _remove(path)
+        return
+    writer.close()
+    raise ConfigError(f"{path}: an emulator runs with this state folder already; stop it or choose another")
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 class ControlServer:
@@ -37,18 +57,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. Raises ConfigError where another emulator does, or where the path cannot be used."""
-        if len(os.fsencode(self.path)) > _PATH_LIMIT:
-            raise ConfigError(
-                f"state: {self.path} is too long a name for a Unix socket; choose a shorter folder"
-            )
-        if self.path.exists():
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_unix_connection(self.path)
-                writer.close()
-                raise ConfigError(
-                    f"{self.path}: an emulator runs with this state folder already; stop it or choose another"
-                )
-            self.path.unlink()
+        await claim(self.path)
         before = os.umask(0o177)
         try:
             self._server = await asyncio.start_unix_server(self._connected, self.path, limit=_LIMIT)

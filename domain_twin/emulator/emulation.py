@@ -15,7 +15,7 @@ from typing import Any
 from domain_twin.emulator.assemble import assemble, dimension
 from domain_twin.emulator.binding import Binding
 from domain_twin.emulator.commands import Command, SetCell, SetLink, SetNode
-from domain_twin.emulator.control import ControlServer
+from domain_twin.emulator.control import SOCKET, ControlServer
 from domain_twin.emulator.engine import Measurement, PacketNetwork
 from domain_twin.emulator.faults import DeviceReboot, describe_kinds, fault_from_json, fault_to_json
 from domain_twin.emulator.keys import DomainKeys, write_inventory
@@ -60,7 +60,7 @@ class Emulation:
     @property
     def socket(self) -> Path:
         """The control socket."""
-        return self.spec.state / "control.sock"
+        return self.spec.state / SOCKET
 
     async def start(self) -> list[Path]:
         """Open everything, start the clock, give the inventories. Raises ConfigError, nothing stays open."""

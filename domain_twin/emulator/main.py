@@ -34,6 +34,9 @@ def run_emulator(config: Path, *, ready: Callable[[Running], None] | None = None
 
 async def emulate(spec: NetworkSpec, *, ready: Callable[[Running], None] | None = None) -> None:
     """Emulate a network until SIGINT, SIGTERM or `shutdown`; leaves no socket, server or thread behind."""
+    from domain_twin.emulator.control import SOCKET, claim
+
+    await claim(spec.state / SOCKET)  # before seconds of loading and building
     from domain_twin.emulator.emulation import Emulation
 
     emulation = Emulation(spec)
