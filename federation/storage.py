@@ -135,6 +135,7 @@ class Storage:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._waiting = _Waiting()
         self._wake = asyncio.Event()
+        self._closed = False
         self._pruned_at = 0.0
         self.problem = ""
         """Why nothing is written at present, in words; empty when all is well."""
@@ -247,7 +248,10 @@ class Storage:
             self._wake.set()
 
     async def close(self) -> None:
-        """Write the rest and let go of the database."""
+        """Write the rest and let go of the database. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         await self.flush()
         if self._waiting:
             log.warning("not everything was stored", extra={"reason": self.problem})
