@@ -20,6 +20,7 @@ from domain_twin.disclosure.plan import (
     Plan,
     Risks,
     Trails,
+    agreement_salt,
     mesh_entries,
     native_entries,
     search,
@@ -59,9 +60,17 @@ def abstract(
     risk_salt: bytes,
     figures: frozenset[str] = FIGURES,
 ) -> View:
-    """What a peer may see of a network; `published` maps aliases to element ids, no `precision` is exact."""
+    """What a peer may see of a network; `published` maps aliases to element ids, no `precision` is exact.
+
+    `risk_salt` is the domain's secret; each agreement gets tokens of its own out of it.
+    """
     abstraction = Abstraction(
-        level=level, published=published, precision=precision, cap=cap, risk_salt=risk_salt, figures=figures
+        level=level,
+        published=published,
+        precision=precision,
+        cap=cap,
+        risk_salt=agreement_salt(risk_salt, agreement),
+        figures=figures,
     )
     abstraction.update(network)
     return abstraction.view(network, agreement)

@@ -23,6 +23,7 @@ __all__ = [
     "Plan",
     "Risks",
     "Trails",
+    "agreement_salt",
     "mesh_entries",
     "native_entries",
     "search",
@@ -65,6 +66,11 @@ class Plan:
         self.offsets: NDArray[np.int64] = np.cumsum([0, *sizes[:-1]], dtype=np.int64)[: len(sizes)]
         counts = [len(entry.candidates) for entry in entries]
         self.entry_offsets: NDArray[np.int64] = np.cumsum([0, *counts[:-1]], dtype=np.int64)[: len(counts)]
+
+
+def agreement_salt(secret: bytes, agreement: str) -> bytes:
+    """A salt of its own for each agreement, so that two peers cannot lay their views over each other."""
+    return hmac.new(secret, agreement.encode(), hashlib.sha256).digest()
 
 
 class Risks:

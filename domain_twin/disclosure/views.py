@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from domain_twin.disclosure.abstraction import DEFAULT_CAP, Abstraction
+from domain_twin.disclosure.plan import agreement_salt
 from domain_twin.disclosure.policy import Grant
 from domain_twin.errors import StaleVersion
 from domain_twin.model import Finding, Nanoseconds, Network, Version, View, ViewDelta
@@ -50,7 +51,7 @@ class ViewBuilder:
             level=grant.level,
             published=published,
             precision=grant.precision,
-            risk_salt=risk_salt,
+            risk_salt=agreement_salt(risk_salt, grant.agreement),
             cap=cap,
             figures=grant.figures,
         )

@@ -23,6 +23,7 @@ from small_domains import (
 )
 
 from domain_twin.disclosure import FIGURES, Abstraction, Precision, abstract
+from domain_twin.disclosure.plan import agreement_salt
 from domain_twin.model import ANY_POINT, CARRIED_RATE, DELAY, LOSS, Level, Network, PointKind, View
 
 IDL_A, IDL_B = "urn:ndt:idl:aaaa", "urn:ndt:idl:bbbb"
@@ -223,13 +224,17 @@ def test_a_mesh_reveals_no_inner_name():
         assert hidden not in told
 
 
-def test_risks_are_the_same_both_ways_and_differ_by_salt():
+def test_risks_are_the_same_both_ways_and_differ_by_salt_and_agreement():
     view, other = view_of(square()), view_of(square(), risk_salt=b"other")
+    peer = abstract(
+        square(), level=Level.MESH, published={}, agreement="rival", precision=None, risk_salt=b"secret"
+    )
     there, back = view.segments[A, B], view.segments[B, A]
 
     assert {o.shared_risks for o in there.options} == {o.shared_risks for o in back.options}
     assert there.options[0].shared_risks.isdisjoint(there.options[1].shared_risks)
     assert there.options[0].shared_risks != other.segments[A, B].options[0].shared_risks
+    assert there.options[0].shared_risks != peer.segments[A, B].options[0].shared_risks
 
 
 def test_a_native_view_has_nodes_and_links():
@@ -508,7 +513,9 @@ def changed(found: Network, which: int, what: str, value: float) -> Network:
 @given(networks(), CHANGES, st.sampled_from(list(Level)))
 def test_an_updated_abstraction_equals_a_fresh_one(found, changes, level):
     published = published_of(found)
-    abstraction = Abstraction(level=level, published=published, precision=None, risk_salt=b"secret")
+    abstraction = Abstraction(
+        level=level, published=published, precision=None, risk_salt=agreement_salt(b"secret", "partner")
+    )
     abstraction.update(found)
 
     for change in changes:
@@ -523,7 +530,9 @@ def test_an_updated_abstraction_equals_a_fresh_one(found, changes, level):
 @given(networks(), CHANGES)
 def test_without_a_search_current_is_right_and_options_are_real(found, changes):
     published = published_of(found)
-    abstraction = Abstraction(level=Level.MESH, published=published, precision=None, risk_salt=b"secret")
+    abstraction = Abstraction(
+        level=Level.MESH, published=published, precision=None, risk_salt=agreement_salt(b"secret", "partner")
+    )
     abstraction.update(found)
 
     for change in changes:
