@@ -4,6 +4,7 @@ Capacities are the smallest step of the ladder that keeps a link below 45 % in n
 when any single line of the network is cut.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,12 +17,14 @@ from domain_twin.emulator.spf import next_hops
 from domain_twin.emulator.state import make_state
 from domain_twin.emulator.topology import Adjacency, Topology
 from domain_twin.emulator.traffic import demand_of_day
+from domain_twin.errors import ConfigError
 
-__all__ = ["assemble", "dimension", "octets_per_second"]
+__all__ = ["assemble", "check_pace", "dimension", "octets_per_second"]
 
 _LADDER_MBPS = (2_500, 5_000, 10_000, 20_000, 40_000, 100_000, 200_000, 400_000)
 _NORMAL, _FAILURE = 0.45, 0.85  # highest utilisation
 _BUFFER_S = 0.02  # a link's buffer, as time at its rate
+_HOPS_PER_S = 1_500_000
 _AIR_DELAY_S = 0.0003  # scheduling grant and radio processing
 
 
@@ -52,6 +55,18 @@ def dimension(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) 
     for link in topology.links:
         step = next((s for s in _LADDER_MBPS if s >= needed[link.index]), _LADDER_MBPS[-1])
         link.adjacency.capacity_mbps = max(link.adjacency.capacity_mbps, float(step))
+
+
+def check_pace(spec: NetworkSpec, topology: Topology, flows: Sequence[FlowPlan]) -> None:
+    """Raise ConfigError where one core could not move the packets in real time with room to spare."""
+    pairs = zip(flows, _paths(topology, flows, None), strict=True)
+    hops = sum(_octets_per_second(flow) / flow.size * (len(path) + 2) for flow, path in pairs)
+    if hops > _HOPS_PER_S:
+        fitting = 1 / math.ceil(hops / _HOPS_PER_S / spec.scale)
+        raise ConfigError(
+            f"scale: at {spec.scale:g} this network makes {hops:,.0f} packet-hops a second, more than the "
+            f"{_HOPS_PER_S:,} that run in real time; choose {fitting:.3g} or less, or less traffic"
+        )
 
 
 def _octets_per_second(flow: FlowPlan) -> float:

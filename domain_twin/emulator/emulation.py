@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from domain_twin.emulator.assemble import assemble, dimension
+from domain_twin.emulator.assemble import assemble, check_pace, dimension
 from domain_twin.emulator.binding import Binding
 from domain_twin.emulator.commands import Command, SetCell, SetLink, SetNode
 from domain_twin.emulator.control import SOCKET, ControlServer
@@ -45,6 +45,7 @@ class Emulation:
         self.ended = asyncio.Event()
         self.topology = build_topology(spec)
         flows = plan_flows(spec, self.topology)
+        check_pace(spec, self.topology, flows)
         dimension(spec, self.topology, flows)
         self.pacer = Pacer(assemble(spec, self.topology, flows), self._measured)
         self.plant = Plant(spec, self.topology, self.pacer.send)

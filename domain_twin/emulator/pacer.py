@@ -5,6 +5,7 @@ two slices, within a millisecond or so: the loop itself runs without the interpr
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -106,6 +107,10 @@ class Pacer:
             self.failure = error
             if self._ended is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._ended)
+        finally:
+            while self._waiting:  # nobody may wait for an answer that never comes
+                with contextlib.suppress(Exception):
+                    self._waiting.popleft()()
 
     def _step(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic() - self._origin

@@ -5,7 +5,7 @@ from pathlib import Path
 import networkx
 import pytest
 
-from domain_twin.emulator.assemble import assemble, dimension
+from domain_twin.emulator.assemble import assemble, check_pace, dimension
 from domain_twin.emulator.network import NetworkSpec, load_network
 from domain_twin.emulator.packet_log import truth_of
 from domain_twin.emulator.topology import build_topology
@@ -185,3 +185,12 @@ def test_missing_file_and_wrong_names_are_explained(tmp_path):
         build_topology(NetworkSpec(attachments={"gnb-1": "paris"}))
     with pytest.raises(ConfigError, match=r"attachments\.gnb-9: no such gNB"):
         build_topology(NetworkSpec(attachments={"gnb-9": "warsaw"}))
+
+
+def test_more_packets_than_run_in_real_time_are_refused(default):
+    topology, _, _ = default
+    spec = NetworkSpec(scale=1.0)
+
+    with pytest.raises(ConfigError, match=r"scale: at 1 this network makes [\d,]+ packet-hops a second"):
+        check_pace(spec, topology, plan_flows(spec, topology))
+    check_pace(NetworkSpec(), topology, plan_flows(NetworkSpec(), topology))
