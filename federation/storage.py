@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -136,7 +137,7 @@ class Storage:
         self._waiting = _Waiting()
         self._wake = asyncio.Event()
         self._closed = False
-        self._pruned_at = 0.0
+        self._pruned_at = -math.inf
         self.problem = ""
         """Why nothing is written at present, in words; empty when all is well."""
 

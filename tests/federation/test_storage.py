@@ -7,6 +7,7 @@ import resource
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,12 @@ VIEW = View(
 )
 DOMAIN = DomainStatus("ran", "northcell.example", True, Level.MESH, VIEW.version, 456, 2, 1)
 FINDING = Finding("view.refused", Severity.ERROR, "ran", "ran/b1", "no", "mend it", since=99)
+
+
+@pytest.fixture(autouse=True)
+def keep_what_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of these tests are in 1970."""
+    monkeypatch.setattr(storage_module, "RETENTION_S", 2**32)
 
 
 def status(at: int, service: str = "urn:s:1") -> ServiceStatus:
@@ -231,13 +238,22 @@ async def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 async def test_old_rows_go_and_new_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_module, "MAX_ROWS", 2)
-    monkeypatch.setattr(storage_module, "RETENTION_S", 2**32)  # the test's times are in 1970
     monkeypatch.setattr(storage_module, "PRUNE_S", -1.0)
     store, _ = await Storage.open(tmp_path)
     for number in range(1, 6):
         store.add_event(event(number))
     await store.flush()
     assert await store.events(0, 2**62, limit=10) == [event(4), event(5)]
+    await store.close()
+
+
+async def test_what_is_older_than_the_retention_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "RETENTION_S", 3600)
+    store, _ = await Storage.open(tmp_path)
+    now = time.time_ns()
+    store.add_status(status(now - 3_601_000_000_000))
+    store.add_status(status(now))
+    assert await store.service_history("urn:s:1", 0, now + 1, limit=10) == [status(now)]
     await store.close()
 
 
