@@ -82,11 +82,13 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BaseExceptionGroup as group:
         if debug:
             raise
-        known, rest = group.split(TwinError)
-        if known is None or rest is not None:
+        for leaf in _leaves(group):
+            tell(str(leaf) if isinstance(leaf, TwinError) else _unforeseen(leaf))
+        return 1
+    except Exception as error:
+        if debug:
             raise
-        for leaf in _leaves(known):
-            tell(str(leaf))
+        tell(_unforeseen(error))
         return 1
     return result if isinstance(result, int) else 0
 
@@ -96,6 +98,11 @@ def tell(message: str) -> None:
     for line in message.splitlines():
         mark = "" if line.startswith(" ") else click.style("error: ", fg="red", bold=True)
         click.echo(f"{mark}{line}", err=True, color=False if "NO_COLOR" in os.environ else None)
+
+
+def _unforeseen(error: BaseException) -> str:
+    what = f"{type(error).__name__}: {error}".replace("\n", " ")
+    return f"this should not have happened ({what}); report what `fedtwin --debug …` shows"
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -280,23 +280,31 @@ def mapping(
     as_json: Json = False,
 ) -> None:
     """Show which YANG path feeds which attribute of the model."""
-    from domain_twin.mapping import mapping_rows
+    from domain_twin.mapping.tables import describe
     from federation.cli.console import emit, out
 
     rows = [
-        row for row in mapping_rows() if not word or any(word.lower() in str(v).lower() for v in row.values())
+        {"path": path, "element": element, "attribute": attribute, "unit": unit}
+        for path, element, attribute, unit in describe()
+        if word.lower() in f"{path} {element} {attribute}".lower()
     ]
     if as_json:
         emit({"mapping": rows})
         return
+    from itertools import groupby
+
+    from rich.text import Text
+
     from federation.cli.tables import grid
 
     if not rows:
         out().print(f"No row has the word {word!r}.")
         return
-    table = grid(*rows[0])
-    for column in table.columns:
-        column.no_wrap = False
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+    table = grid("element", "attribute", "unit", "YANG path", wraps="YANG path")
+    for element, group in groupby(
+        sorted(rows, key=lambda row: row["element"]), key=lambda row: row["element"]
+    ):
+        for number, row in enumerate(group):
+            first = Text(element if number == 0 else "", "bold")
+            table.add_row(first, row["attribute"], "" if row["unit"] == "1" else row["unit"], row["path"])
     out().print(table)

@@ -107,7 +107,7 @@ def _show_samples(samples: list[Sample], plot: bool, last: str) -> None:
 
 def _show_statuses(statuses: list[ServiceStatus]) -> None:
     from federation.cli.console import clock, ms, out
-    from federation.cli.route import chain, verdict
+    from federation.cli.route import chain, verdict_of
     from federation.cli.tables import grid
 
     table = grid("at", "delay", "verdict", "path", "because", right=("delay",), wraps="because")
@@ -116,7 +116,7 @@ def _show_statuses(statuses: list[ServiceStatus]) -> None:
         table.add_row(
             clock(status.at),
             ms(delay),
-            verdict(status),
+            verdict_of(status),
             chain(status.path) if status.path else "",
             status.cause,
         )

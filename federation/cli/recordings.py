@@ -129,13 +129,13 @@ async def _follow(
     tally: dict[str, int],
     problems: dict[str, str],
 ) -> None:
-    from domain_twin.mapping import mapped_paths
+    from domain_twin.mapping.tables import mirrored_paths
     from domain_twin.model import UpdateBatch
     from domain_twin.southbound.devices import mirror_choice
     from domain_twin.southbound.supervise import supervise
 
     choice = mirror_choice(device, schema)
-    paths = device.paths or mapped_paths()
+    paths = device.paths or mirrored_paths()
     news = supervise(device.name, choice.open, paths, protocol=choice.protocol, address=choice.address)
     async for item in news:
         if isinstance(item, UpdateBatch):

@@ -119,17 +119,18 @@ def service_line(status: ServiceStatus) -> Text:
         line.append(ms(status.path.total.delay_ms), "bold")
     if service.objective.delay_ms is not None:
         line.append(f" of {service.objective.delay_ms:g} ms  ")
-    line.append_text(verdict(status))
+    line.append_text(verdict_of(status))
     return line
 
 
-def verdict(status: ServiceStatus) -> Text:
-    """Whether the promise is kept."""
-    if status.path is None:
-        return Text("no path", "bold red")
-    return {True: Text("met", "good"), False: Text("missed", "bold red"), None: Text("unknown", "warn")}[
-        status.met
-    ]
+def verdict_of(status: ServiceStatus) -> Text:
+    """Whether the promise to a service is kept."""
+    return verdict(status.met) if status.path else Text("no path", "bold red")
+
+
+def verdict(met: bool | None) -> Text:
+    """Whether a promise is kept."""
+    return {True: Text("met", "good"), False: Text("missed", "bold red"), None: Text("unknown", "warn")}[met]
 
 
 def services_table(
@@ -154,7 +155,7 @@ def services_table(
             service.target,
             ms(status.path.total.delay_ms) if status.path else "",
             f"{service.objective.delay_ms:g} ms" if service.objective.delay_ms is not None else "",
-            verdict(status),
+            verdict_of(status),
         ]
         if trend is not None:
             row.append(Text(sparkline(trend.get(service.id, ())), "cyan"))

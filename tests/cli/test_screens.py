@@ -25,6 +25,7 @@ def phase(name: str, transport_ms: float) -> Phase:
         name=name,
         delay_ms=status.path.total.delay_ms,
         metric=int(transport_ms * 1000),
+        met=status.met,
         budget=[{"domain": s.domain, "share_ms": s.share_ms, "used_ms": s.used_ms} for s in status.budget],
         packets=420,
         packets_delay_ms=status.path.total.delay_ms - 0.013,
@@ -65,7 +66,7 @@ SCREENS: dict[str, tuple[Callable[[int], RenderableType], list[str]]] = {
     "reaction": (lambda _: screens.reaction(CUT), ["12 ms  poznan answers <ok/>", "57 ms  a watcher"]),
     "history": (
         lambda width: screens.history(samples.history(), NEWS, [CUT], width),
-        ["path changed inside transport"],
+        ["one-way delay"],
     ),
     "plot": (lambda width: plots.service_plot(samples.history(), NEWS, width=width), ["one-way delay"]),
 }
@@ -85,7 +86,7 @@ def test_screen_fits_and_says_what_it_must(name: str, width: int) -> None:
 
 
 def test_a_figure_that_no_packet_confirms_is_said_so() -> None:
-    nothing = Phase("cut", 9.0, 1, [], packets=0, packets_lost=31)
+    nothing = Phase("cut", 9.0, 1, False, [], packets=0, packets_lost=31)
 
     assert "No packet of the service arrived (31 lost)" in render(screens.truth(nothing), 80)
 

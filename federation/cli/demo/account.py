@@ -15,12 +15,17 @@ from federation.cli.console import iso, plain
 
 @dataclass(slots=True)
 class Phase:
-    """The service in one phase of the story: before, while the link is cut, after the repair."""
+    """The service in one phase of the story: before, while the link is cut, after the repair.
+
+    `delay_ms` and the budget's `used_ms` are means of what the twin said while the packets were timed.
+    """
 
     name: str
     delay_ms: float
     metric: int
+    met: bool | None
     budget: list[dict[str, Any]]
+    statuses: int = 0
     packets: int = 0
     packets_delay_ms: float | None = None
     packets_std_error_ms: float | None = None
@@ -30,7 +35,10 @@ class Phase:
 
 @dataclass(slots=True)
 class Reaction:
-    """One edit on a device, and when the composed twin showed it."""
+    """One edit on a device, and when a watcher of the composed twin had its consequence.
+
+    `path_at` is when the new path was known, `event_at` when its measured delay and budget were, too.
+    """
 
     name: str
     device: str
@@ -38,6 +46,7 @@ class Reaction:
     sent_at: int
     replied_at: int
     event_at: int
+    path_at: int = 0
 
     @property
     def after_reply_ms(self) -> float:
@@ -97,6 +106,7 @@ class Account:
                     "commit_sent_at": iso(each.sent_at),
                     "reply_at": iso(each.replied_at),
                     "event_at": iso(each.event_at),
+                    "path_known_at": iso(each.path_at) if each.path_at else None,
                     "reply_to_event_ms": round(each.after_reply_ms, 3),
                     "commit_to_event_ms": round(each.after_commit_ms, 3),
                 }

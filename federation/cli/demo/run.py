@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import suppress
 from pathlib import Path
 
-from domain_twin.errors import TwinError
 from federation.cli.console import err, out, short_path
 from federation.cli.demo.account import Account
 from federation.cli.demo.folder import DemoFolder
@@ -33,8 +31,8 @@ def run_demo(path: Path, *, seed: int, keep: bool, quick: bool, json_file: Path 
     folder.claim()
     try:
         return asyncio.run(_run(folder, account, keep=keep, quick=quick))
-    except TwinError as error:
-        account.outcome, account.problem = "failed", str(error)
+    except Exception as error:
+        account.outcome, account.problem = "failed", str(error) or type(error).__name__
         raise
     finally:
         if json_file:
@@ -86,8 +84,7 @@ async def _guarded(story: Story, supervisor: Supervisor) -> None:
     finally:
         for task in (telling, watching):
             task.cancel()
-            with suppress(asyncio.CancelledError, TwinError):
-                await task
+        await asyncio.gather(telling, watching, return_exceptions=True)
 
 
 async def _watch(supervisor: Supervisor, story: Story) -> None:

@@ -39,23 +39,24 @@ class Screen:
         """The first lines."""
         self.console.print()
         self.console.print(Text.assemble((name, "bold"), f"   {sentence}"))
+        self.console.print()
 
     def act(self, heading: str, *sentences: str) -> None:
         """A new part: a number, a heading, and what is about to be seen."""
         self._acts += 1
-        self.console.print()
         self.console.print(Rule(Text(f"{self._acts}  {heading}", "bold"), align="left", style="dim"))
         self.say(*sentences)
 
     def say(self, *sentences: str) -> None:
         """A paragraph, in markup, indented."""
         if sentences:
-            self.console.print(Padding(Text.from_markup(" ".join(sentences)), (0, 2, 0, INDENT)))
+            words = Text.from_markup(" ".join(sentences))
+            self.console.print(Padding(words, (0, 2, 0, INDENT), expand=False))
             self.console.print()
 
     def show(self, item: RenderableType) -> None:
         """A table or the like, indented, then a blank line."""
-        self.console.print(Padding(item, (0, 0, 0, INDENT)))
+        self.console.print(Padding(item, (0, 0, 0, INDENT), expand=False))
         self.console.print()
 
     @property
@@ -98,16 +99,16 @@ class Steps:
         self._since: dict[str, float] = {}
 
     def begin(self, name: str, remark: str = "") -> None:
-        """The thing called `name` is being done."""
+        """The thing called `name` is being done; again with another remark when it goes on."""
         self._state[name] = ("running", remark)
-        self._since[name] = time.monotonic()
+        self._since.setdefault(name, time.monotonic())
 
     def done(self, name: str, remark: str = "") -> None:
         """It is done; without a terminal, its line is printed now."""
         self._state[name] = ("done", remark)
         self._since[name] = time.monotonic() - self._since.get(name, time.monotonic())
         if not self._screen.lively:
-            self._screen.console.print(Padding(self._line(name), (0, 0, 0, INDENT)))
+            self._screen.console.print(Padding(self._line(name), (0, 0, 0, INDENT), expand=False))
 
     def render(self) -> RenderableType:
         """All lines as they are now."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federation.cli.console import clock, count, domain_style, ms
-from federation.cli.demo.files import OPERATORS
+from federation.cli.demo.files import OPERATORS, SERVICE
 from federation.cli.route import bar, chain, verdict
 from federation.cli.tables import grid, name_of
 
@@ -86,39 +86,37 @@ def composed(domains: Mapping[str, DomainStatus], insides: Mapping[str, Inside])
 
 def service(status: ServiceStatus, phase: Phase, width: int, before: Phase | None = None) -> RenderableType:
     """Path and budget; the last column is what this service's packets met, part by part."""
-    parts: list[RenderableType] = []
-    if status.path:
-        parts += [Text.assemble(("path  ", "dim"), chain(status.path)), Text()]
-    parts.append(_budget(status, phase, before, width))
-    return Group(*parts)
+    budget = _budget(status.service.objective.delay_ms, phase, before, width)
+    if status.path is None:
+        return budget
+    return Group(Text.assemble(("path  ", "dim"), chain(status.path)), Text(), budget)
 
 
-def _budget(status: ServiceStatus, phase: Phase, before: Phase | None, width: int) -> Table:
+def _budget(objective: float | None, phase: Phase, before: Phase | None, width: int) -> Table:
     heads = ["", "share", "used", "", *(["before"] if before else []), "packets say"]
     table = grid(*heads, right=("share", "used", "before", "packets say"))
-    widest = max([max(share.share_ms, share.used_ms) for share in status.budget] or [1.0])
+    widest = max([max(item["share_ms"], item["used_ms"]) for item in phase.budget] or [1.0])
     room = max(8, min(30, width - 66 - (12 if before else 0)))
     old = {item["domain"]: item["used_ms"] for item in before.budget} if before else {}
-    for share in status.budget:
-        style = domain_style(share.domain) if share.slack_ms >= 0 else "bad"
+    for item in phase.budget:
+        domain, share, used = item["domain"], item["share_ms"], item["used_ms"]
+        style = domain_style(domain) if used <= share else "bad"
         row: list[RenderableType] = [
-            name_of(share.domain),
-            ms(share.share_ms),
-            ms(share.used_ms),
-            bar(share.used_ms, share.share_ms, widest, room, style),
+            name_of(domain),
+            ms(share),
+            ms(used),
+            bar(used, share, widest, room, style),
         ]
         if before:
-            was = old.get(share.domain)
-            row.append(Text(ms(was), "dim") if was is not None else "")
-        told = phase.packets_parts_ms.get(share.domain or _BETWEEN)
+            row.append(Text(ms(old[domain]), "dim") if domain in old else "")
+        told = phase.packets_parts_ms.get(domain or _BETWEEN)
         row.append(ms(told) if told is not None else "")
         table.add_row(*row)
-    objective = status.service.objective.delay_ms
     total: list[RenderableType] = [
         Text("end to end", "bold"),
         Text(ms(objective) if objective is not None else "", "bold"),
         Text(ms(phase.delay_ms), "bold"),
-        verdict(status),
+        verdict(phase.met),
     ]
     if before:
         total.append(Text(ms(before.delay_ms), "dim"))
@@ -150,7 +148,7 @@ def truth(phase: Phase) -> RenderableType:
     return table
 
 
-def route(stretches: Sequence[Stretch], chosen: Stretch) -> Text:
+def route(stretches: Sequence[Stretch], chosen: Stretch | None = None) -> Text:
     """The routers a service crosses, by the names only their operator knows; the link that will be cut."""
     line = Text(stretches[0].device, "yellow")
     for stretch in stretches:
@@ -170,16 +168,12 @@ def reaction(happened: Reaction) -> Table:
         (happened.replied_at, Text(f"{happened.device} answers <ok/>", "dim")),
         (happened.event_at, Text("a watcher of the end-to-end twin has the new path and budget", "bold")),
     ]
+    if happened.path_at and happened.path_at != happened.event_at:
+        rows.append((happened.path_at, Text("a watcher has the new path; its delay is not measured yet")))
     for at, words in sorted(rows, key=lambda row: row[0]):
         style = "bold green" if at == happened.event_at else "dim"
         table.add_row(Text(f"{(at - happened.sent_at) / 1e6:.0f} ms", style), words)
     return table
-
-
-def verdict_line(status: ServiceStatus) -> Text:
-    """The service on one line."""
-    delay = status.path.total.delay_ms if status.path else math.nan
-    return Text.assemble((status.service.name, "bold"), f"  {ms(delay)}  ", verdict(status))
 
 
 def history(
@@ -198,21 +192,34 @@ def history(
     )
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for event in events:
-        if event.kind.value in {"service", "finding", "domain"} and event.text:
-            table.add_row(clock(event.at), name_of(event.domain) if event.domain else "", event.text)
+    for event in notable(events, reactions[0].sent_at if reactions else 0):
+        table.add_row(clock(event.at), event.text)
     return Group(drawing, Text(), table)
+
+
+def notable(events: Sequence[Event], since: int = 0) -> list[Event]:
+    """Events from `since` on that changed the service's path or verdict; not every new figure."""
+    chosen: list[Event] = []
+    last: tuple[int, bool | None] | None = None
+    for event in events:
+        status = event.service_status
+        if status is not None and status.service.id == SERVICE:
+            now = (status.path.total.metric if status.path else -1, status.met)
+            if last is not None and now != last and event.at >= since:
+                chosen.append(event)
+            last = now
+    return chosen
 
 
 def summary(screen: Screen, account: Account) -> None:
     """All measured figures of the story on a few lines."""
-    heads = ("", "the twin says", "the packets say", "path cost", "packets lost")
+    heads = ("", "path cost", "packets lost", "the twin says", "the packets say")
     table = grid(*heads, right=heads[1:])
     for phase in account.phases:
         packets = ms(phase.packets_delay_ms) if phase.packets_delay_ms is not None else "none arrived"
-        table.add_row(phase.name, ms(phase.delay_ms), packets, f"{phase.metric:,}", str(phase.packets_lost))
+        lost = f"{phase.packets_lost} of {phase.packets + phase.packets_lost}"
+        table.add_row(phase.name, f"{phase.metric:,}", lost, ms(phase.delay_ms), packets)
     screen.show(table)
     times = Table.grid(padding=(0, 2, 0, 0))
     times.add_column(no_wrap=True)
@@ -222,8 +229,13 @@ def summary(screen: Screen, account: Account) -> None:
             "from start to the first end-to-end view", Text(f"{account.first_view_s:.1f} s", "bold")
         )
     for happened in account.reactions:
-        words = f"{happened.name}: from the device's reply to the new path on a watcher's screen"
-        times.add_row(words, Text(f"{happened.after_reply_ms:.0f} ms", "bold"))
+        first = happened.path_at or happened.event_at
+        at_once = first == happened.event_at
+        words = f"{happened.name}: from the device's <ok/> to the new path{' and budget' if at_once else ''}"
+        times.add_row(words, Text(f"{(first - happened.replied_at) / 1e6:.0f} ms", "bold"))
+        if not at_once:
+            words = f"{happened.name}: to its delay and budget, once the devices had measured it"
+            times.add_row(words, Text(f"{happened.after_reply_ms:.0f} ms", "bold"))
     screen.show(times)
     hidden = sum(domain["hidden_nodes"] for domain in account.domains)
     screen.say(
@@ -263,3 +275,11 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
 def _order(status: DomainStatus) -> tuple[int, str]:
     known = [operator.domain for operator in OPERATORS]
     return (known.index(status.domain) if status.domain in known else len(known), status.domain)
+
+
+def most_changed(before: Phase, now: Phase) -> str:
+    """The domain whose part of the delay moved most, as a person would say it."""
+    old = {item["domain"]: item["used_ms"] for item in before.budget}
+    moved = {item["domain"]: item["used_ms"] - old.get(item["domain"], 0.0) for item in now.budget}
+    domain = max(moved, key=lambda name: abs(moved[name]), default="")
+    return f"{domain or 'between the domains'}, {moved.get(domain, 0.0):+.1f} ms"
