@@ -426,6 +426,9 @@ class Attachment:
         """What ended the call, in the broker's words; where it had none, by a look at the handshake."""
         if failure.code() is grpc.StatusCode.OK:
             return SessionLost(f"{self._peer}: it ended the session")
+        if failure.code() is grpc.StatusCode.INTERNAL and self.welcomed:
+            # What grpcio says when a write met the end of the stream: it hides what the broker said.
+            return SessionLost(f"{self._peer}: the stream ended under a write; the broker's log says why")
         error = error_of(failure, str(self._peer))
         if self.welcomed and isinstance(error, Unreachable):
             return error if isinstance(error, SessionLost) else SessionLost(str(error))

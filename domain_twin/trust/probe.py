@@ -10,6 +10,8 @@ import contextlib
 import ssl
 from pathlib import Path
 
+from cryptography import x509
+
 from domain_twin.errors import CredentialError, IdentityMismatch, TwinError, Unreachable
 
 _ALERTS = {
@@ -64,15 +66,14 @@ async def explain_handshake(
                 host.strip("[]"), int(port), ssl=context, server_hostname=name
             )
             try:
-                # In TLS 1.3 the client is done before the server has judged its certificate: wait for its
-                # word.
+                # In TLS 1.3 the client is done before the server has judged its certificate, and grpcio's
+                # server closes without an alert: whoever is accepted gets HTTP/2 settings at once.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(1.0, timeout_s / 2)):
-                        await reader.read(1)
+                    async with asyncio.timeout(timeout_s / 2):
+                        if not await reader.read(1):
+                            return _not_accepted(address, certificate)
             finally:
-                writer.close()
-                with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
-                    await writer.wait_closed()
+                writer.transport.abort()
     except ssl.SSLCertVerificationError as error:
         return _server_certificate(address, name, root, error)
     except ssl.SSLError as error:
@@ -82,6 +83,18 @@ async def explain_handshake(
     except (OSError, ValueError) as error:
         return Unreachable(f"{address}: {getattr(error, 'strerror', None) or error}; is the broker running?")
     return None
+
+
+def _not_accepted(address: str, certificate: Path) -> TwinError:
+    try:
+        issuer = x509.load_pem_x509_certificate(certificate.read_bytes()).issuer.rfc4514_string()
+    except (OSError, ValueError) as error:
+        issuer = f"unreadable: {error}"
+    return CredentialError(
+        f"{address}: the broker does not accept our certificate {certificate}, issued by {issuer}: it does"
+        " not know that CA, or the certificate has expired by its clock; have the CA's root added to the"
+        " broker's [trust], or use a certificate of the CA that is there"
+    )
 
 
 def _server_certificate(

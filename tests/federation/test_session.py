@@ -121,9 +121,9 @@ async def test_a_ping_passes_a_large_answer(pki: Pki, tmp_path: Path) -> None:
 
     assert len(result.segments[0].source) == domain.answer_bytes
     assert inbox.bytes_received >= domain.answer_bytes
-    # In message order: no more than the window comes between a ping and its answer, which is 50 times less.
+    # In message order: what was under way when the ping left, and the credit that left just before it.
     assert len(passed) > 10
-    assert max(passed) <= Limits().window_bytes
+    assert max(passed) <= 2 * Limits().window_bytes
 
 
 async def test_no_more_than_the_limit_is_asked_at_once(pki: Pki, tmp_path: Path) -> None:
