@@ -64,12 +64,10 @@ class Decoder:
             place = places.get(item.path)
             if place is None:
                 place = self._learn(places, prefix, item.path)
-            raw = item.val
-            try:
-                value = decode_value(raw) if raw or not item.value else _old_value(item.value)
-            except ValueError as error:
-                value = f"undecodable: {error}"
-                log.warning("undecodable value", extra={"device": self.device, "path": place.path})
+            held = item.val
+            value: Any = held.uint_val  # counters are most of what there is; 0 is also "not a uint"
+            if not value:
+                value = self._value(item, held, place)
             if type(value) is JsonValue:
                 self._spread(updates, place, value.data, observed_at)
             else:
@@ -82,6 +80,15 @@ class Decoder:
             place = places.get(path) or self._learn(places, prefix, path)
             deletes.append(Delete(place.device, place.path, observed_at))
         return UpdateBatch(self.source, received_at, tuple(updates), tuple(deletes))
+
+    def _value(self, item: Any, held: Any, place: _Place) -> Any:
+        try:
+            if item.value and not item.HasField("val"):
+                return _old_value(item.value)
+            return decode_value(held)
+        except ValueError as error:
+            log.warning("undecodable value", extra={"device": self.device, "path": place.path})
+            return f"undecodable: {error}"
 
     def _spread(self, updates: list[Update], place: _Place, data: Any, observed_at: Nanoseconds) -> None:
         if place.node is None and place.path != "/":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -72,25 +71,17 @@ VALUES = [
 
 @pytest.mark.parametrize(("value", "expected"), VALUES)
 def test_value_survives(value, expected):
-    found = decode_value(value.SerializeToString())
+    found = decode_value(value)
 
     assert found == expected
     assert type(found) is type(expected)
 
 
 def test_missing_value_is_none_and_json_trees_stay_trees():
-    assert decode_value(b"") is None
-    tree = decode_value(pb.TypedValue(json_ietf_val=b'{"a": [1]}').SerializeToString())
+    assert decode_value(pb.TypedValue()) is None
+    tree = decode_value(pb.TypedValue(json_ietf_val=b'{"a": [1]}'))
     assert isinstance(tree, JsonValue)
     assert tree.data == {"a": [1]}
-
-
-@pytest.mark.parametrize(
-    "raw", [b"\x18", b"\x18\x80", b"\x0a\x05ab", b"\x71\x00", b"\xff", b"\x0a\x02\xff\xfe", b"\x52\x01{"]
-)
-def test_rubbish_is_refused(raw):
-    with pytest.raises(ValueError, match=r"."):
-        decode_value(raw)
 
 
 @given(
@@ -105,13 +96,7 @@ def test_rubbish_is_refused(raw):
 )
 def test_any_scalar_survives(pair):
     message, value = pair
-    assert decode_value(message.SerializeToString()) == value
-
-
-@given(st.binary(max_size=20))
-def test_random_bytes_never_break_the_decoder(raw):
-    with suppress(ValueError):
-        decode_value(raw)
+    assert decode_value(message) == value
 
 
 def path(text, origin="", target=""):
