@@ -266,8 +266,9 @@ def _findings(held: _Service) -> Iterable[Finding]:
             f"the delay budget of {name} cannot be split so that all domains keep to it: {held.infeasible}",
             "promise a longer delay, or have the domains named find a shorter way",
         )
+    asked = {share.domain for share in status.budget} if status else set()
     for domain, verdict in held.verdicts.items():
-        if verdict.outcome is Outcome.NOT_SHARED:
+        if verdict.outcome is Outcome.NOT_SHARED and domain in asked:
             yield Finding(
                 "service.share-not-confirmed",
                 Severity.INFO,

@@ -80,7 +80,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     import grpc
 
     from domain_twin.trust.credentials import load_identity
-    from domain_twin.trust.guard import Guard
+    from domain_twin.trust.guard import Guard, current_peer
     from domain_twin.trust.roots import TrustBundle
     from federation.assurance import Assurance
     from federation.attach import FederationService
@@ -119,7 +119,14 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             sample_interval_s=config.sample_interval_s,
         )
         registry.on_change = assurance.notify
-        face = BrokerFace(registry, assurance, events=events, findings=findings, storage=storage)
+        face = BrokerFace(
+            registry,
+            assurance,
+            events=events,
+            findings=findings,
+            storage=storage,
+            watch_ends_at=lambda: current_peer().not_after,
+        )
         federation = FederationService(registry, config, identity, trust)
         server = grpc.aio.server(interceptors=[Guard(trust, access_check(config))], options=STREAM_OPTIONS)
         add_FederationServicer_to_server(federation, server)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from domain_twin.config import BrokerConfig, MemberConfig
 from domain_twin.errors import ContractError, IdentityMismatch, NotShared, StaleVersion, TwinError
 from domain_twin.model import (
+    ANY_POINT,
     DomainStatus,
     EventKind,
     Finding,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 _COARSER = {Level.NATIVE: Level.MESH, Level.MESH: Level.NODE}
 _FINENESS = {Level.NODE: 0, Level.MESH: 1, Level.NATIVE: 2}
 _DESCRIBE_WITHIN_S = 10.0
+_LONGEST_NAME = 255
 _NOT_JOINED = "has not joined yet"
 
 
@@ -224,7 +226,18 @@ class Registry:
             raise ContractError(f"{domain} sent a view of level {level!r} where {asked!r} was asked for")
         if delta.source and held.view and delta.level is not held.view.level:
             raise ContractError(f"{domain} changed the level of its view to {level!r} without a snapshot")
-        return applied(held.view, delta)
+        view = applied(held.view, delta)
+        for point in delta.points:
+            if not point.id.isprintable() or len(point.id) > _LONGEST_NAME:
+                raise ContractError(
+                    f"{domain} named a point {point.id[:40]!r}; a name has printable characters, at most"
+                    f" {_LONGEST_NAME} of them"
+                )
+        for segment in delta.segments:
+            for end in (segment.source, segment.target):
+                if end not in view.points and end != ANY_POINT:
+                    raise ContractError(f"{domain} sent a segment of {end!r}, a point that its view lacks")
+        return view
 
     def _refuse(self, held: _Domain, delta: ViewDelta, reason: str) -> None:
         """Keep the last good view, and say why there is no newer one."""

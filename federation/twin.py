@@ -5,13 +5,15 @@ Shows what the domains showed the broker, never more: no devices, no series, no 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from domain_twin.config import BrokerConfig
-from domain_twin.errors import ContractError, NotFound, NotShared
+from domain_twin.errors import ContractError, CredentialError, NotFound, NotShared
 from domain_twin.model import (
     DELAY,
     DELAY_VARIANCE,
@@ -54,6 +56,7 @@ __all__ = ["BrokerFace", "access_check"]
 _TWIN = "/fedtwin.v1.Twin/"
 _KINDS = ("point", "segment")
 _PAGE = 200
+_LONGEST_TIMER_S = 30 * 86_400.0
 
 
 def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
@@ -88,13 +91,16 @@ class BrokerFace:
         events: EventLog,
         findings: FindingBoard,
         storage: Storage,
+        watch_ends_at: Callable[[], datetime],
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
+        """`watch_ends_at` says until when whoever asks now may watch."""
         self._registry = registry
         self._assurance = assurance
         self._events = events
         self._findings = findings
         self._storage = storage
+        self._watch_ends_at = watch_ends_at
         self._clock = clock
 
     async def domains(self) -> Sequence[DomainStatus]:
@@ -180,13 +186,21 @@ class BrokerFace:
             start = page[-1].at + 1
 
     async def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
-        """Events of the federation. Raises NotFound for a domain that is no member."""
+        """Events of the federation, until the watcher's certificate ends. Raises NotFound, CredentialError."""
         self._check_domain(query.domain)
+        ends_at = self._watch_ends_at()
+        left_s = (ends_at - datetime.now(UTC)).total_seconds() + 0.1
         with self._events.subscribe(
             kinds=query.kinds, domain=query.domain, after=query.after
         ) as subscription:
-            async for event in subscription:
-                yield event
+            timer = asyncio.get_running_loop().call_later(min(left_s, _LONGEST_TIMER_S), subscription.close)
+            try:
+                async for event in subscription:
+                    yield event
+            finally:
+                timer.cancel()
+        if datetime.now(UTC) >= ends_at:
+            raise CredentialError("your certificate ended while you watched; renew it and watch again")
 
     async def _statuses(
         self, service: str, start: Nanoseconds, end: Nanoseconds, step: Nanoseconds

@@ -259,9 +259,15 @@ class Federation:
 
     @asynccontextmanager
     async def client(
-        self, broker: Broker, *, operator: str = EXCHANGE, role: Role = Role.USER, name: str = "ann"
+        self,
+        broker: Broker,
+        *,
+        operator: str = EXCHANGE,
+        role: Role = Role.USER,
+        name: str = "ann",
+        **more: Any,
     ) -> AsyncIterator[TwinClient]:
-        issued = self.pki.identity(operator, role, name)
+        issued = self.pki.identity(operator, role, name, **more)
         profile = ClientConfig(
             address=local(broker),
             identity=f"spiffe://{EXCHANGE}/broker/main",

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import math
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from federation_parts import (
@@ -192,6 +194,32 @@ async def test_a_view_that_cannot_be_is_refused_and_the_last_good_one_stays(fede
         transport.change(gone_points=["ran/b9"])
         await until(lambda: _all_ok(twin))
         assert await twin.findings("transport") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"segments": [Segment("ran/cell-1", "ran/nowhere", None)]}, "a point that its view lacks"),
+        ({"points": [border("ran", "b\n9", "urn:ndt:idl:evil", "edge")]}, "printable"),
+        ({"points": [border("ran", "b" * 300, "urn:ndt:idl:evil", "edge")]}, "at most 255"),
+    ],
+)
+async def test_what_a_view_may_not_hold_is_named(
+    federation: Federation, change: dict[str, Any], sentence: str
+) -> None:
+    async with federation.broker() as broker, federation.agents(broker), federation.client(broker) as twin:
+        await all_connected(twin)
+        federation.domains["ran"].change(**change)
+        await until(lambda: _problem(twin, "ran", sentence))
+
+
+async def test_a_watch_ends_with_the_certificate(federation: Federation) -> None:
+    life = {"life": timedelta(seconds=4)}
+    async with federation.broker() as broker, federation.client(broker, **life) as twin:
+        stream = twin.watch([EventKind.DEVICE])
+        async with asyncio.timeout(30):
+            with pytest.raises(CredentialError, match="ended while you watched"):
+                await anext(stream)
 
 
 async def test_a_gap_brings_a_snapshot(federation: Federation) -> None:
