@@ -186,7 +186,7 @@ class BrokerFace:
             start = page[-1].at + 1
 
     async def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
-        """Events of the federation, until the watcher's certificate ends. Raises NotFound, CredentialError."""
+        """Events, until the watcher's certificate ends. Raises NotFound, CredentialError."""
         self._check_domain(query.domain)
         ends_at = self._watch_ends_at()
         left_s = (ends_at - datetime.now(UTC)).total_seconds() + 0.1
