@@ -69,6 +69,11 @@ class Pipeline:
         """How well each device is mirrored, by name."""
         return [self._statuses[name] for name in sorted(self._statuses)]
 
+    def complete(self) -> bool:
+        """Whether every device that was started is in step, or known to be lost."""
+        settled = (Connection.SYNCHRONISED, Connection.STALE)
+        return all(status.connection in settled for status in self._statuses.values())
+
     def device_status(self, name: str) -> DeviceStatus | None:
         """The state of one device's session; None for one that was never started."""
         return self._statuses.get(name)

@@ -115,7 +115,8 @@ class DomainTwin:
         return [self.pipeline.count(status) for status in self.pipeline.device_statuses()]
 
     def findings(self) -> list[Finding]:
-        """What the operator should see."""
+        """What the operator should see, as of now."""
+        self._survey()
         return list(self._findings.values())
 
     async def series(
@@ -201,29 +202,30 @@ class DomainTwin:
             self.broker.publish(delta)
 
     async def _housekeeping(self) -> None:
-        """Raise and clear findings."""
         while True:
-            now = time.time_ns()
-            found = [
-                *self.network().findings,
-                *self.pipeline.findings(now),
-                *self.publisher.findings(),
-                *self._trees.findings(),
-                *(self._jobs.findings() if self._jobs else ()),
-            ]
-            current = {(f.code, f.element): f for f in found}
-            for key, finding in current.items():
-                if key in self._findings:
-                    current[key] = replace(finding, since=self._findings[key].since)
-                else:
-                    current[key] = replace(finding, since=finding.since or now)
-                    self.events.publish(
-                        EventKind.FINDING, finding.message, domain=self.domain, finding=current[key]
-                    )
-            for key in self._findings.keys() - current.keys():
-                gone = self._findings[key]
-                self.events.publish(
-                    EventKind.FINDING, f"cleared: {gone.message}", domain=self.domain, finding=gone
-                )
-            self._findings = current
             await asyncio.sleep(_HOUSEKEEPING_S)
+            self._survey()
+
+    def _survey(self) -> None:
+        """Raise the findings that are new and clear those that are gone."""
+        now = time.time_ns()
+        found = [
+            *self.pipeline.findings(now),
+            *self.publisher.findings(),
+            *self._trees.findings(),
+            *(self._jobs.findings() if self._jobs else ()),
+        ]
+        if self.pipeline.complete():  # else what looks like a missing neighbour has only not been heard yet
+            found += self.network().findings
+        current = {(f.code, f.element): f for f in found}
+        for key, finding in current.items():
+            raised = self._findings.get(key)
+            current[key] = replace(finding, since=raised.since if raised else finding.since or now)
+            if raised is None:
+                self._tell_finding(current[key], finding.message)
+        for key in self._findings.keys() - current.keys():
+            self._tell_finding(self._findings[key], f"cleared: {self._findings[key].message}")
+        self._findings = current
+
+    def _tell_finding(self, finding: Finding, text: str) -> None:
+        self.events.publish(EventKind.FINDING, text, domain=self.domain, finding=finding)

@@ -1,0 +1,164 @@
+"""An agent as its operator runs it: real devices behind it, restarts, kills, changes made by others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from agent_process import Domain, eventually
+
+from domain_twin.config import load_agent
+from domain_twin.model import Connection, Element, Origin
+from domain_twin.southbound.base import Edit
+from domain_twin.southbound.devices import change_session
+from domain_twin.yang.schema import SchemaSet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+MODULES = ["ietf-interfaces", "iana-if-type"]
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Domain]:
+    domain = Domain(tmp_path, "core")
+    try:
+        await domain.emulated()
+        domain.start_agent()
+        await domain.synchronised()
+        yield domain
+    finally:
+        domain.end()
+
+
+async def element(domain: Domain, identity: str) -> Element:
+    async with domain.twin() as twin:
+        (found,) = await twin.elements(prefix=identity)
+    return found
+
+
+async def test_the_twin_holds_what_the_devices_are(core: Domain) -> None:
+    async with core.twin() as twin:
+        found = await twin.elements()
+        findings = await twin.findings()
+
+    kinds = {kind: [e for e in found if e.kind == kind] for kind in {e.kind for e in found}}
+    assert {e.name for e in kinds["node"]} == {"amf-1", "smf-1", "upf-1", "upf-2"}
+    assert {e.attributes["type"] for e in kinds["network-function"]} == {"AMF", "SMF", "UPF"}
+    assert len(kinds["link"]) == 8
+    assert all(e.up and not e.stale for e in found)
+    assert {k.name for e in kinds["link"] for k in e.kpis} >= {"one_way_delay", "loss_ratio"}
+    assert {k.origin for e in found for k in e.kpis} == {Origin.MEASURED}
+    assert findings == []
+
+
+async def test_a_change_on_a_device_reaches_the_twin_and_its_history(core: Domain) -> None:
+    config = load_agent(core.folder / "agent.toml")
+    device = next(d for d in config.device if d.name == "upf-1")
+    path = "/ietf-interfaces:interfaces/interface[name='eth0']"
+    link = "urn:ndt:core:upf-1:eth0:out"
+    assert (await element(core, link)).up
+
+    session = change_session(device, SchemaSet.load(MODULES))
+    await session.edit([Edit(f"{path}/enabled", False)])
+    await session.close()
+
+    async def down() -> Element | None:
+        now = await element(core, link)
+        return None if now.up else now
+
+    await eventually(down, what=f"{link} down")
+    async with core.twin() as twin:
+        samples = await twin.series("upf-1", f"{path}/enabled", 0)
+    assert [sample.value for sample in samples][-2:] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_state_survives_the_end_of_the_agent(core: Domain, number: int) -> None:
+    async with core.twin() as twin:
+        (before,) = await twin.domains()
+        elements = {e.id for e in await twin.elements()}
+    await asyncio.sleep(1.5)  # longer than history may wait before it writes
+    assert core.agent
+    core.agent.end(number)
+    core.emulator.end(signal.SIGKILL)  # nothing but what was kept can answer now
+
+    core.start_agent()
+
+    async def answered() -> tuple[set[str], str, int] | None:
+        try:
+            async with core.twin() as twin:
+                (now,) = await twin.domains()
+                found = await twin.elements()
+        except (ConnectionError, LookupError):
+            return None
+        assert now.version
+        assert all(e.stale for e in found if e.kind == "node")
+        return {e.id for e in found}, now.version.epoch, now.version.sequence
+
+    found, epoch, sequence = await eventually(answered, what="an answer of the restarted agent")
+    assert before.version
+    if number == signal.SIGTERM:
+        assert found == elements
+        assert epoch == before.version.epoch
+        assert sequence >= before.version.sequence
+    else:
+        # A version that nobody can vouch for any more is never continued.
+        assert epoch != before.version.epoch
+
+
+async def test_a_lost_device_is_stale_and_comes_back_to_the_same_state(core: Domain) -> None:
+    async with core.twin() as twin:
+        before = {e.id: e.attributes for e in await twin.elements()}
+    core.emulator.end(signal.SIGKILL)
+
+    async def stale() -> bool | None:
+        async with core.twin() as twin:
+            statuses = await twin.devices()
+        return all(s.connection is Connection.STALE and s.problem for s in statuses) or None
+
+    await eventually(stale, what="stale devices")
+    assert all(e.stale for e in [await element(core, "urn:ndt:core:upf-1:eth0:out")])
+    async with core.twin() as twin:
+        codes = {finding.code for finding in await twin.findings()}
+        assert {e.id: e.attributes for e in await twin.elements()} == before
+    assert codes <= {"device.stale"}
+
+
+async def test_wrong_credentials_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    domain = Domain(tmp_path, "ran")
+    try:
+        await domain.emulated()
+        inventory = tmp_path / "devices" / "devices.ran.toml"
+        wrong = tmp_path / "wrong"
+        wrong.write_text("not-the-password")
+        wrong.chmod(0o600)
+        first, second = inventory.read_text().split("[[device]]")[1:3]
+        first = first.replace("file:keys/ran/password", f"file:{json.dumps(str(wrong))[1:-1]}")
+        inventory.write_text(f"[[device]]{first}[[device]]{second}")
+        domain.start_agent()
+
+        async def settled() -> dict[str, str] | None:
+            try:
+                async with domain.twin() as twin:
+                    found = {s.name: s for s in await twin.devices()}
+            except (ConnectionError, LookupError):
+                return None
+            if found.get("gnb-1") and found["gnb-1"].problem and found["gnb-2"].leaves:
+                return {name: status.problem for name, status in found.items()}
+            return None
+
+        problems = await eventually(settled, what="one device refused and one mirrored")
+    finally:
+        domain.end()
+
+    assert "gnb-1" in problems["gnb-1"]
+    assert "password" in problems["gnb-1"]
+    assert "not-the-password" not in problems["gnb-1"]
+    assert problems["gnb-2"] == ""
