@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from domain_twin.datastore.live import LiveStore
@@ -98,6 +99,8 @@ class Pipeline:
 
     def set_status(self, status: DeviceStatus) -> bool:
         """Take over the state of a device's session; True when it is news."""
+        if status.problem and status.connection is Connection.CONNECTING:
+            status = replace(status, connection=Connection.STALE)  # one more attempt is no news
         previous = self._statuses.get(status.name)
         self._statuses[status.name] = status
         if previous and (previous.connection, previous.problem) == (status.connection, status.problem):
@@ -144,8 +147,6 @@ class Pipeline:
 
     def count(self, status: DeviceStatus) -> DeviceStatus:
         """The status with what this pipeline knows of the device: leaves, updates, values set aside."""
-        from dataclasses import replace
-
         freshness = self.store.freshness(status.name)
         return replace(
             status,
