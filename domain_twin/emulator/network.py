@@ -95,7 +95,7 @@ class NetworkSpec(_Strict):
     cells_per_gnb: int = Field(3, ge=1, le=12, description="cells of each gNB")
     hosts: int = Field(4, ge=1, le=64, description="edge hosts, in a ring")
     topology: str = Field(
-        "sndlib/polska", pattern=r"^\w[\w-]*(/\w[\w.-]*)+$", description="transport topology, a name of topohub"
+        "sndlib/polska", pattern=r"^\w[\w-]*(/\w[\w.-]*)+$", description="routers: a name of topohub"
     )
     attachments: dict[str, str] = Field(
         default_factory=dict, description="router that a gNB or UPF is attached to, by device name"
