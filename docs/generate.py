@@ -11,15 +11,21 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from domain_twin import config
+from domain_twin.emulator.network import NetworkSpec
 
 FILES = [
     ("agent.toml", config.AgentConfig, "A twin agent, one per domain: `fedtwin agent agent.toml`."),
     ("broker.toml", config.BrokerConfig, "A federation broker: `fedtwin broker broker.toml`."),
+    (
+        "network.toml",
+        NetworkSpec,
+        "An emulated network: `fedtwin emulate network.toml`, see [there](emulator.md).",
+    ),
     ("client.toml", config.ClientConfig, "How the command line reaches a broker: `--at client.toml`."),
 ]
 INTRODUCTION = """# Configuration
 
-Made from `domain_twin/config.py` by `./dev docs`. Paths are relative to the file they stand in. Secrets are
+Made from the settings' own descriptions by `./dev docs`. Paths are relative to the file they stand in. Secrets are
 given by reference, `env:NAME` or `file:PATH` (mode 0600), never themselves. An unknown key is refused, with
 what is accepted; `fedtwin config check FILE` tells what is wrong with a file, its certificates and its addresses
 before anything is started.

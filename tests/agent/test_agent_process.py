@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from agent_process import Domain, eventually
+from emulated_domain import Domain, eventually
 
 from domain_twin.config import load_agent
 from domain_twin.model import Connection, Element, Origin
