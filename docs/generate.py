@@ -19,16 +19,16 @@ FILES = [
     (
         "network.toml",
         NetworkSpec,
-        "An emulated network: `fedtwin emulate network.toml`, see [there](emulator.md).",
+        "[An emulated network](emulator.md): `fedtwin emulate network.toml`.",
     ),
     ("client.toml", config.ClientConfig, "How the command line reaches a broker: `--at client.toml`."),
 ]
 INTRODUCTION = """# Configuration
 
-Made from the settings' own descriptions by `./dev docs`. Paths are relative to the file they stand in. Secrets are
-given by reference, `env:NAME` or `file:PATH` (mode 0600), never themselves. An unknown key is refused, with
-what is accepted; `fedtwin config check FILE` tells what is wrong with a file, its certificates and its addresses
-before anything is started.
+Made from the settings' own descriptions by `./dev docs`. Paths are relative to the file they stand in. Secrets
+are given by reference, `env:NAME` or `file:PATH` (mode 0600), never themselves. An unknown key is refused, with
+what is accepted; `fedtwin config check FILE` tells what is wrong with a file, its certificates and its
+addresses before anything is started.
 """
 
 

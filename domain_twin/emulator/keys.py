@@ -110,7 +110,7 @@ class DomainKeys:
                 raise ConfigError(f"servers.password: the environment has no {reference[4:]}")
         elif reference.startswith("file:"):
             try:
-                value = (self.state / reference[5:]).read_text(encoding="utf-8").strip()
+                value = Path(reference[5:]).read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise ConfigError(
                     f"servers.password: cannot read {reference[5:]}: {error.strerror}"

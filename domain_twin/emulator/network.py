@@ -119,7 +119,7 @@ class NetworkSpec(_Strict):
 
 
 def load_network(file: Path) -> NetworkSpec:
-    """Read a network file; its `state` folder is relative to it. Raises ConfigError naming each wrong key."""
+    """Read a network file; paths in it are relative to it. Raises ConfigError naming each wrong key."""
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -132,7 +132,11 @@ def load_network(file: Path) -> NetworkSpec:
         spec = NetworkSpec.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(file, problem) for problem in error.errors())) from None
-    return spec.model_copy(update={"state": (file.parent / spec.state).resolve()})
+    servers = spec.servers
+    if servers.password.startswith("file:"):
+        place = (file.parent / servers.password.removeprefix("file:")).resolve()
+        servers = servers.model_copy(update={"password": f"file:{place}"})
+    return spec.model_copy(update={"state": (file.parent / spec.state).resolve(), "servers": servers})
 
 
 def _explain(file: Path, problem: Any) -> str:

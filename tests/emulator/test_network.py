@@ -143,9 +143,12 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_state_folder_is_relative_to_the_file(tmp_path):
-    spec = load_network(written(tmp_path, 'state = "here"\nseed = 7\n[traffic]\ncell_mbps = 100.0'))
+    text = 'state = "here"\nseed = 7\n[traffic]\ncell_mbps = 100.0\n[servers]\npassword = "file:secret"'
+
+    spec = load_network(written(tmp_path, text))
 
     assert spec.state == tmp_path / "here"
+    assert spec.servers.password == f"file:{tmp_path / 'secret'}"
     assert (spec.seed, spec.traffic.cell_mbps, spec.train) == (7, 100.0, 100)
 
 
