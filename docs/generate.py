@@ -25,10 +25,10 @@ FILES = [
 ]
 INTRODUCTION = """# Configuration
 
-Made from the settings' own descriptions by `./dev docs`. Paths are relative to the file they stand in. Secrets
-are given by reference, `env:NAME` or `file:PATH` (mode 0600), never themselves. An unknown key is refused, with
-what is accepted; `fedtwin config check FILE` tells what is wrong with a file, its certificates and its
-addresses before anything is started.
+Made from the settings' own descriptions by `./dev docs`. Paths are relative to the file they stand in.
+Secrets are given by reference, `env:NAME` or `file:PATH` (mode 0600), never themselves. An unknown key
+is refused, with what is accepted; `fedtwin config check FILE` tells what is wrong with a file, its
+certificates and its addresses before anything is started.
 """
 
 
