@@ -208,10 +208,11 @@ def _judged(shares: Iterable[BudgetShare], verdicts: Mapping[str, Verdict]) -> I
 
 def _essence(status: ServiceStatus) -> object:
     """What is told at once when it changes."""
-    hops = status.path.hops if status.path else ()
+    if status.path is None:
+        return status.met  # while domains join one by one, each of them would be news of no path
     return (
         status.met,
-        tuple((hop.domain, hop.source, hop.target, hop.link_id, hop.stale) for hop in hops),
+        tuple((hop.domain, hop.source, hop.target, hop.link_id, hop.stale) for hop in status.path.hops),
         tuple((share.domain, round(share.share_ms, 6), share.outcome) for share in status.budget),
         tuple((outcome.domain, outcome.outcome, outcome.reason) for outcome in status.domains),
     )

@@ -139,6 +139,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         try:
             yield Broker(address, asyncio.Event())
         finally:
+            registry.close()
             await federation.close("the broker is stopping")
             events.close()
             await server.stop(_GRACE_S)

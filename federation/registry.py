@@ -101,6 +101,7 @@ class Registry:
         self._findings = findings
         self._storage = storage
         self._spawn = spawn
+        self._closing = False
         self._clock = clock
         self._domains = {member.domain: _Domain(member) for member in config.member}
         self._restore(restored)
@@ -133,6 +134,10 @@ class Registry:
             points={name: replace(point, stale=True) for name, point in view.points.items()},
             segments={key: replace(segment, stale=True) for key, segment in view.segments.items()},
         )
+
+    def close(self) -> None:
+        """The broker ends: sessions that end from now on are no news of their domains."""
+        self._closing = True
 
     # ------------------------------------------------------------ SessionHost
 
@@ -177,6 +182,9 @@ class Registry:
         held.problem = reason
         if held.describing:
             held.describing.cancel()
+        if self._closing:
+            self._storage.save_domain(self._status(held))
+            return
         self._update(held)
         self._tell(held, f"{session.domain} lost: {reason}; its last view is shown, marked stale")
 

@@ -173,6 +173,23 @@ async def test_a_restarted_broker_shows_the_last_views_stale_until_domains_resum
         assert all(domain.resumed[-1] is not None for domain in federation.domains.values())
 
 
+async def test_that_the_broker_ends_is_no_news_of_the_domains(federation: Federation) -> None:
+    # The agents outlive the broker.
+    async with (
+        contextlib.AsyncExitStack() as agents,
+        federation.broker() as broker,
+        federation.client(broker) as twin,
+    ):
+        for domain in federation.domains:
+            await agents.enter_async_context(federation.agent(domain, broker))
+        await until(lambda: _met(twin, True))
+    async with federation.broker() as broker, federation.client(broker) as twin:
+        _, events = await twin.service_history("uplink", 0)
+        assert any("joined" in event.text for event in events)
+        assert not any("lost" in event.text for event in events)
+        assert not any("is stopping" in event.text for event in events)
+
+
 async def test_a_view_that_cannot_be_is_refused_and_the_last_good_one_stays(federation: Federation) -> None:
     async with federation.broker() as broker, federation.agents(broker), federation.client(broker) as twin:
         await all_connected(twin)
