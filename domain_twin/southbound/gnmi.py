@@ -12,7 +12,6 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -240,7 +239,8 @@ class GnmiSession:
                     continue
                 yield self._decoder.batch(message.update, now)
         except asyncio.CancelledError:
-            if watch.problem is None:
+            task = asyncio.current_task()
+            if watch.problem is None or (task is not None and task.cancelling()):
                 raise  # this task was cancelled, not the call
             raise watch.problem from None
         except grpc.aio.AioRpcError as error:
@@ -250,12 +250,12 @@ class GnmiSession:
         finally:
             guard.cancel()
             call.cancel()
-            with suppress(asyncio.CancelledError):
-                await guard
+            await asyncio.gather(guard, return_exceptions=True)
 
     async def _guard(self, call: Any, watch: _Watch) -> None:
         """End the call when the device has been silent for a heartbeat and does not answer within another."""
         heartbeat_s = self._config.heartbeat_s
+        stub = self._connected()
         while True:
             silent_s = time.monotonic() - watch.heard
             if silent_s < heartbeat_s:
@@ -263,7 +263,7 @@ class GnmiSession:
                 continue
             heard = watch.heard
             try:
-                await self._stub.Capabilities(gnmi_pb2.CapabilityRequest(), timeout=heartbeat_s * 0.9)
+                await stub.Capabilities(gnmi_pb2.CapabilityRequest(), timeout=heartbeat_s * 0.9)
             except grpc.aio.AioRpcError as error:
                 if watch.heard != heard or error.code() not in _LOST:
                     watch.heard = max(watch.heard, time.monotonic())

@@ -254,8 +254,7 @@ class NetconfSession:
                     before = pushed.updates
         finally:
             guard.cancel()
-            with suppress(asyncio.CancelledError):
-                await guard
+            await asyncio.gather(guard, return_exceptions=True)
 
     def _delta(self, pushed: Pushed, observed_at: Nanoseconds, now: Nanoseconds) -> UpdateBatch:
         deletes = tuple(Delete(self.device, path, observed_at) for path in pushed.deletes)
@@ -298,8 +297,7 @@ class NetconfSession:
                 yield batch
         finally:
             guard.cancel()
-            with suppress(asyncio.CancelledError):
-                await guard
+            await asyncio.gather(guard, return_exceptions=True)
 
     async def _polls(self, transport: Transport, paths: Sequence[str]) -> AsyncIterator[UpdateBatch]:
         state = await self._get(paths)

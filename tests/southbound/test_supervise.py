@@ -11,7 +11,7 @@ from device_under_test import IN_OCTETS, SUBTREES
 
 from domain_twin.config import DeviceConfig, NetconfConfig, ReplayConfig
 from domain_twin.emulator.gnmi_target import serve_gnmi
-from domain_twin.errors import ConfigError
+from domain_twin.errors import ConfigError, Unreachable
 from domain_twin.model import Connection, DeviceStatus, Sync, Update, UpdateBatch
 from domain_twin.southbound.devices import change_session, mirror_choice
 from domain_twin.southbound.gnmi import GnmiSession
@@ -130,6 +130,33 @@ async def test_bug_in_a_session_does_not_end_the_mirror():
 
     assert "ZeroDivisionError" in first.problem
     assert again.reconnects == 1
+
+
+async def test_complete_state_starts_the_waits_anew():
+    attempts = 0
+
+    class Flapping:
+        async def subscribe(self, paths):
+            nonlocal attempts
+            attempts += 1
+            if attempts == 6:
+                yield UpdateBatch("a", 1, sync=Sync.BEGIN)
+                yield UpdateBatch("a", 1, sync=Sync.END)
+            raise Unreachable("gone")
+
+        async def close(self):
+            pass
+
+    quick = Quick()
+    back_off = BackOff(Random(3))
+    async with aclosing(
+        supervise("a", Flapping, ["/"], protocol="x", back_off=back_off, wait=quick)
+    ) as stream:
+        for _ in range(7):
+            await until(stream, Connection.STALE)
+
+    assert quick.waits[4] > 1.0
+    assert quick.waits[5] <= 0.2
 
 
 async def test_replay_ends_its_mirror(tmp_path):
