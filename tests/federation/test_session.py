@@ -343,6 +343,7 @@ async def test_agent_finds_its_broker_again(pki: Pki, tmp_path: Path) -> None:
         await until(lambda: any("next try in" in status for status in a.statuses))
         async with broker(pki, tmp_path, port=port) as second:
             assert await second.session("ran")
+            await until(lambda: a.session.connected)
             assert a.session.error is None
             await running.__aexit__(None, None, None)
     except BaseException:
