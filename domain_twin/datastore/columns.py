@@ -57,6 +57,17 @@ class Row(NamedTuple):
     sequence: int
     content: Change | Gap
 
+    @property
+    def received_at(self) -> Nanoseconds:
+        """When the agent learnt of it; of a gap: its end."""
+        return self.content.end if isinstance(self.content, Gap) else self.content.received_at
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Device and path; the path of a gap is empty."""
+        content = self.content
+        return (content.device, "") if isinstance(content, Gap) else (content.device, content.path)
+
 
 def changes_table(rows: Sequence[Row], first_n: int) -> pa.Table:
     """Rows as an Arrow table, numbered from `first_n`."""

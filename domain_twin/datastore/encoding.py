@@ -46,7 +46,8 @@ def encode(value: Value) -> tuple[int, float | None, str | None]:
         return ValueKind.BOOLEAN, float(value), None
     if isinstance(value, int):
         exact = -EXACT_INTEGERS <= value <= EXACT_INTEGERS
-        return ValueKind.INTEGER, float(value), None if exact else str(value)
+        number = float(value) if abs(value).bit_length() < 1024 else None
+        return ValueKind.INTEGER, number, None if exact else str(value)
     if isinstance(value, Decimal):
         number = float(value)
         exact = value.is_finite() and Decimal(repr(number)) == value

@@ -179,6 +179,27 @@ class LiveStore:
             self._complete(fold, fold.repeated)
         return self._publish(fold.changes)
 
+    def follow(self, delta: Delta) -> None:
+        """Apply a recorded delta as it stands, and take its version: a replay must not judge again."""
+        for change in delta.changes:
+            state = self._device(change.device, "replay")
+            leaves = state.writable()
+            if change.deleted:
+                if leaves.pop(change.path, None) is not None:
+                    state.tree.discard(change.path)
+                continue
+            if change.path not in leaves:
+                state.tree.add(change.path)
+            leaves[change.path] = _leaf(
+                (change.value, change.observed_at, change.received_at, change.origin, "replay")
+            )
+            state.received_at = max(state.received_at, change.received_at)
+            state.observed_at = max(state.observed_at, change.observed_at)
+        self._version = delta.target
+        self._ring.append(delta)
+        self._ring_size += len(delta.changes)
+        self._trim()
+
     def forget(self, device: str, source: str = "", *, now: Nanoseconds) -> Delta | None:
         """Delete what `source` (by default: anybody) said of a device that is no longer mirrored."""
         fold = _Fold(source, now)
@@ -372,9 +393,12 @@ class LiveStore:
         self._version = target
         self._ring.append(delta)
         self._ring_size += len(changes)
+        self._trim()
+        return delta
+
+    def _trim(self) -> None:
         while self._ring_size > self._ring_changes and len(self._ring) > 1:
             self._ring_size -= len(self._ring.popleft().changes)
-        return delta
 
 
 def folded(deltas: Iterable[Delta]) -> Delta | None:
