@@ -79,20 +79,29 @@ def test_what_a_step_does_not_name_stays_the_same_object(start: Any, step: Any) 
     assert all(after.points[name] is before.points[name] for name in after.points.keys() - named)
 
 
-@given(contents, steps)
-def test_a_step_that_is_not_structural_moves_no_path(start: Any, step: Any) -> None:
-    before = applied(None, delta(0, (start, [], []), complete=True))
-    change = delta(1, step)
-    if _structural(before, change):
-        return
-    after = applied(before, change)
-    assert after.points.keys() == before.points.keys()
-    assert [point.up for point in after.points.values()] == [point.up for point in before.points.values()]
-    metrics = [
-        {key: item.current and item.current.metric for key, item in view.segments.items()}
-        for view in (before, after)
-    ]
-    assert metrics[0] == metrics[1]
+A_TO_B = Segment("ran/a", "ran/b", PathKpis(1.0, metric=5))
+BORDER = Point("ran/x", "ran", PointKind.BORDER, link_id="l", metric=3, outbound=PathKpis(0.1))
+
+
+@pytest.mark.parametrize(
+    ("points", "segments", "structural"),
+    [
+        ([], [replace(A_TO_B, current=PathKpis(9.0, metric=5))], False),
+        ([], [replace(A_TO_B, current=PathKpis(1.0, metric=6))], True),
+        ([], [replace(A_TO_B, current=None)], True),
+        ([], [replace(A_TO_B, target="ran/c")], True),
+        ([replace(BORDER, outbound=PathKpis(7.0))], [], False),
+        ([replace(BORDER, outbound=None)], [], True),
+        ([replace(BORDER, up=False)], [], True),
+        ([replace(BORDER, metric=4)], [], True),
+        ([replace(BORDER, id="ran/y")], [], True),
+    ],
+)
+def test_figures_alone_are_not_structural(
+    points: list[Point], segments: list[Segment], structural: bool
+) -> None:
+    before = applied(None, delta(0, (([BORDER], [A_TO_B]), [], []), complete=True))
+    assert _structural(before, delta(1, ((points, segments), [], []))) is structural
 
 
 @pytest.mark.parametrize("source", [Version("e", 3), Version("other", 5), Version("e", 6)])
