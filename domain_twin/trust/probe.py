@@ -76,13 +76,29 @@ async def explain_handshake(
                 writer.transport.abort()
     except ssl.SSLCertVerificationError as error:
         return _server_certificate(address, name, root, error)
+    except ssl.SSLEOFError:
+        return _cut_short(address, maximum)
     except ssl.SSLError as error:
         return _alert(address, certificate, error)
+    except ConnectionResetError:
+        return _cut_short(address, maximum)
     except TimeoutError:
         return Unreachable(f"{address}: no answer to a TLS handshake within {timeout_s:g} s")
     except (OSError, ValueError) as error:
         return Unreachable(f"{address}: {getattr(error, 'strerror', None) or error}; is the broker running?")
     return None
+
+
+def _cut_short(address: str, maximum: ssl.TLSVersion) -> TwinError:
+    # grpcio's server ends such a handshake without an alert, so the offer is all there is to judge by.
+    if maximum is not ssl.TLSVersion.MAXIMUM_SUPPORTED and maximum < ssl.TLSVersion.TLSv1_3:
+        return CredentialError(
+            f"{address}: the broker refuses the TLS version of this side, {maximum.name}; TLS 1.3 is the"
+            " least accepted, update the TLS library of this side"
+        )
+    return Unreachable(
+        f"{address}: the other side ended the TLS handshake without saying why; is that the broker's port?"
+    )
 
 
 def _not_accepted(address: str, certificate: Path) -> TwinError:
