@@ -76,14 +76,16 @@ def history(
     if not statuses:
         out().print(f"Nothing is known of {subject} in the last {last}.")
         return
+    if not plot:
+        _show_statuses(statuses)
+        return
     from federation.cli.plots import service_plot
+    from federation.cli.route import turning_points
     from federation.cli.tables import event_line
 
-    if plot:
-        out().print(service_plot(statuses, events, width=out().width))
-    else:
-        _show_statuses(statuses)
-    for event in events:
+    turns = turning_points(events, subject)
+    out().print(service_plot(statuses, turns, width=out().width))
+    for event in turns:
         out().print(event_line(event))
 
 

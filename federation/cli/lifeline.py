@@ -17,7 +17,7 @@ import time
 VARIABLE = "FEDTWIN_LIFELINE"
 READY = b"ready\n"
 KEEP = b"keep\n"
-GRACE_S = 4.0
+GRACE_S = 6.0
 
 
 class Lifeline:

@@ -17,7 +17,7 @@ from federation.cli.tables import grid, kpi_cells, name_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from domain_twin.model import BudgetShare, ComposedPath, DomainOutcome, PathAnswer, ServiceStatus
+    from domain_twin.model import BudgetShare, ComposedPath, DomainOutcome, Event, PathAnswer, ServiceStatus
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 BAR = "█"
@@ -212,3 +212,22 @@ def _block(height: float) -> str:
 def loss_text(path: ComposedPath) -> str:
     """Loss of a path for a sentence."""
     return "no loss" if path.total.loss <= 0 else f"loss {ratio(path.total.loss)}"
+
+
+def turning_points(events: Sequence[Event], service: str, since: int = 0) -> list[Event]:
+    """Events from `since` on that changed a service's path or verdict, and domains coming and going.
+
+    Not every new figure. `service` is an id or a name.
+    """
+    chosen: list[Event] = []
+    last: tuple[int, bool | None] | None = None
+    for event in events:
+        status = event.service_status
+        if status is not None and service in (status.service.id, status.service.name):
+            now = (status.path.total.metric if status.path else -1, status.met)
+            if last is not None and now != last and event.at >= since:
+                chosen.append(event)
+            last = now
+        elif event.kind.value == "domain" and event.at >= since:
+            chosen.append(event)
+    return chosen

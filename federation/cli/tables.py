@@ -165,7 +165,7 @@ def samples_table(samples: Sequence[Sample]) -> Table:
     """A series as it was."""
     table = grid("at", "value", "origin", right=("value",))
     for each in samples:
-        table.add_row(clock(each.at), f"{each.value:g}", each.origin.value)
+        table.add_row(clock(each.at), f"{each.value:.12g}", each.origin.value)
     return table
 
 

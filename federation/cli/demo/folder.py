@@ -23,7 +23,7 @@ MARKER = "this-folder-belongs-to-fedtwin-demo"
 _LOCK = "lock"
 _PROCESSES = "processes.json"
 _LONGEST_SOCKET = "transport/state/agent.sock"
-STOP_GRACE_S = 6.0
+STOP_GRACE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

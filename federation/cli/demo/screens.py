@@ -12,7 +12,7 @@ from rich.text import Text
 
 from federation.cli.console import clock, count, domain_style, ms
 from federation.cli.demo.files import OPERATORS, SERVICE
-from federation.cli.route import bar, chain, verdict
+from federation.cli.route import bar, chain, turning_points, verdict
 from federation.cli.tables import grid, name_of
 
 if TYPE_CHECKING:
@@ -190,26 +190,13 @@ def history(
         unit="one-way delay, ms",
         marks=[r.event_at for r in reactions],
     )
+    since = reactions[0].sent_at if reactions else 0
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for event in notable(events, reactions[0].sent_at if reactions else 0):
+    for event in turning_points(events, SERVICE, since):
         table.add_row(clock(event.at), event.text)
     return Group(drawing, Text(), table)
-
-
-def notable(events: Sequence[Event], since: int = 0) -> list[Event]:
-    """Events from `since` on that changed the service's path or verdict; not every new figure."""
-    chosen: list[Event] = []
-    last: tuple[int, bool | None] | None = None
-    for event in events:
-        status = event.service_status
-        if status is not None and status.service.id == SERVICE:
-            now = (status.path.total.metric if status.path else -1, status.met)
-            if last is not None and now != last and event.at >= since:
-                chosen.append(event)
-            last = now
-    return chosen
 
 
 def summary(screen: Screen, account: Account) -> None:

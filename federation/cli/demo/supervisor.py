@@ -21,7 +21,7 @@ from domain_twin.errors import Unreachable
 from federation.cli import lifeline
 from federation.cli.demo.folder import Running, started_at
 
-GRACE_S = 5.0
+GRACE_S = 8.0
 _LAST_LINES = 6
 
 

@@ -1,0 +1,176 @@
+"""The demo as a newcomer runs it: whole, interrupted, killed, kept. Real processes, real protocols."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+FEDTWIN = [sys.executable, "-m", "federation.cli"]
+DOMAINS = {"ran", "transport", "core", "edge"}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A working folder with a short name, as Unix sockets need it; what runs there at the end is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="ft-"))
+    yield folder
+    for process in processes(folder):
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes(folder: Path) -> list[psutil.Process]:
+    """Processes that were started with something in this folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if str(folder) in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def sockets(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_socket()]
+
+
+def fedtwin(place: Path, *words: str, status: int = 0) -> str:
+    run = subprocess.run(
+        [*FEDTWIN, *words], cwd=place, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert run.returncode == status, run.stdout + run.stderr
+    return run.stdout if status == 0 else run.stderr
+
+
+def emptied(place: Path, within_s: float = 30) -> bool:
+    deadline = time.monotonic() + within_s
+    while processes(place) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return not processes(place)
+
+
+def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -> None:
+    shown = fedtwin(place, "demo", "--quick", "--folder", "d", "--json", "times.json")
+
+    told = json.loads((place / "times.json").read_text())
+    assert told["outcome"] == "done"
+    assert {domain["domain"] for domain in told["domains"]} == DOMAINS
+    assert sum(domain["hidden_nodes"] for domain in told["domains"]) == 26
+    assert told["first_view_s"] >= told["all_joined_s"] > 0
+    before, cut, repaired = told["phases"]
+    assert [phase["name"] for phase in told["phases"]] == ["before", "cut", "repaired"]
+    assert before["met"] is True
+    assert before["metric"] == repaired["metric"] < cut["metric"]
+    assert cut["delay_ms"] > before["delay_ms"] + 2
+    assert cut["packets_delay_ms"] > before["packets_delay_ms"] + 2
+    for phase in told["phases"]:
+        assert phase["packets"] > 100
+        assert phase["delay_ms"] == pytest.approx(phase["packets_delay_ms"], rel=0.15)
+        assert {share["domain"] for share in phase["budget"]} == {*DOMAINS, ""}
+    assert [reaction["name"] for reaction in told["reactions"]] == ["cut", "repair"]
+    assert all(reaction["commit_to_event_ms"] > 0 for reaction in told["reactions"])
+    assert told["history_samples"] > 10
+    for words in (
+        "What the broker sees",
+        "packets say",
+        "─✕─",
+        "<commit> is sent",
+        "The same minute, once more",
+    ):
+        assert words in shown
+    assert "\x1b" not in shown
+    assert processes(place) == []
+    assert sockets(place) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize("after", ["emulator", "agent-edge"])
+def test_a_signal_stops_every_process(place: Path, number: int, status: int, after: str) -> None:
+    with begin(place, after) as demo:
+        demo.send_signal(number)
+        demo.wait(timeout=60)
+
+        assert demo.returncode == status
+        assert processes(place) == []
+        assert sockets(place) == []
+
+
+def test_a_killed_demo_leaves_no_process_and_the_next_one_starts(place: Path) -> None:
+    with begin(place, "agent-edge") as demo:
+        demo.kill()
+        demo.wait(timeout=60)
+
+        assert emptied(place)
+    with begin(place, "emulator") as demo:
+        demo.send_signal(signal.SIGINT)
+        demo.wait(timeout=60)
+
+
+def begin(place: Path, after: str) -> subprocess.Popen[bytes]:
+    """A demo whose process `after` was started."""
+    demo = subprocess.Popen([*FEDTWIN, "demo", "--folder", "d"], cwd=place, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    while not (place / "d" / "logs" / f"{after}.log").exists():
+        assert demo.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)
+    return demo
+
+
+def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
+    folder = place / ".fedtwin" / "demo"
+    shown = fedtwin(place, "demo", "--quick", "--keep", "--json", "times.json")
+    own = str(folder / "transport" / "state" / "agent.sock")
+    assert "fedtwin demo --stop" in shown
+    assert json.loads((place / "times.json").read_text())["outcome"] == "kept"
+    assert len(processes(place)) == 6
+
+    second = fedtwin(place, "demo", status=1)
+    assert "a demo was kept running here" in second
+    domains = json.loads(fedtwin(place, "domains", "--json"))["domains"]
+    assert {each["domain"] for each in domains if each["connected"]} == DOMAINS
+    services = json.loads(fedtwin(place, "services", "--json"))
+    assert {each["service"]["name"] for each in services["statuses"]} >= {"factory-control"}
+    assert "end to end" in fedtwin(place, "services", "factory-control")
+    path = json.loads(fedtwin(place, "path", "ran/cell-1", "edge/host-1", "--best", "-k", "2", "--json"))
+    assert len(path["paths"]) == 2
+    assert "did you mean edge/host-" in fedtwin(place, "path", "ran/cell-1", "edge/host-99", status=1)
+    assert "stay inside their domains" in fedtwin(place, "devices", status=1)
+    devices = json.loads(fedtwin(place, "devices", "--at", own, "--json"))["devices"]
+    assert {each["connection"] for each in devices} == {"synchronised"}
+    view = json.loads(fedtwin(place, "view", "transport", "--json"))["views"][0]
+    assert view["level"] == "mesh"
+    assert {point["kind"] for point in view["points"]} == {"border"}
+    assert "warsaw" not in fedtwin(place, "view")
+    assert "warsaw" in fedtwin(place, "view", "transport", "--at", own)
+    history = json.loads(fedtwin(place, "history", "factory-control", "--last", "2m", "--json"))
+    assert len(history["statuses"]) > 10
+    assert "one-way delay" in fedtwin(place, "history", "factory-control", "--plot")
+    leaf = "/ietf-interfaces:interfaces/interface[name='eth0']/statistics/in-octets"
+    assert len(fedtwin(place, "history", "warsaw", leaf, "--last", "30s", "--at", own).splitlines()) > 5
+    lines = fedtwin(place, "watch", "--json", "--limit", "5").splitlines()
+    assert [json.loads(line)["kind"] for line in lines]
+    assert "findings" in json.loads(fedtwin(place, "findings", "--json"))
+    assert json.loads(fedtwin(place, "fault", "truth", "--json", "--last", "2s"))["count"] > 0
+    assert "Nothing is broken." in fedtwin(place, "fault", "list")
+    fedtwin(place, "record", str(folder / "transport" / "agent.toml"), "-o", "r.jsonl.gz", "--for", "4s")
+    state = json.loads(fedtwin(place, "replay", "r.jsonl.gz", "--state", "--device", "warsaw", "--json"))
+    assert len(state["leaves"]) > 50
+
+    stopped = fedtwin(place, "demo", "--stop")
+
+    assert "6 processes" in stopped
+    assert emptied(place)
+    assert sockets(place) == []
+    assert list((folder / "logs").iterdir())
