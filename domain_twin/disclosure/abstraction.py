@@ -23,6 +23,7 @@ from domain_twin.disclosure.plan import (
     agreement_salt,
     mesh_entries,
     native_entries,
+    rewired,
     search,
     topology_differs,
     undirected,
@@ -126,7 +127,8 @@ class Abstraction:
         self._network = network
         if before is None or topology_differs(before, network):
             self._figures = Figures(network)
-            self._replan(network, search_now=search_now)
+            moved = before is not None and rewired(before, network)
+            self._replan(network, search_now=search_now or moved)
         else:
             changed = self._figures.update(network)
             self._terminals, self._topology_findings = terminals(network, self._published)

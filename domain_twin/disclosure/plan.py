@@ -26,6 +26,7 @@ __all__ = [
     "agreement_salt",
     "mesh_entries",
     "native_entries",
+    "rewired",
     "search",
     "undirected",
     "usable",
@@ -99,6 +100,15 @@ class Risks:
 def undirected(link: Link) -> tuple[str, str]:
     """What a link and the one back have in common: their termination points."""
     return min(link.source_tp, link.dest_tp), max(link.source_tp, link.dest_tp)
+
+
+def rewired(old: Network, new: Network) -> bool:
+    """Whether a link has other ends than before, so that paths known by their links are paths no more."""
+    return any(
+        (link.source_node, link.dest_node) != (was.source_node, was.dest_node)
+        for identity, link in new.links.items()
+        if (was := old.links.get(identity)) is not None and was is not link
+    )
 
 
 class Ground(NamedTuple):
@@ -205,11 +215,18 @@ class _Links:
         upf_rows = _upf_rows(network, ground.figures)
         self._metrics = {link.id: link.metric for link in network.links.values()}
         self._tokens = {link.id: ground.risks.of(link) for link in network.links.values()}
-        self._usable = {arc.link for arcs in ground.graph.leaving.values() for arc in arcs}
+        graph = ground.graph
+        arcs = [arc for arcs in graph.leaving.values() for arc in arcs]
+        self._usable = {arc.link for arc in arcs}
+        self._passable = {arc.link for arc in arcs if arc.target not in graph.opaque}
         self._rows = {
             link.id: (ground.figures.index[link.id], *upf_rows.get(link.dest_node, ()))
             for link in network.links.values()
         }
+
+    def _is_up(self, trail: Trail) -> bool:
+        """Whether a path found earlier can still be taken."""
+        return trail[-1] in self._usable and self._passable.issuperset(trail[:-1])
 
     def candidates(self, current: Trail | None, others: Iterable[Trail]) -> tuple[Candidate, ...]:
         """The current path, then the others that are still up; none where nothing is joined now."""
@@ -217,7 +234,7 @@ class _Links:
             return ()
         trails = [current]
         if current:  # a node is best joined to itself by no link at all
-            trails += [trail for trail in others if trail != current and self._usable.issuperset(trail)]
+            trails += [trail for trail in others if trail != current and self._is_up(trail)]
         return tuple(
             Candidate(
                 tuple(chain.from_iterable(map(self._rows.__getitem__, trail))),

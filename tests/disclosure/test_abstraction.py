@@ -177,6 +177,19 @@ def test_a_locked_cell_is_down_and_a_locked_upf_cannot_be_crossed():
     assert not [key for key in dark.segments if "transport/cell" in key]
 
 
+def test_paths_go_around_a_locked_upf():
+    upf = function("n", "UPF", up=False)
+    found = replace(square(), functions={upf.id: upf})
+
+    for level in (Level.MESH, Level.NATIVE):
+        view = view_of(found, level=level, published={"upf": upf.id})
+        assert not [key for key in view.segments if "transport/upf" in key or "transport/n" in key]
+    segment = view_of(found, published={}).segments[A, B]
+    assert segment.current is not None
+    assert segment.current.delay_ms == 2.0
+    assert [option.delay_ms for option in segment.options] == [2.0]
+
+
 def test_an_unmeasured_link_promises_nothing_and_is_found():
     found = square(wn=kpis(None))
     abstraction = Abstraction(level=Level.MESH, published={}, precision=None, risk_salt=b"s", figures=FIGURES)
@@ -480,10 +493,11 @@ def _without_spread(told):
     return replace(told, delay_variance_ms2=0.0, delay_std_error_ms=0.0)
 
 
+EDITS = ["up", "metric", "delay", "stale", "gone", "cell", "function", "rewired"]
 CHANGES = st.lists(
     st.tuples(
         st.integers(0, 100),
-        st.sampled_from(["up", "metric", "delay", "stale", "gone", "cell"]),
+        st.sampled_from(EDITS),
         st.sampled_from([0.1, 0.9, 3.3]),
     ),
     min_size=1,
@@ -500,11 +514,15 @@ def changed(found: Network, which: int, what: str, value: float) -> Network:
     if what == "cell":
         (one,) = found.cells.values()
         return replace(found, cells={one.id: replace(one, unlocked=not one.unlocked)})
+    if what == "function":
+        (nf,) = found.functions.values()
+        return replace(found, functions={nf.id: replace(nf, unlocked=not nf.unlocked)})
     edits = {
         "up": {"up": not item.up},
         "metric": {"metric": item.metric + 1},
         "delay": {"kpis": {**item.kpis, DELAY: replace(item.kpis[DELAY], value=value)}},
         "stale": {"stale": not item.stale},
+        "rewired": {"dest_node": sorted(found.nodes)[which % len(found.nodes)]},
     }
     return with_link(found, item.id, **edits[what])
 

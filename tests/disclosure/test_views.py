@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from small_domains import border, both_ways, kpis, link_id, network, networks, published_of, with_link
-from test_abstraction import changed
+from test_abstraction import EDITS, changed
 
 from domain_twin.disclosure import (
     EXACT,
@@ -162,7 +162,7 @@ class Following(RuleBasedStateMachine):
 
     @rule(
         which=st.integers(0, 99),
-        what=st.sampled_from(["up", "metric", "delay", "stale", "gone", "cell"]),
+        what=st.sampled_from(EDITS),
         value=st.sampled_from([0.1, 0.9, 3.3]),
     )
     def change(self, which: int, what: str, value: float) -> None:
