@@ -123,7 +123,6 @@ class AgreementConfig(_Strict):
     precision: PrecisionConfig = PrecisionConfig()
     asks_per_second: float = Field(100.0, gt=0, description="rate beyond which asks are refused")
     expires: datetime | None = Field(None, description="the agreement ends then; default: never")
-    delay_share_ms: float | None = Field(None, gt=0, description="largest delay this domain commits to")
 
 
 class PublishConfig(_Strict):

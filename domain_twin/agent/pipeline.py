@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -43,6 +43,7 @@ class Pipeline:
     def __init__(
         self,
         *,
+        devices: Iterable[str],
         typer: Typer,
         store: LiveStore,
         mapper: Mapper,
@@ -56,7 +57,9 @@ class Pipeline:
         self._on_change = on_change
         self._updates: Counter[str] = Counter()
         self._quarantine: dict[str, Quarantined] = {}  # the latest per device
-        self._statuses: dict[str, DeviceStatus] = {}
+        self._statuses: dict[str, DeviceStatus] = {
+            name: DeviceStatus(name, "", Connection.CONNECTING) for name in devices
+        }
 
     def version(self) -> Version:
         """The version of the live state."""
@@ -71,7 +74,7 @@ class Pipeline:
         return [self._statuses[name] for name in sorted(self._statuses)]
 
     def complete(self) -> bool:
-        """Whether every device that was started is in step, or known to be lost."""
+        """Whether every device is in step, or known to be lost."""
         settled = (Connection.SYNCHRONISED, Connection.STALE)
         return all(status.connection in settled for status in self._statuses.values())
 

@@ -7,6 +7,7 @@ Owns the state of the agent while it runs and the order in which it starts and e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ from federation.wire.event_log import EventLog
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 1.0
 _GOODBYE_S = 2.0
+_WHOLE_WITHIN_S = 10.0
 
 
 class DomainTwin:
@@ -72,6 +74,7 @@ class DomainTwin:
         for device in restored.store.devices():
             self._mapper.set_stale(device, True)
         self.pipeline = Pipeline(
+            devices=[device.name for device in config.device],
             typer=Typer(schema),
             store=restored.store,
             mapper=self._mapper,
@@ -88,6 +91,9 @@ class DomainTwin:
         self.broker: BrokerSession | None = None
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()
+        self._whole = asyncio.Event()
+        if self.pipeline.complete():
+            self._whole.set()
         self._lost_at: dict[str, Nanoseconds] = {}
         self._findings: dict[tuple[str, str], Finding] = {}
         self._mirrors = [
@@ -152,7 +158,7 @@ class DomainTwin:
                 owned.append(tasks.create_task(self._checkpoint.keep(self.pipeline.store)))
                 owned.append(tasks.create_task(self._trees.run()))
                 owned.append(tasks.create_task(self._housekeeping()))
-                session = tasks.create_task(self.broker.run()) if self.broker else None
+                session = tasks.create_task(self._take_part(self.broker)) if self.broker else None
                 await self._stopping.wait()
                 if self.broker and session:
                     await self.broker.close("the agent was stopped by its operator")
@@ -165,6 +171,13 @@ class DomainTwin:
             await asyncio.to_thread(self._checkpoint.save, snapshot, clean=True)
             if self._history:
                 await self._history.close()
+
+    async def _take_part(self, broker: BrokerSession) -> None:
+        """Attach once the twin is whole: peers would take what is not heard yet for missing."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WHOLE_WITHIN_S):
+                await self._whole.wait()
+        await broker.run()
 
     def broker_status(self, text: str) -> None:
         """Tell the operator what became of the session with the broker."""
@@ -184,6 +197,8 @@ class DomainTwin:
     def _device_status(self, status: DeviceStatus) -> None:
         if not self.pipeline.set_status(status):
             return
+        if self.pipeline.complete():
+            self._whole.set()
         text = f"{status.name}: {status.connection.value}" + (f": {status.problem}" if status.problem else "")
         self.events.publish(EventKind.DEVICE, text, domain=self.domain, device_status=status)
         if status.connection is Connection.STALE:

@@ -46,7 +46,6 @@ class Agreement:
     precision: Precision = EXACT
     asks_per_second: float = 100.0
     expires_at: Nanoseconds | None = None
-    delay_share_ms: float | None = None
 
     def __post_init__(self) -> None:
         trust_domain = self.subject.removeprefix("spiffe://").removesuffix(_WILDCARD)
