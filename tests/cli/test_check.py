@@ -16,6 +16,8 @@ from federation.cli.app import run
 from federation.cli.checks import Report, Verdict, check_file
 from federation.cli.demo.files import DemoFiles, write_all
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
@@ -209,3 +211,24 @@ def test_the_command_says_all_and_its_status_tells(
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is False
     assert [bool(item["rows"]) for item in document["files"]] == [True, True]
+
+
+def test_the_examples_are_fine_once_certificates_are_made(tmp_path: Path) -> None:
+    folder = tmp_path / "four"
+    shutil.copytree(ROOT / "examples" / "four_domains", folder)
+    operators = {"ran": "northcell", "transport": "longhaul", "core": "corenova", "edge": "edgeworks"}
+    exchange = OperatorCA.create("exchange.example", folder / "exchange" / "ca")
+    exchange.issue(Role.BROKER, "main", folder / "exchange" / "pki", dns=["broker.exchange.example"])
+    exchange.issue(Role.USER, "ada", folder / "client")
+    files = DemoFiles(folder, "")
+    for domain, operator in operators.items():
+        authority = OperatorCA.create(f"{operator}.example", folder / domain / "ca")
+        authority.issue(Role.AGENT, domain, folder / domain / "pki")
+        write_inventory(files, domain)
+
+    reports = [check_file(path) for path in (*folder.rglob("*.toml"), folder / "services.json")]
+
+    assert [(str(report.file), wrong(report)) for report in reports if wrong(report)] == []
+    assert sorted({report.kind for report in reports}) == [
+        "agent", "agent inventory", "broker", "client", "network", "services",
+    ]  # fmt: skip
