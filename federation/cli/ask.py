@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
+from federation.cli import completion
 from federation.cli.options import At, Json
 from federation.cli.register import command
 
@@ -167,8 +168,12 @@ def _level(text: str) -> Level | None:
 
 def path(
     *,
-    source: Annotated[str, typer.Argument(metavar="FROM", help="Point DOMAIN/NAME.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="Point DOMAIN/NAME.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", help="Point DOMAIN/NAME.", autocompletion=completion.points)
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="Point DOMAIN/NAME.", autocompletion=completion.points)
+    ],
     best: Annotated[
         bool,
         typer.Option("--best/--current", help="What could be provisioned / what the devices forward now."),
@@ -223,7 +228,12 @@ def path(
 def services(
     *,
     name: Annotated[
-        str, typer.Argument(help="Id or name of one service; default: all.", show_default=False)
+        str,
+        typer.Argument(
+            help="Id or name of one service; default: all.",
+            show_default=False,
+            autocompletion=completion.services,
+        ),
     ] = "",
     at: At = "",
     as_json: Json = False,

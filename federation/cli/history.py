@@ -32,7 +32,10 @@ def add_to(app: typer.Typer) -> None:
 def history(
     *,
     subject: Annotated[
-        str, typer.Argument(metavar="SERVICE|DEVICE", help="A service, or a device of an agent.")
+        str,
+        typer.Argument(
+            metavar="SERVICE|DEVICE", help="A service, or a device.", autocompletion=completion.services
+        ),
     ],
     path: Annotated[
         str,

@@ -129,8 +129,12 @@ class Board:
 
     def take(self, event: Event) -> None:
         """Fold one event in."""
-        if event.service_status:
-            self._note(event.service_status)
+        new = event.service_status
+        if new is not None:
+            old = self._services.get(new.service.id)
+            self._note(new)
+            if old is not None and _character(old) == _character(new):
+                return  # only new figures: the table shows them
         if event.kind.value not in {"view", "change"} and event.text:
             self._events.append(event)
 
@@ -145,6 +149,8 @@ class Board:
         parts: list[RenderableType] = [services_table(list(self._services.values()), self._trend)]
         if self._events:
             parts += [Text(), *(event_line(event) for event in self._events)]
+        else:
+            parts += [Text(), Text("No path, verdict, domain or finding has changed so far.", "dim")]
         parts += [Text(), Text("Ctrl-C ends", "dim")]
         return Group(*parts)
 
@@ -152,3 +158,8 @@ class Board:
         self._services[status.service.id] = status
         delay = status.path.total.delay_ms if status.path else math.nan
         self._trend.setdefault(status.service.id, deque(maxlen=_KEPT)).append(delay)
+
+
+def _character(status: ServiceStatus) -> tuple[int, bool | None]:
+    """What has to differ for a change to be news: the path's metric, or the verdict."""
+    return (status.path.total.metric if status.path else -1, status.met)
