@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from federation.cli import completion
 from federation.cli.options import At, Json, Last
 from federation.cli.register import command
 
