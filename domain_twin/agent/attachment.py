@@ -55,6 +55,7 @@ from federation.wire.refusals import encode_refusal
 log = logging.getLogger(__name__)
 
 _WELCOME_WITHIN_S = 10.0
+_OFF_LOOP = 1 << 20  # bytes from which on a signature is made in a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +313,7 @@ class Attachment:
                     raise OverCapacity(
                         f"the answer has {len(payload)} bytes, and {ask.max_answer_bytes} were asked for"
                     )
-                jws = self._sign(payload, statements.ANSWER)
+                jws = await self._sign(payload, statements.ANSWER)
                 sent = self._view.sent if self._view else None
                 version = encode_version(sent) if sent else None
                 await self._framing.send_signed(
@@ -355,9 +356,12 @@ class Attachment:
         deadline = time.time_ns() + ask.timeout_ms * 1_000_000
         return Asked(ask.id, ask.job_id, ask.round, self._peer, subject, deadline)
 
-    def _sign(self, payload: bytes, kind: str) -> str:
-        """Sign in this agent's name."""
-        return self._identity_now.signer.sign(payload, kind=kind)
+    async def _sign(self, payload: bytes, kind: str) -> str:
+        """Sign in this agent's name; what is large in a thread, or a ping would wait for it."""
+        signer = self._identity_now.signer
+        if len(payload) >= _OFF_LOOP:
+            return await asyncio.to_thread(signer.sign, payload, kind=kind)
+        return signer.sign(payload, kind=kind)
 
     def _refuse(self, ask_id: int, error: TwinError) -> None:
         self._post(answer=pb.Answer(ask_id=ask_id, refusal=encode_refusal(error)))
@@ -390,7 +394,7 @@ class Attachment:
     async def _send_view(self, ask_id: int, delta: ViewDelta) -> None:
         assert self._framing
         payload = encode_view_delta(delta).SerializeToString()
-        jws = self._sign(payload, statements.VIEW_DELTA)
+        jws = await self._sign(payload, statements.VIEW_DELTA)
         self._view_transfers += 1
         await self._framing.send_signed(
             VIEW_TRANSFER | self._view_transfers,

@@ -85,13 +85,13 @@ class Jobs:
     async def evaluate(self, ask: Asked, body: pb.EvaluateAsk) -> pb.EvaluateAnswer:
         """Confirm segments, as the view of this peer has them now, against requirements."""
         self._granted(ask, Action.EVALUATE)
-        view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False))
+        view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement)
         return pb.EvaluateAnswer(segments=[self._segment(view, segment) for segment in body.segments])
 
     async def budget(self, ask: Asked, body: pb.BudgetAsk) -> pb.BudgetAnswer:
         """Accept a share of a delay objective where this domain keeps within it now."""
         self._granted(ask, Action.EVALUATE)
-        view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False))
+        view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement)
         used = 0.0
         for asked in body.segments:
             answer = self._segment(view, asked)

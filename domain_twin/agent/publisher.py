@@ -61,14 +61,13 @@ class Publisher:
             self._builders[key] = held = (builder, grant)
         return held[0].resume(resume_from)
 
-    def view(self, grant: Grant) -> View:
-        """The view of a grant as it was last built. Raises NotShared when the peer never asked for one."""
-        held = self._builders.get((grant.agreement, grant.level))
-        if held is None or held[0].view is None:
-            raise NotShared(
-                f"no view of the level {grant.level.value!r} was asked for under {grant.agreement!r}"
-            )
-        return held[0].view
+    def view(self, agreement: str) -> View:
+        """The finest view open under an agreement, as last built. Raises NotShared when there is none."""
+        for level in (Level.NATIVE, Level.MESH, Level.NODE):
+            held = self._builders.get((agreement, level))
+            if held is not None and held[0].view is not None:
+                return held[0].view
+        raise NotShared(f"no view was asked for under {agreement!r}; ask for one first")
 
     def findings(self) -> list[Finding]:
         """What the owner should see about what its views can and cannot show."""
