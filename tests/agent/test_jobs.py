@@ -44,7 +44,8 @@ def line(delay_ms: float = 2.0) -> Network:
         tp = f"secret-{one}:{other}"
         points[tp] = TerminationPoint(tp, f"secret-{one}", one, other, speed_mbps=1000.0)
         links[f"{tp}:out"] = Link(
-            f"{tp}:out", one, f"secret-{one}", tp, f"secret-{other}", f"secret-{other}:{one}", 1, 1000.0, True,
+            f"{tp}:out", one, f"secret-{one}", tp, f"secret-{other}", f"secret-{other}:{one}",
+            1, 1000.0, True,
             {DELAY: Kpi(DELAY, delay_ms, "ms"), CARRIED_RATE: Kpi(CARRIED_RATE, 400.0, "Mbit/s")},
         )  # fmt: skip
     for node, peer in (("a", "ran"), ("c", "core")):
