@@ -58,6 +58,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line. Errors of the product become one message on stderr, unless --debug is given."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines on stderr say less than our messages
     try:
         result: Any = typer.main.get_command(app).main(arguments, prog_name="fedtwin", standalone_mode=False)
     except click.exceptions.Abort:

@@ -134,9 +134,15 @@ def verdict(met: bool | None) -> Text:
 
 
 def services_table(
-    statuses: Sequence[ServiceStatus], trend: Mapping[str, Collection[float]] | None = None
+    statuses: Sequence[ServiceStatus],
+    trend: Mapping[str, Collection[float]] | None = None,
+    width: int = 100,
 ) -> Table:
-    """All services, one a row, with the trend of their delay where there is one."""
+    """All services, one a row, with the trend of their delay where there is one; fits into `width`."""
+    services = [status.service for status in statuses]
+    parts = ("name", "source", "target")
+    widest = sum(max((len(getattr(s, part)) for s in services), default=0) for part in parts)
+    room = max(6, min(32, width - widest - 44))
     columns = [
         "service",
         "from",
@@ -158,7 +164,7 @@ def services_table(
             verdict_of(status),
         ]
         if trend is not None:
-            row.append(Text(sparkline(trend.get(service.id, ())), "cyan"))
+            row.append(Text(sparkline(trend.get(service.id, ()), room), "cyan"))
         table.add_row(*row)
     return table
 

@@ -143,10 +143,13 @@ class Board:
         from rich.console import Group
         from rich.text import Text
 
+        from federation.cli.console import out
         from federation.cli.route import services_table
         from federation.cli.tables import event_line
 
-        parts: list[RenderableType] = [services_table(list(self._services.values()), self._trend)]
+        parts: list[RenderableType] = [
+            services_table(list(self._services.values()), self._trend, out().width)
+        ]
         if self._events:
             parts += [Text(), *(event_line(event) for event in self._events)]
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -159,6 +161,20 @@ def test_a_port_in_use_is_named(files: DemoFiles) -> None:
         report = wrong(check_file(files.broker))
 
     assert f"{files.broker_address} cannot be listened on (Address already in use)" in report
+
+
+def test_a_broker_on_a_port_in_use_ends_with_one_message(files: DemoFiles) -> None:
+    host, _, port = files.broker_address.rpartition(":")
+    with socket.socket() as other:
+        other.bind((host, int(port)))
+        other.listen()
+        command = [sys.executable, "-m", "federation.cli", "broker", str(files.broker)]
+
+        shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+
+    assert shown.returncode == 1
+    assert shown.stderr.startswith(f"error: listen = '{files.broker_address}': cannot listen there")
+    assert len(shown.stderr.splitlines()) == 1
 
 
 def test_a_missing_password_and_host_key_are_named(files: DemoFiles) -> None:

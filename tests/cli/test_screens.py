@@ -37,6 +37,7 @@ def phase(name: str, transport_ms: float) -> Phase:
 INSIDES = {domain: Inside(domain, 6, 1204, {}, 6, 12, 18, 0, 0) for domain in samples.OPERATORS}
 ROUTE = [Stretch("szczecin", "eth0", "poznan"), Stretch("poznan", "eth2", "wroclaw")]
 CUT = Reaction("cut", "poznan", "eth2", samples.NOW, samples.NOW + 12_000_000, samples.NOW + 57_000_000)
+SERVICE = "urn:service:factory-control"
 BEFORE, DURING = phase("before", 1.9), phase("cut", 7.9)
 NEWS = samples.events()
 
@@ -51,7 +52,10 @@ SCREENS: dict[str, tuple[Callable[[int], RenderableType], list[str]]] = {
     "findings": (lambda _: tables.findings_table(samples.findings(), samples.NOW), ["Remedy: agree on one"]),
     "path": (lambda _: route.answer_block(samples.answer()), ["path 2", "stale", "end to end"]),
     "service": (lambda _: route.service_block(samples.service(7.9)), ["missed", "-4.700 ms", "+0.500 ms"]),
-    "services": (lambda _: route.services_table([samples.service()], {}), ["factory-control", "met"]),
+    "services": (
+        lambda width: route.services_table([samples.service()], {SERVICE: range(90)}, width),
+        ["factory-control", "edge/host-1", "10 ms", "met", "▇█"],
+    ),
     "joined": (lambda _: screens.joined(samples.domains(), {"ran": 9.1}), ["agent/transport", "9.1 s"]),
     "composed": (
         lambda _: screens.composed({d.domain: d for d in samples.domains()}, INSIDES),
