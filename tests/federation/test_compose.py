@@ -137,7 +137,7 @@ EDITS = st.lists(
     st.tuples(
         st.integers(0, 2),
         st.sampled_from(
-            ["slower", "narrower", "down", "drop segment", "drop point", "lost", "node", "again"]
+            ["slower", "narrower", "down", "cut", "drop segment", "drop point", "lost", "node", "again"]
         ),
         st.integers(0, 20),
     ),
@@ -152,11 +152,13 @@ def edited(member: Member, what: str, which: int) -> Member:
     if found is None or (what not in ("drop point", "down", "node", "again") and not found.segments):
         return member
     points, segments = dict(found.points), dict(found.segments)
-    if what in ("slower", "narrower", "drop segment"):
+    if what in ("slower", "narrower", "cut", "drop segment"):
         key = sorted(segments)[which % len(segments)]
         old = segments[key]
         if what == "drop segment":
             del segments[key]
+        elif what == "cut":
+            segments[key] = replace(old, truncated=not old.truncated)
         else:
             was = old.options[0]
             new = replace(was, delay_ms=was.delay_ms + which, bandwidth_mbps=was.bandwidth_mbps / (1 + which))
@@ -181,6 +183,7 @@ def edited(member: Member, what: str, which: int) -> Member:
 def told(graph: ComposedGraph) -> list[object]:
     """All that a graph answers, refusals included."""
     answers: list[object] = [graph.findings(), sorted(graph.points), dict(graph.crossings)]
+    answers += [graph.incomplete(domain, by_loss=by_loss) for domain in "abc" for by_loss in (True, False)]
     for source in ENDS:
         for target in ENDS:
             for mode in PathMode:

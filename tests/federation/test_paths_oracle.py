@@ -98,6 +98,43 @@ def test_bounds_on_loss_equal_enumeration(seed, loss, width):
     assert ours.loss <= loss * (1 + 1e-9)
 
 
+def all_routes(graph, source, target):
+    """Every loopless sequence of points, with the least delay over its options."""
+    found = []
+
+    def go(point, seen, delay, points):
+        leaving = graph.leaving(point)
+        for way in (*leaving.borders, *leaving.nodes, *leaving.end_points.values()):
+            if not way.segment.options:
+                continue
+            so_far = delay + way.segment.options[0].delay_ms
+            if way.target == target:
+                found.append((so_far, (*points, way.target)))
+                continue
+            crossing = graph.crossings.get(way.target)
+            if way in leaving.borders and crossing and crossing.target not in seen:
+                more = so_far + crossing.kpis.delay_ms
+                go(crossing.target, seen | {crossing.target}, more, (*points, way.target, crossing.target))
+
+    go(source, {source}, 0.0, (source,))
+    return sorted(found)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 10**6))
+def test_alternatives_equal_enumeration(seed):
+    networks, published = bench.federation(4, links_per_pair=2, end_points=2, seed=seed)
+    graph = bench.composed(bench.views_of(networks, published, cap=64).values())
+    truth = all_routes(graph, "ran/ep-1", "edge/ep-2")
+
+    answer = find(graph, "ran/ep-1", "edge/ep-2", mode=PathMode.BEST, k=12, now=0)
+
+    assert [path.total.delay_ms for path in answer.paths] == pytest.approx([d for d, _ in truth[:12]])
+    routes = [(*(hop.source for hop in path.hops), path.hops[-1].target) for path in answer.paths]
+    assert len(set(routes)) == len(routes)
+    assert set(routes) <= {points for _, points in truth}
+
+
 def test_the_benchmark_prints_one_json_object_with_aims_and_rival(capsys, monkeypatch):
     monkeypatch.setattr(bench, "speed", lambda size, rounds, rng: _small(bench, rounds, rng))
     monkeypatch.setattr(
