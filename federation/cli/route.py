@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federation.cli.console import domain_style, ms, ratio
-from federation.cli.tables import grid, kpi_cells, name_of
+from federation.cli.tables import grid, kpi_cells, name_of, short_link
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,11 +34,9 @@ def hops_table(path: ComposedPath) -> Table:
     """A path hop by hop: a domain's segment, or the inter-domain link between two."""
     table = grid("through", "from", "to", "delay", "bandwidth", "loss", right=("delay", "bandwidth", "loss"))
     for column in table.columns[1:3]:
-        column.no_wrap = False
+        column.no_wrap, column.overflow = False, "fold"
     for hop in path.hops:
-        through = (
-            name_of(hop.domain) if hop.domain else Text(hop.link_id.removeprefix("urn:ndt:idl:"), "note")
-        )
+        through = name_of(hop.domain) if hop.domain else Text(short_link(hop.link_id), "note")
         if hop.stale:
             through.append(" stale", "warn")
         delay, bandwidth, loss = kpi_cells(hop.kpis)
@@ -142,7 +140,7 @@ def services_table(
     services = [status.service for status in statuses]
     parts = ("name", "source", "target")
     widest = sum(max((len(getattr(s, part)) for s in services), default=0) for part in parts)
-    room = max(6, min(32, width - widest - 44))
+    room = max(4, min(32, width - widest - 38))
     columns = [
         "service",
         "from",

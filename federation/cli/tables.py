@@ -31,7 +31,7 @@ def grid(*columns: str, right: Iterable[str] = (), wraps: str = "") -> Table:
         table.add_column(
             name,
             justify="right" if name in right else "left",
-            overflow="fold",
+            overflow="fold" if name == wraps else "ellipsis",
             no_wrap=name != wraps,
         )
     return table
@@ -101,7 +101,7 @@ def points_table(view: View) -> Table:
         state = (
             Text("stale", "warn") if point.stale else Text("up", "good") if point.up else Text("down", "bad")
         )
-        joins = f"{point.peer_domain} by {point.link_id}" if point.link_id else ""
+        joins = f"{point.peer_domain} ({short_link(point.link_id)})" if point.link_id else ""
         capacity = mbps(point.capacity_mbps) if point.capacity_mbps else ""
         table.add_row(point.id, point.kind.value, point.role, state, joins, capacity)
     return table
@@ -117,6 +117,11 @@ def segments_table(segments: Sequence[Segment]) -> Table:
         choices = f"{len(each.options)}{'+' if each.truncated else ''}"
         table.add_row(each.source, each.target, *figures, choices)
     return table
+
+
+def short_link(link_id: str) -> str:
+    """The part of an inter-domain link's id that tells it from others."""
+    return link_id.removeprefix("urn:ndt:idl:")
 
 
 def state_of(up: bool, stale: bool) -> Text:

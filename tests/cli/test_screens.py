@@ -1,4 +1,4 @@
-"""Every screen fits 80 and 100 columns and says what it must."""
+"""Every screen fits 80 and 100 columns (the story indents by 3) and says what it must, uncut."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ SCREENS: dict[str, tuple[Callable[[int], RenderableType], list[str]]] = {
         ["lost", "12 nodes, 36 links"],
     ),
     "devices": (lambda _: tables.devices_table(samples.devices(), samples.NOW), ["stale", "synchronised"]),
-    "points": (lambda _: tables.points_table(samples.view()), ["urn:ndt:idl:4k2m", "10,000 Mbit/s"]),
+    "points": (lambda _: tables.points_table(samples.view()), ["ran (4k2m)", "10,000 Mbit/s"]),
     "segments": (lambda _: tables.segments_table([*samples.view().segments.values()]), ["no path", "2+"]),
     "findings": (lambda _: tables.findings_table(samples.findings(), samples.NOW), ["Remedy: agree on one"]),
     "path": (lambda _: route.answer_block(samples.answer()), ["path 2", "stale", "end to end"]),
     "service": (lambda _: route.service_block(samples.service(7.9)), ["missed", "-4.700 ms", "+0.500 ms"]),
     "services": (
         lambda width: route.services_table([samples.service()], {SERVICE: range(90)}, width),
-        ["factory-control", "edge/host-1", "10 ms", "met", "▇█"],
+        ["factory-control", "edge/host-1", "10 ms", "met", "█"],
     ),
     "joined": (lambda _: screens.joined(samples.domains(), {"ran": 9.1}), ["agent/transport", "9.1 s"]),
     "composed": (
@@ -76,7 +76,7 @@ SCREENS: dict[str, tuple[Callable[[int], RenderableType], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("width", [77, 97])
 @pytest.mark.parametrize("name", SCREENS)
 def test_screen_fits_and_says_what_it_must(name: str, width: int) -> None:
     make, words = SCREENS[name]

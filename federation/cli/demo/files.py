@@ -33,8 +33,8 @@ class Operator:
 
 OPERATORS = (
     Operator("ran", "northcell.example", "NETCONF", "gNBs with cells"),
-    Operator("transport", "longhaul.example", "gNMI and NETCONF", "routers"),
-    Operator("core", "corenova.example", "NETCONF and gNMI", "5G core functions"),
+    Operator("transport", "longhaul.example", "gNMI, NETCONF", "routers"),
+    Operator("core", "corenova.example", "NETCONF, gNMI", "5G core functions"),
     Operator("edge", "edgeworks.example", "gNMI", "edge hosts"),
 )
 
