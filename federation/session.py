@@ -422,7 +422,7 @@ class Session:
 
     async def _send_ask(self, ask: pb.Ask, kind: str) -> None:
         if ask.ByteSize() <= self._limits.chunk_bytes:
-            await self.framing.send(ask=ask)
+            await self.framing.submit(ask=ask)
             return
         body = pb.Ask(**{kind: getattr(ask, kind)}).SerializeToString()
         ask.transfer.CopyFrom(await self.framing.transfer(ask.id, body))

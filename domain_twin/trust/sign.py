@@ -1,37 +1,44 @@
-"""Statements and who made them: detached JWS (RFC 7515 appendix F, Ed25519 by RFC 9864). Owns the header.
+"""Statements and who made them: detached JWS with unencoded payload (RFC 7797), Ed25519 (RFC 9864).
 
-The signature covers exactly the bytes that are sent, and is checked before anybody parses them. `typ` says
-what kind of statement it is, so that one is never taken for another.
+Owns the header. The signature covers exactly the bytes that are sent, and is checked before anybody parses
+them. `typ` says what kind of statement it is, so that one is never taken for another. A header with anything
+else than this module writes is refused. Base64url over the payload (RFC 7515 3) would double the CPU of a
+large statement.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 from datetime import datetime
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from domain_twin.errors import ContractError, CredentialError
 from domain_twin.trust.roots import VerifiedSigner
 
-_ALGORITHM = "Ed25519"
+_FIXED = {"alg": "Ed25519", "b64": False, "crit": ["b64"]}
+_FIELDS = {*_FIXED, "kid", "typ"}
+_MAX_SIGNATURE_CHARS = 4096
 
 
 class Signer:
     """Makes statements in the name of one identity."""
 
     def __init__(self, key: Ed25519PrivateKey, *, key_id: str) -> None:
-        self._key = OKPKey.import_key(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self._key = key
         self._key_id = key_id
+        self._headers: dict[str, bytes] = {}
 
     def sign(self, payload: bytes, *, kind: str) -> str:
-        """Sign `payload` as a statement of `kind`; 55 us for 1 kB, and 5 ms per MB."""
-        header = {"alg": _ALGORITHM, "kid": self._key_id, "typ": kind}
-        token = jws.serialize_compact(header, payload, self._key, algorithms=[_ALGORITHM])
-        return str(jws.detach_content(token))
+        """Sign `payload` as a statement of `kind`; 60 us for 2 kB, 4 ms for 1 MB."""
+        if (header := self._headers.get(kind)) is None:
+            fields = {**_FIXED, "kid": self._key_id, "typ": kind}
+            header = self._headers[kind] = _encode(json.dumps(fields, separators=(",", ":")).encode())
+        signature = self._key.sign(header + b"." + payload)
+        return f"{header.decode()}..{_encode(signature).decode()}"
 
 
 class Verifier:
@@ -39,8 +46,6 @@ class Verifier:
 
     def __init__(self, signer: VerifiedSigner) -> None:
         self.signer = signer
-        pem = signer.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self._key = OKPKey.import_key(pem)
 
     def verify(self, payload: bytes, signature: str, *, kind: str, now: datetime) -> None:
         """Pass when the signer stated `payload`. Raises ContractError, or CredentialError when it expired."""
@@ -50,22 +55,34 @@ class Verifier:
                 f"{who}: its signing certificate expired at {self.signer.not_after:%Y-%m-%d %H:%M:%S} UTC;"
                 " renew it, for trials with `fedtwin ca`"
             )
-        header, _, rest = signature.partition("..")
         try:
-            # A token that brings its own payload would be checked against that instead of what was sent.
-            if not header or not rest or "." in rest:
-                raise ValueError("it is not a detached JWS")
-            statement = jws.deserialize_compact(
-                signature, self._key, algorithms=[_ALGORITHM], payload=payload or None
-            )
-        except (JoseError, ValueError) as error:
+            # The middle is empty: a token that brought its own payload would be checked against that instead.
+            header, middle, tail = signature[:_MAX_SIGNATURE_CHARS].encode("ascii").split(b".")
+            if middle:
+                raise ValueError("it is not detached")
+            fields = json.loads(_decode(header))
+            if not isinstance(fields, dict) or fields != {**fields, **_FIXED} or fields.keys() != _FIELDS:
+                raise ValueError(f"its header must have {_FIXED}, kid and typ, and nothing else")
+            self.signer.public_key.verify(_decode(tail), header + b"." + payload)
+        except (InvalidSignature, ValueError, RecursionError) as error:
             raise ContractError(
-                f"{who}: the signature of its {kind} does not hold ({error}); it was altered on the way, or"
-                " signed with another key than that of the signing certificate"
+                f"{who}: the signature of its {kind} does not hold ({error or 'it is of other bytes'}); it"
+                " was altered on the way, or signed with another key than that of the signing certificate"
             ) from error
-        protected = statement.headers()
-        if protected.get("typ") != kind or protected.get("kid") != str(who):
+        if fields["typ"] != kind or fields["kid"] != str(who):
             raise ContractError(
-                f"{who}: a signed {protected.get('typ')!r} of {protected.get('kid')!r} came in the place of"
-                f" its {kind}"
+                f"{who}: a signed {fields['typ']!r} of {fields['kid']!r} came in the place of its {kind}"
             )
+
+
+def _encode(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")  # RFC 7515 2: base64url without padding
+
+
+def _decode(text: bytes) -> bytes:
+    if b"=" in text:
+        raise ValueError("its base64url is padded")
+    return binascii.a2b_base64(text.translate(_STANDARD) + b"=" * (-len(text) % 4), strict_mode=True)
+
+
+_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")

@@ -51,6 +51,7 @@ STREAM_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.max_send_message_length", -1),  # checked here, before it would cost the stream
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
+    ("grpc.enable_http_proxy", 0),  # a session is dialled directly, whatever the environment says of the web
 ]
 """Arguments of the server and of the channels that carry sessions."""
 
@@ -249,6 +250,14 @@ class Framing:
     def post(self, **body: Any) -> None:
         """Queue a small message. Raises OverCapacity."""
         self._outbox.put(self._envelope(**body))
+
+    async def submit(self, **body: Any) -> None:
+        """Queue a message of any size below a chunk's; a small one at once. Raises OverCapacity."""
+        message = self._envelope(**body)
+        if message.ByteSize() < _LARGE:
+            self._outbox.put(message)
+        else:
+            await self._outbox.send(message, bulk=True)
 
     async def send(self, **body: Any) -> None:
         """Queue a message of any size below a chunk's, and return when it is being written."""

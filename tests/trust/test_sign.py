@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jws
+from joserfc.jwk import OKPKey
 
 from domain_twin.errors import ContractError, CredentialError
 from domain_twin.trust.identity import Role, SpiffeId
@@ -27,6 +30,37 @@ VERIFIER = Verifier(VerifiedSigner(WHO, KEY.public_key(), NOW + timedelta(hours=
 @given(st.binary(max_size=4096))
 def test_verify_accepts_what_was_signed(payload: bytes) -> None:
     VERIFIER.verify(payload, SIGNER.sign(payload, kind="answer"), kind="answer", now=NOW)
+
+
+JOSE_KEY = OKPKey.import_key(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+@given(st.binary(min_size=1, max_size=4096), st.text(max_size=20))
+def test_a_general_jws_library_reads_ours(payload: bytes, kind: str) -> None:
+    signature = SIGNER.sign(payload, kind=kind)
+
+    read = jws.deserialize_compact(signature, JOSE_KEY, algorithms=["Ed25519"], payload=payload)
+
+    assert (read.headers()["kid"], read.headers()["typ"]) == (str(WHO), kind)
+
+
+@given(st.text(min_size=1, max_size=1000), st.text(max_size=20))  # joserfc signs only text this way
+def test_we_read_what_a_general_jws_library_makes(payload: str, kind: str) -> None:
+    header = {"alg": "Ed25519", "b64": False, "crit": ["b64"], "kid": str(WHO), "typ": kind}
+
+    token = jws.serialize_compact(header, payload, JOSE_KEY, algorithms=["Ed25519"])
+    start, *_, end = token.split(".")
+
+    VERIFIER.verify(payload.encode(), f"{start}..{end}", kind=kind, now=NOW)
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_no_rubbish_passes_or_escapes_as_another_error(header: str, tail: str) -> None:
+    good = SIGNER.sign(b"x", kind="answer")
+    for signature in (f"{header}..{tail}", good[:-3] + tail, header + good):
+        if signature != good:
+            with pytest.raises(ContractError):
+                VERIFIER.verify(b"x", signature, kind="answer", now=NOW)
 
 
 @given(st.binary(max_size=256), st.binary(max_size=256))
@@ -55,7 +89,8 @@ def test_a_token_that_brings_its_own_payload_is_refused() -> None:
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "EdDSA"])
 def test_no_other_algorithm_is_accepted(algorithm: str) -> None:
     _, _, signature = SIGNER.sign(b"x", kind="answer").split(".")
-    header = json.dumps({"alg": algorithm, "kid": str(WHO), "typ": "answer"}).encode()
+    fields = {"alg": algorithm, "b64": False, "crit": ["b64"], "kid": str(WHO), "typ": "answer"}
+    header = json.dumps(fields).encode()
 
     with pytest.raises(ContractError, match="does not hold"):
         VERIFIER.verify(
@@ -64,6 +99,19 @@ def test_no_other_algorithm_is_accepted(algorithm: str) -> None:
             kind="answer",
             now=NOW,
         )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"crit": ["exp"], "exp": 1}, {"b64": True}, {"b64": 0, "jwk": {}}, {"alg": "EdDSA"}, {"kid": 7}],
+)
+def test_no_other_header_is_accepted(changes: dict[str, object]) -> None:
+    fields = {"alg": "Ed25519", "b64": False, "crit": ["b64"], "kid": str(WHO), "typ": "answer", **changes}
+    header = base64.urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=")
+    signature = base64.urlsafe_b64encode(KEY.sign(header + b".x")).rstrip(b"=").decode()
+
+    with pytest.raises(ContractError):
+        VERIFIER.verify(b"x", f"{header.decode()}..{signature}", kind="answer", now=NOW)
 
 
 @pytest.mark.parametrize("rubbish", ["", "..", "a..b", "a.b", "....", "\u00e9..x", "a" * 100_000 + "..b"])
