@@ -109,6 +109,7 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             await context.write(self._welcome(session, first.hello, identity))
             self.sessions[hello.domain] = session
             if former:
+                former.stop_view()
                 leaving = asyncio.create_task(former.give_way(_DRAIN_S))
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)

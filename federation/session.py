@@ -275,6 +275,10 @@ class Session:
         if not self._ending.done():
             self._ending.set_result(_Ended(reason, error))
 
+    def stop_view(self) -> None:
+        """Take no more of the view: from now on a newer session's updates count."""
+        self._watch = None
+
     async def give_way(self, drain_s: float) -> None:
         """End because a newer session took over; after a Reattach, when all asks are answered."""
         if self._reattaching:
@@ -378,11 +382,12 @@ class Session:
         raise ContractError(f"{self.domain}: a view of more than {MAX_VIEW_BYTES} bytes came")
 
     def _on_view_update(self, update: pb.ViewUpdate) -> None:
-        payload = self.framing.payload(update.delta.payload)
-        self._verifier.verify(payload, update.delta.jws, kind=statements.VIEW_DELTA, now=datetime.now(UTC))
         if self._watch is None or update.ask_id != self._watch.ask_id:
+            self.framing.inbox.drop(update.delta.payload.transfer.transfer_id)
             self.late_messages += 1
             return
+        payload = self.framing.payload(update.delta.payload)
+        self._verifier.verify(payload, update.delta.jws, kind=statements.VIEW_DELTA, now=datetime.now(UTC))
         version, complete = None, False
         try:
             message = parse(pb.ViewDelta, payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from domain_twin.errors import (
     TwinError,
     Unreachable,
 )
-from domain_twin.model import Level
+from domain_twin.model import Level, Point, PointKind
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.framing import Limits
 
@@ -310,7 +311,7 @@ async def test_goodbye_ends_the_session_cleanly(pki: Pki, tmp_path: Path) -> Non
 
 
 async def test_reattach_loses_no_ask(pki: Pki, tmp_path: Path) -> None:
-    host, domain = Host(watch=Level.MESH), Domain()
+    host, domain = Host(watch=Level.MESH), Domain(ring=64)
     domain.gate = asyncio.Event()
     async with broker(pki, tmp_path, host=host) as b, agent(pki, b.address, tmp_path / "a", domain=domain):
         old = await b.session("ran")
@@ -331,6 +332,24 @@ async def test_reattach_loses_no_ask(pki: Pki, tmp_path: Path) -> None:
     assert [reason for _, reason in host.lost_because] == ["the agent said goodbye: the test is over"]
     assert new.session_id != old.session_id
     assert domain.snapshots == 1
+
+
+async def test_a_large_view_under_way_is_dropped_when_a_newer_session_takes_over(
+    pki: Pki, tmp_path: Path
+) -> None:
+    host, domain = Host(watch=Level.MESH), Domain()
+    domain.view_now = replace(
+        domain.view_now, points={f"p{n}": Point(f"p{n}", "ran", PointKind.NODE) for n in range(200_000)}
+    )
+    async with broker(pki, tmp_path, host=host) as b, agent(pki, b.address, tmp_path / "a", domain=domain):
+        old = await b.session("ran")
+        await until(lambda: old.framing.inbox.bytes_received)
+
+        old.reattach("now")
+        await until(lambda: not old.open)
+        await until(lambda: "ran" in host.views and same_view(host.views["ran"], domain.view_now))
+
+    assert [reason for _, reason in host.lost_because] == ["the agent said goodbye: the test is over"]
 
 
 async def test_agent_finds_its_broker_again(pki: Pki, tmp_path: Path) -> None:
