@@ -105,6 +105,26 @@ def test_alternatives_all_meet_the_requirement():
     assert [links(path) for path in answer.paths] == [["ab", "bc2"]]
 
 
+def test_bounds_hold_for_the_whole_of_an_alternative():
+    bound = Requirement(delay_ms=6.0)
+
+    answer = find(graph_of(*chain()), "a/ue", "c/srv", mode=BEST, k=5, requirement=bound, now=0)
+
+    assert answer.paths
+    assert all(path.total.delay_ms <= 6.0 for path in answer.paths)
+
+
+def test_old_figures_inside_a_connected_domain_are_told():
+    answer = find(changed(chain(), "b", ("b/ab", "b/bc"), stale=True), "a/ue", "c/srv", now=0)
+
+    assert [hop.stale for hop in answer.paths[0].hops] == [False, False, True, False, False]
+    outcome = next(outcome for outcome in answer.domains if outcome.domain == "b")
+    assert (outcome.outcome, outcome.reason) == (
+        Outcome.OK,
+        "a device on its part is silent: its figures are old",
+    )
+
+
 def parallel(*, tokens: tuple[str, str] = ("r1", "r2"), wide: str = "r1") -> ComposedGraph:
     """Two links from a to b; b reaches its end point from either, over risks."""
     a = view(

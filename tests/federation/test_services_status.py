@@ -53,6 +53,15 @@ def test_a_new_route_inside_a_domain_names_the_domain_only():
     assert second.met is True
 
 
+def test_a_new_route_of_equal_metric_shows_by_its_risks():
+    graph = graph_of(*chain())
+    first = evaluate(SERVICE, graph, None, now=1)
+
+    second = evaluate(SERVICE, with_b(graph, shared_risks=frozenset({"r9"})), first, now=2)
+
+    assert second.cause == "path changed inside b"
+
+
 def test_a_new_route_between_domains_names_the_links():
     graph = graph_of(*chain())
     first = evaluate(SERVICE, graph, None, now=1)
