@@ -20,7 +20,11 @@ TABLE: Table = (
             ("workers", "workers", number),
         ],
     ),
-    *attributes(f"{_HOST}/application", Kind.APPLICATION, [("name", "name", text)]),
+    *attributes(
+        f"{_HOST}/application[name]",
+        Kind.APPLICATION,
+        [("name", "name", text), ("administrativeState", "unlocked", is_word("UNLOCKED"))],
+    ),
     *one_way(f"{_HOST}/performance", Kind.HOST),
     *figures(f"{_HOST}/performance", Kind.HOST, [("handled-rate", HANDLED_RATE, real)]),
 )

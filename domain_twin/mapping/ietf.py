@@ -12,11 +12,11 @@ from domain_twin.mapping.table import (
     text,
 )
 
-_INTERFACE = "/ietf-interfaces:interfaces/interface"
-_NETWORK = "/ietf-network:networks/network"
-_NODE = f"{_NETWORK}/node"
-_POINT = f"{_NODE}/ietf-network-topology:termination-point"
-_LINK = f"{_NETWORK}/ietf-network-topology:link"
+_INTERFACE = "/ietf-interfaces:interfaces/interface[name]"
+_NETWORK = "/ietf-network:networks/network[network-id]"
+_NODE = f"{_NETWORK}/node[node-id]"
+_POINT = f"{_NODE}/ietf-network-topology:termination-point[tp-id]"
+_LINK = f"{_NETWORK}/ietf-network-topology:link[link-id]"
 _L3 = "ietf-l3-unicast-topology"
 _BORDER = "fedtwin-inter-domain:inter-domain"
 
@@ -25,7 +25,9 @@ TABLE: Table = (
         _INTERFACE,
         Kind.INTERFACE,
         [
+            ("name", "name", text),
             ("enabled", "enabled", flag),
+            ("admin-status", "admin_up", is_word("up")),
             ("oper-status", "oper_up", is_word("up")),
             ("speed", "speed_mbps", bits_to_megabits),
         ],

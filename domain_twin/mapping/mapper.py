@@ -1,38 +1,36 @@
-"""Records joined into the network model. Owns joins, and which elements a change touches.
+"""Records joined into the network model, piece by piece. Owns joins, and which elements a change touches.
 
-A change of figures rebuilds the elements it belongs to; anything else (a link goes down, a metric changes, a
-device appears) joins the domain's records anew, which takes about 10 us an element.
+A change of a record rebuilds the elements that rest on it: an interface its termination points, a point's
+state the links that end there. The rest of the network is shared with the version before. Nothing depends on
+the order in which records came: of two devices that claim one element, the first by name has the word.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from domain_twin.mapping.integrity import check
+from domain_twin.mapping import elements
+from domain_twin.mapping.index import Index
+from domain_twin.mapping.integrity import Evidence, check
 from domain_twin.mapping.records import Record, RecordKey, Records
 from domain_twin.mapping.table import Kind, Table
 from domain_twin.mapping.tables import TABLES
-from domain_twin.model import (
-    DELAY,
-    DELAY_VARIANCE,
-    Cell,
-    Delta,
-    Finding,
-    Host,
-    InterDomainEnd,
-    Kpi,
-    Link,
-    Network,
-    NetworkFunction,
-    Node,
-    TerminationPoint,
-    Version,
-)
+from domain_twin.model import Delta, Finding, Nanoseconds, Network, TerminationPoint, Version
 
-_NOTHING: Record = Record()
+UNMEASURED_AFTER: Nanoseconds = 10_000_000_000
+"""A link that is up for so long without any figure is a finding."""
+
+_COLLECTIONS: Mapping[Kind, str] = {
+    Kind.NODE: "nodes",
+    Kind.TERMINATION_POINT: "termination_points",
+    Kind.LINK: "links",
+    Kind.FUNCTION: "functions",
+    Kind.CELL: "cells",
+    Kind.HOST: "hosts",
+}
+_NAMED = (Kind.FUNCTION, Kind.CELL, Kind.HOST)  # known by their attribute `id`, not by their keys
 
 
 class Mapper:
@@ -40,216 +38,253 @@ class Mapper:
 
     def __init__(self, domain: str, tables: Iterable[Table] = TABLES) -> None:
         self.domain = domain
-        self.unmapped = 0
-        """Values that were of their YANG type and yet made no sense to the tables."""
         self._records = Records(tables)
         self._stale: set[str] = set()
+        self._network = Network(domain, Version("", 0), {}, {}, {}, {}, {}, {})
         self._version = Version("", 0)
-        self._network: Network | None = None
+        self._now: Nanoseconds = 0  # of the newest change: no clock but the data's
         self._touched: set[RecordKey] = set()
-        self._owners: dict[RecordKey, tuple[str, str]] = {}  # record -> (collection, element id)
+        self._figures: set[RecordKey] = set()
+        # Who claims which element, and what else rests on a record.
+        self._claims: dict[Kind, Index[RecordKey, str]] = {kind: Index() for kind in _COLLECTIONS}
+        self._interface_of: Index[RecordKey, tuple[str, str]] = Index()  # point -> (device, name)
+        self._border_of: Index[RecordKey, tuple[str, str]] = Index()  # point -> (device, link-id)
+        self._source_of: Index[RecordKey, str] = Index()  # link -> tp-id
+        self._dest_of: Index[RecordKey, str] = Index()
+        self._device_of: Index[RecordKey, str] = Index()
+        self._kin: Index[RecordKey, tuple[str, Kind]] = Index()  # what is joined by device alone
+        self._points: Mapping[str, TerminationPoint] = {}
+        self._waiting: dict[str, Nanoseconds] = {}  # up without figures, since when
+        self._unmeasured: frozenset[str] = frozenset()
+
+    @property
+    def unmapped(self) -> int:
+        """Values that are of their YANG type and yet make no sense to the tables."""
+        return len(self._records.refused)
 
     def apply(self, delta: Delta) -> bool:
         """Fold a delta in; whether the network model changed."""
+        touched, figures = self._records.apply(delta.changes)
         self._version = delta.target
-        touched, structural = self._records.apply(delta.changes)
-        self.unmapped = self._records.unmapped
-        if structural:
-            self._network = None
-        elif self._network is not None:
-            self._touched |= touched
-        return structural or bool(touched)
+        if delta.changes:
+            newest = max(change.received_at for change in delta.changes)
+            self._now = max(self._now, newest)
+        self._touched |= touched
+        self._figures |= figures
+        return bool(touched or figures)
 
     def set_stale(self, device: str, stale: bool) -> None:
         """Mark what a device reported as stale, or fresh again."""
         if stale != (device in self._stale):
             (self._stale.add if stale else self._stale.discard)(device)
-            self._network = None
+            self._touched |= self._device_of.keys(device)
 
     def network(self) -> Network:
         """The network at the version of the last delta. Immutable; the same object while nothing changed."""
-        if self._network is None:
-            self._network = self._join()
-        elif self._touched:
-            self._network = self._refresh(self._network)
-        elif self._network.version != self._version:
-            self._network = replace(self._network, version=self._version)
-        self._touched = set()
+        changed: dict[str, Any] = {}
+        structural = bool(self._touched)
+        if self._touched or self._figures:
+            touched, figures = self._touched, self._figures - self._touched
+            self._touched, self._figures = set(), set()
+            changed = self._rebuild(touched, figures)
+        if self._version != self._network.version:
+            changed["version"] = self._version
+        if changed:
+            self._network = replace(self._network, **changed)
+        unmeasured = self._overdue()
+        if structural or unmeasured != self._unmeasured:
+            self._unmeasured = unmeasured
+            self._network = replace(self._network, findings=self._findings())
         return self._network
 
-    # --- all anew
+    # --- which elements
 
-    def _join(self) -> Network:
-        self._owners = {}
-        interfaces = {
-            (key.device, key.keys[0]): record.attributes for key, record in self._of(Kind.INTERFACE).items()
-        }
-        nodes = self._elements(Kind.NODE, "nodes", self._node)
-        points: dict[str, TerminationPoint] = {}
-        for key, record in self._of(Kind.TERMINATION_POINT).items():
-            if "id" in record.attributes:
-                point = self._point(key, record, interfaces)
-                points.setdefault(point.id, point)
-        links: dict[str, Link] = {}
-        for key, record in self._of(Kind.LINK).items():
-            if "id" in record.attributes:
-                link = self._link(key, record, points)
-                links.setdefault(link.id, link)
-        self._add_figures(links, points)
-        network = Network(
-            domain=self.domain,
-            version=self._version,
-            nodes=nodes,
-            termination_points=points,
-            links=links,
-            functions=self._elements(Kind.FUNCTION, "functions", self._function),
-            cells=self._elements(Kind.CELL, "cells", self._cell),
-            hosts=self._elements(Kind.HOST, "hosts", self._host),
-        )
-        return replace(network, findings=tuple(self._check(network, interfaces)))
-
-    def _elements(
-        self, kind: Kind, collection: str, make: Callable[[RecordKey, Record], Any]
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, record in self._of(kind).items():
-            identity = record.attributes.get("id")
-            if identity is not None and identity not in found:
-                found[identity] = make(key, record)
-                self._owners[key] = (collection, identity)
-        return found
-
-    def _add_figures(self, links: dict[str, Link], points: dict[str, TerminationPoint]) -> None:
-        borders = {
-            (point.device, point.inter_domain.link_id): point.id
-            for point in points.values()
-            if point.inter_domain
-        }
-        for key, record in self._of(Kind.LINK_FIGURES).items():
-            link_id = key.keys[0]
-            link = links.get(link_id)
-            if link is not None and link.device == key.device:
-                links[link_id] = replace(link, kpis=_kpis(record))
-                self._owners[key] = ("links", link_id)
-            elif point_id := borders.get((key.device, link_id)):
-                points[point_id] = replace(points[point_id], kpis=_kpis(record))
-                self._owners[key] = ("termination_points", point_id)
-
-    def _check(self, network: Network, interfaces: Mapping[tuple[str, str], Any]) -> Iterable[Finding]:
-        claims: dict[str, list[str]] = {}
-        for key, record in self._of(Kind.NODE).items():
-            if "id" in record.attributes:
-                claims.setdefault(record.attributes["id"], []).append(key.device)
-        return check(network, claims=claims, interfaces=interfaces.keys())
-
-    # --- only figures
-
-    def _refresh(self, network: Network) -> Network:
-        """Rebuild the elements whose figures changed. No figure of one element belongs to another."""
-        copies: dict[str, dict[str, Any]] = {}
-        for key in self._touched:
-            owner = self._owners.get(key)
-            record = self._records.by_kind[key.kind].get(key)
-            if owner is None or record is None:
+    def _rebuild(self, touched: Iterable[RecordKey], figures: Iterable[RecordKey]) -> dict[str, Any]:
+        """The collections in which something changed, as copies with the change."""
+        dirty: dict[Kind, set[str]] = {kind: set() for kind in _COLLECTIONS}
+        for key in touched:
+            self._index(key, dirty)
+        for key in figures:
+            self._note_figures(key, dirty)
+        makers: list[tuple[Kind, Callable[[RecordKey, str], Any]]] = [
+            (Kind.NODE, self._node),
+            (Kind.TERMINATION_POINT, self._point),
+            (Kind.LINK, self._link),
+            (Kind.FUNCTION, lambda key, _: elements.function(key, self._of(key), stale=self._is_stale(key))),
+            (Kind.CELL, self._cell),
+            (Kind.HOST, self._host),
+        ]
+        changed: dict[str, Any] = {}
+        for kind, make in makers:
+            ids = dirty[kind]
+            if not ids:
                 continue
-            collection, identity = owner
-            elements = copies.get(collection)
-            if elements is None:
-                elements = copies[collection] = dict(getattr(network, collection))
-            elements[identity] = replace(elements[identity], kpis=_kpis(record))
-        changed: dict[str, Any] = {"version": self._version, **copies}
-        return replace(network, **changed)
+            name = _COLLECTIONS[kind]
+            copy: dict[str, Any] = dict(getattr(self._network, name))
+            for identity in ids:
+                before = copy.get(identity)
+                claimants = self._claims[kind].keys(identity)
+                if claimants:
+                    winner = min(claimants, key=lambda key: (key.device, key.kind is not kind, key.keys))
+                    copy[identity] = make(winner, identity)
+                else:
+                    copy.pop(identity, None)
+                if kind is Kind.TERMINATION_POINT and _bearing(before) != _bearing(copy.get(identity)):
+                    ends = self._source_of.keys(identity) | self._dest_of.keys(identity)
+                    dirty[Kind.LINK].update(key.keys[-1] for key in ends)
+                if kind in {Kind.TERMINATION_POINT, Kind.LINK}:
+                    self._wait_for_figures(identity, copy.get(identity))
+            changed[name] = copy
+            if kind is Kind.TERMINATION_POINT:
+                self._points = copy
+        return changed
+
+    def _index(self, key: RecordKey, dirty: dict[Kind, set[str]]) -> None:
+        """Note what a touched record says now, and mark every element that rests on it."""
+        record = self._records.get(key)
+        said: Mapping[str, Any] = record.attributes if record else {}
+        kind, device = key.kind, key.device
+        if kind is Kind.INTERFACE:
+            for point in self._interface_of.keys((device, key.keys[0])):
+                dirty[Kind.TERMINATION_POINT].add(point.keys[-1])
+            return
+        if kind in {Kind.GNB, Kind.CELL, Kind.APPLICATION, Kind.HOST}:
+            self._kin.put(key, (device, kind) if record else None)
+        if kind in {Kind.LINK_FIGURES, Kind.GNB, Kind.APPLICATION}:
+            self._note_figures(key, dirty)
+            return
+        self._device_of.put(key, device if record else None)
+        identity = said.get("id") if kind in _NAMED else key.keys[-1]
+        self._claim(kind, key, identity if record else None, dirty)
+        if kind is Kind.TERMINATION_POINT:
+            self._claim(Kind.NODE, key, key.keys[-2] if record else None, dirty)
+            interface, border = said.get("interface"), said.get("inter_domain_link_id")
+            self._interface_of.put(key, (device, interface) if interface else None)
+            self._border_of.put(key, (device, border) if border else None)
+        elif kind is Kind.LINK:
+            self._source_of.put(key, said.get("source_tp"))
+            self._dest_of.put(key, said.get("dest_tp"))
+
+    def _claim(self, kind: Kind, key: RecordKey, identity: str | None, dirty: dict[Kind, set[str]]) -> None:
+        before = self._claims[kind].put(key, identity)
+        dirty[kind].update(name for name in (before, identity) if name is not None)
+
+    def _note_figures(self, key: RecordKey, dirty: dict[Kind, set[str]]) -> None:
+        """Mark the elements that a record adds to, of which it is not the record."""
+        kind, device = key.kind, key.device
+        if kind is Kind.LINK_FIGURES:
+            if self._claims[Kind.LINK].keys(key.keys[0]):
+                dirty[Kind.LINK].add(key.keys[0])
+            for point in self._border_of.keys((device, key.keys[0])):
+                dirty[Kind.TERMINATION_POINT].add(point.keys[-1])
+        elif kind in {Kind.GNB, Kind.APPLICATION}:
+            of = Kind.CELL if kind is Kind.GNB else Kind.HOST
+            named = (
+                self._claims[of].get(other) for other in self._device_of.keys(device) if other.kind is of
+            )
+            dirty[of].update(name for name in named if name is not None)
+        else:
+            identity = self._claims[kind].get(key) if kind in _COLLECTIONS else None
+            if identity is not None:
+                dirty[kind].add(identity)
 
     # --- one element of each kind
 
-    def _of(self, kind: Kind) -> dict[RecordKey, Record]:
-        return self._records.by_kind[kind]
+    def _of(self, key: RecordKey) -> Record:
+        return self._records.get(key) or Record()
 
-    def _node(self, key: RecordKey, record: Record) -> Node:
-        identity = record.attributes["id"]
-        name = record.attributes.get("name") or identity.rpartition(":")[2]
-        return Node(id=identity, device=key.device, name=name, stale=key.device in self._stale)
+    def _is_stale(self, key: RecordKey) -> bool:
+        return key.device in self._stale
 
-    def _point(
-        self, key: RecordKey, record: Record, interfaces: Mapping[tuple[str, str], Mapping[str, Any]]
-    ) -> TerminationPoint:
-        said = record.attributes
-        name = said.get("interface", "")
-        interface = interfaces.get((key.device, name), {})
-        border = None
-        if "inter_domain_link_id" in said:
-            border = InterDomainEnd(
-                link_id=said["inter_domain_link_id"],
-                peer_domain=said.get("peer_domain", ""),
-                capacity_mbps=said.get("inter_domain_capacity_mbps", 0.0),
-                metric=said.get("inter_domain_metric", 1),
-            )
-        return TerminationPoint(
-            id=said["id"],
-            node=key.keys[1],
-            device=key.device,
-            interface=name,
-            enabled=interface.get("enabled", True),
-            oper_up=interface.get("oper_up", False),
-            speed_mbps=interface.get("speed_mbps", 0.0),
-            inter_domain=border,
-            stale=key.device in self._stale,
+    def _node(self, key: RecordKey, identity: str) -> Any:
+        record = self._records.get(key) if key.kind is Kind.NODE else None
+        return elements.node(key, record, identity, stale=self._is_stale(key))
+
+    def _point(self, key: RecordKey, identity: str) -> Any:
+        interface, border = self._interface_of.get(key), self._border_of.get(key)
+        return elements.termination_point(
+            key,
+            self._of(key),
+            interface=self._joined(Kind.INTERFACE, interface),
+            figures=self._joined(Kind.LINK_FIGURES, border),
+            stale=self._is_stale(key),
         )
 
-    def _link(self, key: RecordKey, record: Record, points: Mapping[str, TerminationPoint]) -> Link:
-        said = record.attributes
-        source_tp, dest_tp = said.get("source_tp", ""), said.get("dest_tp", "")
-        ends = [point for point in (points.get(source_tp), points.get(dest_tp)) if point]
-        return Link(
-            id=said["id"],
-            device=key.device,
-            source_node=said.get("source_node", ""),
-            source_tp=source_tp,
-            dest_node=said.get("dest_node", ""),
-            dest_tp=dest_tp,
-            metric=said.get("metric", 1),
-            capacity_mbps=min((end.speed_mbps for end in ends if end.speed_mbps), default=0.0),
-            up=len(ends) == 2 and all(end.up for end in ends),
-            stale=key.device in self._stale or any(end.stale for end in ends),
+    def _link(self, key: RecordKey, identity: str) -> Any:
+        ends = (self._source_of.get(key) or "", self._dest_of.get(key) or "")
+        return elements.link(
+            key,
+            self._of(key),
+            ends=(self._points.get(ends[0]), self._points.get(ends[1])),
+            figures=self._joined(Kind.LINK_FIGURES, (key.device, identity)),
+            stale=self._is_stale(key),
         )
 
-    def _function(self, key: RecordKey, record: Record) -> NetworkFunction:
-        return NetworkFunction(
-            device=key.device,
-            stale=key.device in self._stale,
-            kpis=_kpis(record),
-            **_said(record, NetworkFunction),
+    def _cell(self, key: RecordKey, identity: str) -> Any:
+        gnbs = self._kin.keys((key.device, Kind.GNB))
+        gnb = self._records.get(min(gnbs)) if gnbs else None
+        return elements.cell(key, self._of(key), gnb=gnb, stale=self._is_stale(key))
+
+    def _host(self, key: RecordKey, identity: str) -> Any:
+        names = [other.keys[-1] for other in self._kin.keys((key.device, Kind.APPLICATION))]
+        return elements.host(key, self._of(key), applications=names, stale=self._is_stale(key))
+
+    def _joined(self, kind: Kind, known_by: tuple[str, str] | None) -> Record | None:
+        return self._records.get(RecordKey(kind, known_by[0], known_by[1:])) if known_by else None
+
+    # --- what a person should see
+
+    def _wait_for_figures(self, identity: str, element: Any) -> None:
+        outside = isinstance(element, TerminationPoint) and element.inter_domain is None
+        if element is None or outside or element.kpis or not element.up:
+            self._waiting.pop(identity, None)
+        else:
+            self._waiting.setdefault(identity, self._now)
+
+    def _overdue(self) -> frozenset[str]:
+        if not self._waiting:
+            return frozenset()
+        return frozenset(
+            identity for identity, since in self._waiting.items() if self._now - since >= UNMEASURED_AFTER
         )
 
-    def _cell(self, key: RecordKey, record: Record) -> Cell:
-        gnb = self._of(Kind.GNB).get(RecordKey(Kind.GNB, key.device, ()), _NOTHING).attributes
-        said = _said(record, Cell) | {"node": gnb.get("node", "")}
-        return Cell(device=key.device, stale=key.device in self._stale, kpis=_kpis(record), **said)
-
-    def _host(self, key: RecordKey, record: Record) -> Host:
-        applications = sorted(
-            k.keys[0] for k in self._of(Kind.APPLICATION) if k.device == key.device and k.keys
+    def _findings(self) -> tuple[Finding, ...]:
+        claims: dict[tuple[str, str], list[str]] = {}
+        for kind, index in self._claims.items():
+            if kind is Kind.TERMINATION_POINT:
+                continue  # its node says it already
+            for identity, keys in index.shared():
+                devices = {key.device for key in keys}
+                if len(devices) > 1:
+                    claims[kind.value, identity] = sorted(devices)
+        nameless: dict[tuple[str, str], int] = {}
+        for kind in _NAMED:
+            for key, record in self._records.of(kind).items():
+                if "id" not in record.attributes:
+                    nameless[kind.value, key.device] = nameless.get((kind.value, key.device), 0) + 1
+        wanted = ("inter_domain_link_id", "peer_domain", "inter_domain_capacity_mbps")
+        figures = self._records.of(Kind.LINK_FIGURES)
+        evidence = Evidence(
+            interfaces={(key.device, key.keys[0]) for key in self._records.of(Kind.INTERFACE)},
+            claims=claims,
+            nameless=nameless,
+            incomplete_borders=[
+                key.keys[-1]
+                for key, record in self._records.of(Kind.TERMINATION_POINT).items()
+                if 0 < sum(name in record.attributes for name in wanted) < len(wanted)
+            ],
+            homeless_figures=[
+                (key.device, key.keys[0])
+                for key in figures
+                if not self._border_of.keys((key.device, key.keys[0]))
+                and all(link.device != key.device for link in self._claims[Kind.LINK].keys(key.keys[0]))
+            ],
+            unmeasured=self._unmeasured,
+            refused=self._records.refused,
         )
-        return Host(
-            device=key.device,
-            stale=key.device in self._stale,
-            applications=tuple(applications),
-            kpis=_kpis(record),
-            **_said(record, Host),
-        )
+        return check(self._network, evidence)
 
 
-def _said(record: Record, element: type) -> dict[str, Any]:
-    """The record's attributes that the element has; a missing node is one that nobody knows."""
-    said = {name: value for name, value in record.attributes.items() if name in element.__slots__}  # type: ignore[attr-defined]
-    said.setdefault("node", "")
-    return said
-
-
-def _kpis(record: Record) -> dict[str, Kpi]:
-    """The KPIs with the standard error of the mean delay: sqrt(variance / samples)."""
-    delay, variance = record.kpis.get(DELAY), record.kpis.get(DELAY_VARIANCE)
-    samples = record.attributes.get("samples", 0)
-    if delay is None or variance is None or samples <= 0:
-        return dict(record.kpis)
-    return {**record.kpis, DELAY: replace(delay, std_error=math.sqrt(max(0.0, variance.value) / samples))}
+def _bearing(point: TerminationPoint | None) -> tuple[object, ...] | None:
+    """What a link takes from its ends."""
+    return None if point is None else (point.speed_mbps, point.up, point.stale)

@@ -9,6 +9,7 @@ from domain_twin.mapping.table import (
     micro_to_milli,
     number,
     real,
+    text,
 )
 from domain_twin.model import CARRIED_RATE, DELAY, DELAY_VARIANCE, LOSS, QUEUE, UTILISATION
 
@@ -27,10 +28,10 @@ def one_way(base: str, kind: Kind) -> Table:
     ) + attributes(base, kind, [("samples", "samples", number)])
 
 
-_LINK = "/fedtwin-performance:performance/link"
+_LINK = "/fedtwin-performance:performance/link[link-id]"
 
 TABLE: Table = (
-    *attributes(_LINK, Kind.LINK_FIGURES, [("link-id", "id", str)]),
+    *attributes(_LINK, Kind.LINK_FIGURES, [("link-id", "id", text)]),
     *one_way(_LINK, Kind.LINK_FIGURES),
     *figures(
         _LINK,

@@ -5,7 +5,7 @@ from domain_twin.mapping.table import Kind, Table, attributes, figures, is_word,
 from domain_twin.model import ACTIVE_UES, CARRIED_RATE, CELL_RATE, MCS
 
 _GNB = "/fedtwin-ran:gnb"
-_CELL = f"{_GNB}/NRCellDU"
+_CELL = f"{_GNB}/NRCellDU[cellLocalId]"
 
 TABLE: Table = (
     *attributes(_GNB, Kind.GNB, [("node-id", "node", text)]),

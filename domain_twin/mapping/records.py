@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,9 +10,11 @@ from domain_twin.mapping.table import Kind, Row, Table
 from domain_twin.model import UNITS, Change, Kpi
 from domain_twin.yang.paths import parse_path, strip_keys
 
+_CACHED_PATHS = 1_000_000  # beyond this a device is inventing paths, and the cache starts anew
+
 
 class RecordKey(NamedTuple):
-    """Which record: its kind, the device that reports it, and its list keys."""
+    """Which record: its kind, the device that reports it, and the keys it is known by."""
 
     kind: Kind
     device: str
@@ -25,73 +27,132 @@ class Record:
 
     attributes: dict[str, Any] = field(default_factory=dict)
     kpis: dict[str, Kpi] = field(default_factory=dict)
+    rivals: dict[str, dict[int, Any]] = field(default_factory=dict)
+    """What each row said of an attribute that several rows feed, by the row's rank."""
+
+
+class _Bound(NamedTuple):
+    """A row in its place among all rows."""
+
+    row: Row
+    rank: int
+    contested: bool  # other rows feed the same attribute
+    positions: tuple[int, ...]  # of the record's keys among the path's
 
 
 class Records:
-    """All records of a domain. `unmapped` counts the values that a conversion refused."""
+    """All records of a domain."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self._rows: dict[str, Row] = {row.path: row for table in tables for row in table}
-        self._resolved: dict[str, tuple[Row, tuple[str, ...]] | None] = {}
-        self.by_kind: dict[Kind, dict[RecordKey, Record]] = {kind: {} for kind in Kind}
-        self.unmapped = 0
+        rows = [row for table in tables for row in table]
+        feeds = [(row.kind, row.attribute) for row in rows]
+        self._rows: dict[str, _Bound] = {}
+        for rank, row in enumerate(rows):
+            names = row.key_names
+            positions = tuple(names.index(name) for name in (names if row.key is None else row.key))
+            contested = feeds.count((row.kind, row.attribute)) > 1
+            self._rows.setdefault(row.schema_path, _Bound(row, rank, contested, positions))
+        self._resolved: dict[str, tuple[_Bound, tuple[str, ...]] | None] = {}
+        self._refused: dict[tuple[str, str], str] = {}
+        self._by_kind: dict[Kind, dict[RecordKey, Record]] = {kind: {} for kind in Kind}
 
-    def apply(self, changes: Iterable[Change]) -> tuple[set[RecordKey], bool]:
-        """Fold changes in; the records whose KPIs changed, and whether anything but KPIs did."""
+    def get(self, key: RecordKey) -> Record | None:
+        """The record of that key; None: there is none (any more)."""
+        return self._by_kind[key.kind].get(key)
+
+    def of(self, kind: Kind) -> Mapping[RecordKey, Record]:
+        """All records of a kind."""
+        return self._by_kind[kind]
+
+    @property
+    def refused(self) -> Mapping[tuple[str, str], str]:
+        """Why a conversion refused the value of (device, path); the attribute counts as not reported."""
+        return self._refused
+
+    def apply(self, changes: Iterable[Change]) -> tuple[set[RecordKey], set[RecordKey]]:
+        """Fold changes in; the records that came, went or changed, and those of which only KPIs changed."""
         touched: set[RecordKey] = set()
-        structural = False
+        figures: set[RecordKey] = set()
         for change in changes:
             try:
                 resolved = self._resolved[change.path]
             except KeyError:
-                resolved = self._resolved[change.path] = self._resolve(change.path)
+                resolved = self._resolve(change.path)
             if resolved is None:
                 continue
-            row, keys = resolved
+            bound, keys = resolved
+            row = bound.row
             key = RecordKey(row.kind, change.device, keys)
-            records = self.by_kind[row.kind]
-            record = records.get(key)
-            if change.deleted:
-                if record is not None:
-                    structural |= self._forget(records, key, record, row)
+            value: Any = None
+            gone = change.deleted
+            if not gone:
+                try:
+                    value = row.convert(change.value)
+                except (ValueError, TypeError, ArithmeticError) as error:
+                    self._refused[change.device, change.path] = str(error)
                     touched.add(key)
-                continue
-            try:
-                value = row.convert(change.value)
-            except (ValueError, TypeError, ArithmeticError):
-                self.unmapped += 1
-                continue
-            if record is None:
-                record = records[key] = Record()
-                structural = True
-            if row.kpi:
-                structural |= row.attribute not in record.kpis
-                record.kpis[row.attribute] = Kpi(
-                    row.attribute,
-                    value,
-                    UNITS[row.attribute],
-                    0.0,
-                    change.origin,
-                    change.observed_at,
-                    change.received_at,
-                )
+                    gone = True
+                else:
+                    if row.kpi:
+                        value = _kpi(row, value, change)
+            if (
+                self._refused
+                and (change.deleted or not gone)
+                and self._refused.pop((change.device, change.path), "")
+            ):
                 touched.add(key)
-            elif record.attributes.get(row.attribute, record) != value:
-                record.attributes[row.attribute] = value
-                touched.add(key)
-                structural |= row.attribute != "samples"
-        return touched, structural
+            records = self._by_kind[row.kind]
+            existed = key in records
+            if self._put(key, bound, value, gone):
+                figure = row.kpi or row.attribute == "samples"
+                (figures if figure and existed and key in records else touched).add(key)
+        return touched, figures - touched
 
-    @staticmethod
-    def _forget(records: dict[RecordKey, Record], key: RecordKey, record: Record, row: Row) -> bool:
-        (record.kpis if row.kpi else record.attributes).pop(row.attribute, None)
-        if not record.kpis and not record.attributes:
-            del records[key]
+    def _put(self, key: RecordKey, bound: _Bound, value: Any, gone: bool) -> bool:
+        """Set or remove what one row says of a record; whether that changed the record."""
+        records = self._by_kind[key.kind]
+        record = records.get(key)
+        if record is None:
+            if gone:
+                return False
+            record = records[key] = Record()
+        name = bound.row.attribute
+        said: dict[str, Any] = record.kpis if bound.row.kpi else record.attributes
+        if bound.contested:
+            slots = record.rivals.setdefault(name, {})
+            if gone:
+                slots.pop(bound.rank, None)
+            else:
+                slots[bound.rank] = value
+            gone = not slots
+            if gone:
+                del record.rivals[name]
+            else:
+                value = slots[min(slots)]
+        if gone:
+            changed = said.pop(name, None) is not None
+            if not record.attributes and not record.kpis:
+                del records[key]
+            return changed
+        if name in said and said[name] == value:
+            return False
+        said[name] = value
         return True
 
-    def _resolve(self, path: str) -> tuple[Row, tuple[str, ...]] | None:
-        row = self._rows.get(strip_keys(path))
-        if row is None:
-            return None
-        keys = tuple(value for step in parse_path(path) for _, value in step.keys)
-        return row, keys
+    def _resolve(self, path: str) -> tuple[_Bound, tuple[str, ...]] | None:
+        if len(self._resolved) >= _CACHED_PATHS:
+            self._resolved.clear()
+        bound = self._rows.get(strip_keys(path))
+        found: tuple[_Bound, tuple[str, ...]] | None = None
+        if bound is not None:
+            values = [value for step in parse_path(path) for _, value in step.keys]
+            if len(values) == len(bound.row.key_names):
+                found = bound, tuple(values[position] for position in bound.positions)
+        self._resolved[path] = found
+        return found
+
+
+def _kpi(row: Row, value: float, change: Change) -> Kpi:
+    name = row.attribute
+    times = (change.observed_at, change.received_at)
+    return Kpi(name, value, UNITS[name], 0.0, change.origin, *times)

@@ -12,12 +12,12 @@ TABLES: tuple[Table, ...] = (ietf.TABLE, performance.TABLE, ran.TABLE, core.TABL
 
 def mirrored_paths(tables: Iterable[Table] = TABLES) -> tuple[str, ...]:
     """The top-level subtrees that hold everything the tables read: what a session subscribes to."""
-    return tuple(dict.fromkeys("/" + row.path.split("/")[1] for table in tables for row in table))
+    return tuple(dict.fromkeys("/" + row.schema_path.split("/")[1] for table in tables for row in table))
 
 
 def modules(tables: Iterable[Table] = TABLES) -> tuple[str, ...]:
     """The YANG modules that the tables' paths come from."""
-    steps = (step for table in tables for row in table for step in row.path.split("/"))
+    steps = (step for table in tables for row in table for step in row.schema_path.split("/"))
     return tuple(dict.fromkeys(step.partition(":")[0] for step in steps if ":" in step))
 
 
