@@ -179,7 +179,7 @@ def test_a_locked_cell_is_down_and_a_locked_upf_cannot_be_crossed():
 
 def test_paths_go_around_a_locked_upf():
     upf = function("n", "UPF", up=False)
-    found = replace(square(), functions={upf.id: upf})
+    found = replace(square(wn=kpis(0.1), ne=kpis(0.1)), functions={upf.id: upf})
 
     for level in (Level.MESH, Level.NATIVE):
         view = view_of(found, level=level, published={"upf": upf.id})
