@@ -179,14 +179,19 @@ def test_a_locked_cell_is_down_and_a_locked_upf_cannot_be_crossed():
 
 def test_paths_go_around_a_locked_upf():
     upf = function("n", "UPF", up=False)
-    found = replace(square(wn=kpis(0.1), ne=kpis(0.1)), functions={upf.id: upf})
+    found = square(wn=kpis(0.1), ne=kpis(0.1))
+    # A third way, which devices take: what could be provisioned is the second one.
+    slow = [*both_ways("w", "m", figures=kpis(4.0)), *both_ways("m", "e", figures=kpis(4.0))]
+    found = network(
+        [*found.links.values(), *slow], borders=found.termination_points.values(), functions=[upf]
+    )
 
     for level in (Level.MESH, Level.NATIVE):
         view = view_of(found, level=level, published={"upf": upf.id})
         assert not [key for key in view.segments if "transport/upf" in key or "transport/n" in key]
     segment = view_of(found, published={}).segments[A, B]
     assert segment.current is not None
-    assert segment.current.delay_ms == 2.0
+    assert segment.current.delay_ms == 8.0
     assert [option.delay_ms for option in segment.options] == [2.0]
 
 
