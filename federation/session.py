@@ -214,6 +214,8 @@ class Session:
             raise
         finally:
             self._pending.pop(ask_id, None)
+            if pending.answer.done() and not pending.answer.cancelled():
+                pending.answer.exception()  # it may have failed before anybody waited for it
             self.framing.inbox.drop(ask_id)
             if not self._pending:
                 self._idle.set()
@@ -307,6 +309,7 @@ class Session:
         finally:
             self.end(ended.reason)
             lost = SessionLost(f"{self.domain}: {ended.reason}")
+            self.framing.close(lost)
             for pending in self._pending.values():
                 if not pending.answer.done():
                     pending.answer.set_exception(lost)
@@ -465,8 +468,8 @@ class Session:
         """Queue what the agent can do without; dropped when it does not read."""
         try:
             self.framing.post(**body)
-        except OverCapacity:
-            log.debug("message dropped", extra={"domain": self.domain})
+        except (OverCapacity, SessionLost) as error:
+            log.debug("message dropped", extra={"domain": self.domain, "reason": str(error)})
 
     def _check_open(self) -> None:
         if not self.open:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from domain_twin.errors import ContractError, OverCapacity
+from domain_twin.errors import ContractError, OverCapacity, TwinError
 from federation.v1 import fedtwin_pb2 as pb
 
 __all__ = [
@@ -89,6 +89,7 @@ class Outbox(Generic[M]):
         self._bulk: deque[tuple[M, asyncio.Future[None]]] = deque()
         self._bulk_places = asyncio.Semaphore(_BULK_DEPTH)
         self._ready = asyncio.Event()
+        self._closed: TwinError | None = None
 
     def __len__(self) -> int:
         return len(self._control) + len(self._bulk)
@@ -111,6 +112,7 @@ class Outbox(Generic[M]):
             await taken
             return
         async with self._bulk_places:
+            self._check(message)
             taken = asyncio.get_running_loop().create_future()
             self._bulk.append((message, taken))
             self._ready.set()
@@ -122,6 +124,15 @@ class Outbox(Generic[M]):
             self._control.append((None, None))  # takes its turn: neither lane may starve the other
             self._ready.set()
         self._granted += size
+
+    def close(self, error: TwinError) -> None:
+        """Have everything that waits, and whatever comes later, fail with `error`."""
+        self._closed = error
+        for _, taken in (*self._control, *self._bulk):
+            if taken and not taken.done():
+                taken.set_exception(error)
+        self._control.clear()
+        self._bulk.clear()
 
     async def get(self) -> M:
         """The next message to write."""
@@ -138,6 +149,8 @@ class Outbox(Generic[M]):
             await self._ready.wait()
 
     def _check(self, message: Any) -> None:
+        if self._closed:
+            raise self._closed
         if (size := message.ByteSize()) > self._max_message_bytes:
             raise OverCapacity(
                 f"a message of {size} bytes does not fit: {self._max_message_bytes} are accepted; ask for"
@@ -151,13 +164,21 @@ class Window:
     def __init__(self, size: int) -> None:
         self._size = self._left = size
         self._changed = asyncio.Event()
+        self._closed: TwinError | None = None
 
     async def take(self, size: int) -> None:
-        """Wait for credit for `size` bytes, and use it."""
-        while self._left < size:
+        """Wait for credit for `size` bytes, and use it. Raises what the window was closed with."""
+        while self._left < size and not self._closed:
             self._changed.clear()
             await self._changed.wait()
+        if self._closed:
+            raise self._closed
         self._left -= size
+
+    def close(self, error: TwinError) -> None:
+        """Have everything that waits, and whatever comes later, fail with `error`."""
+        self._closed = error
+        self._changed.set()
 
     def give(self, size: int) -> None:
         """The peer has room for so many bytes more. Raises ContractError for more than the window."""
@@ -309,6 +330,11 @@ class Framing:
                 return self.inbox.take(body.transfer)
             case _:
                 raise ContractError("a statement without a payload came")
+
+    def close(self, error: TwinError) -> None:
+        """The stream is over: have all that waits here fail with `error`."""
+        self._outbox.close(error)
+        self._window.close(error)
 
     async def write_to(self, write: Callable[[Any], Awaitable[None]]) -> None:
         """Write whatever is queued, forever."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from session_parts import EXCHANGE, Domain, Host, Pki, agent, broker, same_view, until
+from session_parts import EXCHANGE, OPERATORS, Broker, Domain, Host, Pki, agent, broker, same_view, until
 
 from domain_twin.config import AgentConfig
 from domain_twin.errors import SessionLost, Unreachable
@@ -181,20 +181,28 @@ async def test_a_broker_that_does_not_read_costs_the_agent_no_memory(pki: Pki, t
         assert view.sent.sequence < a.domain.view_now.version.sequence
 
 
-async def test_an_agent_that_does_not_read_costs_the_broker_no_memory(pki: Pki, tmp_path: Path) -> None:
-    identity = load_identity(pki.agent("ran"), operator="northcell.example", role=Role.AGENT, name="ran")
+@asynccontextmanager
+async def reading_nothing(pki: Pki, b: Broker) -> AsyncIterator[Any]:
+    """An agent that says Hello and never reads."""
+    identity = load_identity(pki.agent("ran"), operator=OPERATORS["ran"], role=Role.AGENT, name="ran")
     credentials = channel_credentials(pki.roots[EXCHANGE], identity.tls)
-    async with broker(pki, tmp_path) as b, grpc.aio.secure_channel(b.address, credentials) as channel:
+    async with grpc.aio.secure_channel(b.address, credentials) as channel:
         call = rpc.FederationStub(channel).Attach()
         hello = pb.Hello(
             domain="ran",
             instance="i",
             incarnation=1,
-            contract_versions=[1],
+            contract_versions=[99, 1],  # of a later version, which still speaks this one
             signing_certificate=identity.signing_chain,
             nonce=b"n" * 32,
         )
         await call.write(pb.AgentMessage(hello=hello))
+        yield call
+        call.cancel()
+
+
+async def test_an_agent_that_does_not_read_costs_the_broker_no_memory(pki: Pki, tmp_path: Path) -> None:
+    async with broker(pki, tmp_path) as b, reading_nothing(pki, b):
         session = await b.session("ran")
 
         for n in range(20_000):
@@ -207,7 +215,21 @@ async def test_an_agent_that_does_not_read_costs_the_broker_no_memory(pki: Pki, 
 
         assert session.framing.waiting <= 520
         assert session.open
+        assert session.hello.contract_version == 1
+
+
+async def test_an_ask_that_waits_for_credit_fails_when_the_session_ends(pki: Pki, tmp_path: Path) -> None:
+    async with broker(pki, tmp_path) as b, reading_nothing(pki, b) as call:
+        session = await b.session("ran")
+        large = pb.EvaluateAsk(segments=[pb.SegmentAsk(source="x" * 1000) for _ in range(10_000)])
+        asks = [asyncio.create_task(session.ask(large, timeout_s=100)) for _ in range(4)]
+        await until(lambda: session.framing.waiting)
+        await asyncio.sleep(0.1)
+
         call.cancel()
+
+        results = await asyncio.gather(*asks, return_exceptions=True)
+        assert [type(result) for result in results] == [SessionLost] * 4
 
 
 async def test_four_views_keep_up_while_one_agent_is_stopped(pki: Pki, tmp_path: Path) -> None:
