@@ -71,12 +71,7 @@ class Row(NamedTuple):
 
 def changes_table(rows: Sequence[Row], first_n: int) -> pa.Table:
     """Rows as an Arrow table, numbered from `first_n`."""
-    columns: dict[str, list[Any]] = {field.name: [] for field in CHANGES}
-    append = [columns[field.name].append for field in CHANGES]
-    for n, (epoch, sequence, content) in enumerate(rows, first_n):
-        for put, cell in zip(append, (n, *_cells(content), epoch, sequence), strict=True):
-            put(cell)
-    return pa.table([_array(columns[field.name], field) for field in CHANGES], schema=CHANGES)
+    return _table([(n, *_cells(row[2]), row[0], row[1]) for n, row in enumerate(rows, first_n)], CHANGES)
 
 
 def row_of(cells: Sequence[Any]) -> Row:
@@ -94,24 +89,7 @@ def row_of(cells: Sequence[Any]) -> Row:
 
 def leaves_table(leaves: Iterable[tuple[str, str, Leaf]]) -> pa.Table:
     """Leaves as an Arrow table."""
-    columns: dict[str, list[Any]] = {field.name: [] for field in LEAVES}
-    append = [columns[field.name].append for field in LEAVES]
-    for device, path, leaf in leaves:
-        kind, number, text = encode(leaf.value)
-        cells = (
-            leaf.received_at,
-            leaf.observed_at,
-            device,
-            path,
-            kind,
-            number,
-            text,
-            ORIGIN_CODE[leaf.origin],
-            leaf.source,
-        )
-        for put, cell in zip(append, cells, strict=True):
-            put(cell)
-    return pa.table([_array(columns[field.name], field) for field in LEAVES], schema=LEAVES)
+    return _table([(*_leaf_cells(device, path, leaf), leaf.source) for device, path, leaf in leaves], LEAVES)
 
 
 def leaves_of(table: pa.Table) -> Iterator[tuple[str, str, Leaf]]:
@@ -168,7 +146,20 @@ def _cells(content: Change | Gap) -> tuple[Any, ...]:
     return received_at, observed_at, device, path, kind, number, text, ORIGIN_CODE[origin], deleted
 
 
-def _array(cells: list[Any], field: pa.Field) -> pa.Array:
+def _leaf_cells(device: str, path: str, leaf: Leaf) -> tuple[Any, ...]:
+    kind, number, text = encode(leaf.value)
+    times = (leaf.received_at, leaf.observed_at)
+    return (*times, device, path, kind, number, text, ORIGIN_CODE[leaf.origin])
+
+
+def _table(records: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*records, strict=True) if records else ((),) * len(schema)
+    return pa.table(
+        [_array(cells, field) for cells, field in zip(columns, schema, strict=True)], schema=schema
+    )
+
+
+def _array(cells: Sequence[Any], field: pa.Field) -> pa.Array:
     if pa.types.is_dictionary(field.type):
         return pa.array(cells, pa.string()).dictionary_encode()
     return pa.array(cells, field.type)

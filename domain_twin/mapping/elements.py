@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from domain_twin.mapping.records import Record, RecordKey
@@ -126,7 +125,12 @@ def kpis(record: Record | None) -> Mapping[str, Kpi]:
         return found
     delay, variance, loss = found.get(DELAY), found.get(DELAY_VARIANCE), found.get(LOSS)
     if delay is not None and variance is not None:
-        found[DELAY] = replace(delay, std_error=math.sqrt(max(0.0, variance.value) / samples))
+        found[DELAY] = _with_error(delay, math.sqrt(max(0.0, variance.value) / samples))
     if loss is not None:
-        found[LOSS] = replace(loss, std_error=math.sqrt(max(0.0, loss.value * (1.0 - loss.value)) / samples))
+        found[LOSS] = _with_error(loss, math.sqrt(max(0.0, loss.value * (1.0 - loss.value)) / samples))
     return found
+
+
+def _with_error(kpi: Kpi, std_error: float) -> Kpi:
+    # dataclasses.replace takes three times as long, and this runs for every link every interval.
+    return Kpi(kpi.name, kpi.value, kpi.unit, std_error, kpi.origin, kpi.observed_at, kpi.received_at)

@@ -57,7 +57,8 @@ class NaiveStore:
                 continue
             self.leaves[key] = (value, at, now, batch.source)
         for device, top, at in batch.deletes:
-            if 0 < at <= now + AHEAD:
+            known = any(device in devices for devices in self.spoken.values())
+            if known and 0 < at <= now + AHEAD:
                 self.graves.append((device, top, at, now))
         if batch.sync is Sync.END and syncing:
             seen = self.syncs.pop(batch.source)
