@@ -31,7 +31,6 @@ from domain_twin.disclosure import (
     Precision,
     ViewBuilder,
     abstract,
-    apply,
 )
 from domain_twin.errors import NoPath
 from domain_twin.model import (
@@ -56,6 +55,7 @@ from domain_twin.model import (
     Version,
     View,
 )
+from domain_twin.model.delta import apply
 from federation.compose import ComposedGraph, Member
 from federation.paths import find
 

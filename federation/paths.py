@@ -24,7 +24,7 @@ from domain_twin.model import (
     PathMode,
     Requirement,
 )
-from federation.algebra import claims_delay, meets, qualified, serial
+from domain_twin.model.algebra import claims_delay, meets, qualified, serial
 from federation.compose import ComposedGraph
 from federation.route import FREE, Avoid, Bounds, Route, alternatives, best_route, current_route
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from domain_twin.config import BrokerConfig, MemberConfig
-from domain_twin.errors import ContractError, IdentityMismatch, NotShared, StaleVersion, TwinError
+from domain_twin.errors import ContractError, IdentityMismatch, NotShared, TwinError
 from domain_twin.model import (
     ANY_POINT,
     DomainStatus,
@@ -27,6 +27,7 @@ from domain_twin.model import (
     View,
     ViewDelta,
 )
+from domain_twin.model.delta import apply
 from domain_twin.trust.identity import SpiffeId
 from federation.acceptance import check_delta
 from federation.compose import ComposedGraph, Member
@@ -36,7 +37,7 @@ from federation.storage import Restored, Storage
 if TYPE_CHECKING:
     from federation.session import AgentHello, Session
 
-__all__ = ["Change", "Registry", "applied"]
+__all__ = ["Change", "Registry"]
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +235,7 @@ class Registry:
             raise ContractError(f"{domain} sent a view of level {level!r} where {asked!r} was asked for")
         if delta.source and held.view and delta.level is not held.view.level:
             raise ContractError(f"{domain} changed the level of its view to {level!r} without a snapshot")
-        view = applied(held.view, delta)
+        view = apply(held.view, delta)
         for point in delta.points:
             if not point.id.isprintable() or len(point.id) > _LONGEST_NAME:
                 raise ContractError(
@@ -380,36 +381,6 @@ class Registry:
             peer=held.peer,
             problem=held.problem,
         )
-
-
-def applied(view: View | None, delta: ViewDelta) -> View:
-    """The view after a step; what did not change stays the same objects. Raises StaleVersion on a gap."""
-    points, segments = {}, {}
-    if delta.source is not None:
-        at = (view.version.epoch, view.version.sequence) if view else None
-        if view is None or at != (delta.source.epoch, delta.source.sequence):
-            here = f"{view.version.epoch}/{view.version.sequence}" if view else "nothing"
-            raise StaleVersion(
-                f"the view of {delta.domain} is at {here} here, and the step starts from"
-                f" {delta.source.epoch}/{delta.source.sequence}; send a snapshot"
-            )
-        points, segments = dict(view.points), dict(view.segments)
-    points.update((point.id, point) for point in delta.points)
-    segments.update(((segment.source, segment.target), segment) for segment in delta.segments)
-    for name in delta.gone_points:
-        points.pop(name, None)
-    for key in delta.gone_segments:
-        segments.pop(key, None)
-    return View(
-        domain=delta.domain,
-        agreement=delta.agreement,
-        level=delta.level,
-        version=delta.target,
-        points=points,
-        segments=segments,
-        hidden_nodes=delta.hidden_nodes,
-        hidden_links=delta.hidden_links,
-    )
 
 
 def _member(held: _Domain) -> Member:

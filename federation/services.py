@@ -22,7 +22,7 @@ from domain_twin.model import (
     Service,
     ServiceStatus,
 )
-from federation.algebra import claims_bandwidth, claims_delay, claims_loss
+from domain_twin.model.algebra import claims_bandwidth, claims_delay, claims_loss
 from federation.budget import marked, resplit, split, used_ms, with_use
 from federation.compose import ComposedGraph
 from federation.paths import find

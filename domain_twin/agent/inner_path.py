@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from domain_twin.disclosure.search import Arc, Graph, pareto_trails, routes_to
@@ -18,7 +18,6 @@ from domain_twin.model import (
     Hop,
     Nanoseconds,
     Network,
-    Origin,
     Outcome,
     PathAnswer,
     PathKpis,
@@ -27,13 +26,13 @@ from domain_twin.model import (
     Requirement,
     View,
 )
+from domain_twin.model.algebra import serial
 from federation.wire.questions import PathQuery
 
-__all__ = ["find_inside", "serial"]
+__all__ = ["find_inside"]
 
 _LABEL_CAP = 32
 _DISJOINT_CANDIDATES = 16
-_ORIGINS = tuple(Origin)  # from the best known to the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +78,6 @@ def find_inside(network: Network, view: View, query: PathQuery, *, now: Nanoseco
     )
     return PathAnswer(
         query.source, query.target, query.mode, query.requirement, composed, (outcome,), answered_at=now
-    )
-
-
-def serial(parts: Iterable[PathKpis]) -> PathKpis:
-    """One part after the other: the figures of the whole. docs/kpi-algebra.md derives the rules."""
-    listed = tuple(parts)
-    survival = 0.0
-    for part in listed:
-        survival += math.log1p(-part.loss) if part.loss < 1.0 else -math.inf
-    return PathKpis(
-        delay_ms=sum((part.delay_ms for part in listed), 0.0),
-        delay_variance_ms2=sum((part.delay_variance_ms2 for part in listed), 0.0),
-        loss=-math.expm1(survival),
-        bandwidth_mbps=min((part.bandwidth_mbps for part in listed), default=math.inf),
-        metric=sum(part.metric for part in listed),
-        availability=math.prod(part.availability for part in listed),
-        delay_std_error_ms=math.hypot(*(part.delay_std_error_ms for part in listed)),
-        origin=max((part.origin for part in listed), key=_ORIGINS.index, default=Origin.MEASURED),
-        shared_risks=frozenset().union(*(part.shared_risks for part in listed)),
     )
 
 

@@ -26,6 +26,7 @@ from domain_twin.model import (
     View,
     ViewDelta,
 )
+from domain_twin.model.algebra import meets
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis
 
@@ -171,9 +172,12 @@ def _meeting(segment: Segment, mode: PathMode, required: Requirement) -> PathKpi
         kpis
         for kpis in candidates
         if kpis
-        and (required.delay_ms is None or kpis.delay_ms <= required.delay_ms)
-        and (required.bandwidth_mbps is None or kpis.bandwidth_mbps >= required.bandwidth_mbps)
-        and (required.loss is None or kpis.loss <= required.loss)
+        and meets(
+            kpis,
+            delay_ms=required.delay_ms,
+            bandwidth_mbps=required.bandwidth_mbps,
+            loss=required.loss,
+        )
     ]
     return min(fit, key=lambda kpis: kpis.delay_ms, default=None)
 

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
-from domain_twin.disclosure.views import fold
 from domain_twin.errors import NotShared, StaleVersion, TwinError
 from domain_twin.model import Level, Version, ViewDelta
+from domain_twin.model.delta import fold
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from domain_twin.disclosure.abstraction import DEFAULT_CAP, Abstraction, abstract
 from domain_twin.disclosure.policy import Action, Agreement, Grant, RateLimiter, Refusal, decide
 from domain_twin.disclosure.precision import BANDWIDTH, EXACT, FIGURES, Precision
-from domain_twin.disclosure.views import ViewBuilder, apply, fold, snapshot
+from domain_twin.disclosure.views import ViewBuilder
 
 __all__ = [
     "BANDWIDTH",
@@ -19,8 +19,5 @@ __all__ = [
     "Refusal",
     "ViewBuilder",
     "abstract",
-    "apply",
     "decide",
-    "fold",
-    "snapshot",
 ]

@@ -1,4 +1,4 @@
-"""Views over time: one builder per agreement, the deltas it sends, and how a receiver applies them.
+"""Views over time: one builder per agreement, and the deltas it sends.
 
 Owns a view's own version: a sequence of its own within an epoch, not that of the network, so that a peer
 cannot count what it does not see. Does no I/O; time comes in as an argument.
@@ -7,19 +7,16 @@ cannot count what it does not see. Does no I/O; time comes in as an argument.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping
 
 from domain_twin.disclosure.abstraction import DEFAULT_CAP, Abstraction
 from domain_twin.disclosure.plan import agreement_salt
 from domain_twin.disclosure.policy import Grant
-from domain_twin.errors import StaleVersion
 from domain_twin.model import Finding, Nanoseconds, Network, Version, View, ViewDelta
+from domain_twin.model.delta import snapshot
 
-__all__ = ["ViewBuilder", "apply", "fold", "snapshot"]
+__all__ = ["ViewBuilder"]
 
-K = TypeVar("K")
-V = TypeVar("V")
 _SMALL_SEARCH = 4_000
 """Links times sources below which a search takes a few milliseconds, and is never put off."""
 
@@ -121,101 +118,6 @@ class ViewBuilder:
         return [snapshot(self.view)]
 
 
-def snapshot(view: View) -> ViewDelta:
-    """The delta that says all of a view."""
-    return ViewDelta(
-        domain=view.domain,
-        agreement=view.agreement,
-        level=view.level,
-        source=None,
-        target=view.version,
-        points=tuple(view.points.values()),
-        segments=tuple(view.segments.values()),
-        hidden_nodes=view.hidden_nodes,
-        hidden_links=view.hidden_links,
-    )
-
-
-def apply(view: View | None, delta: ViewDelta) -> View:
-    """The view after a delta. Raises StaleVersion on a gap: ask for a snapshot then."""
-    if delta.source is None:
-        points = {point.id: point for point in delta.points}
-        segments = {(segment.source, segment.target): segment for segment in delta.segments}
-    else:
-        if view is None or _place(view.version) != _place(delta.source):
-            at = f"{view.version.epoch}/{view.version.sequence}" if view else "nothing"
-            raise StaleVersion(
-                f"the view of {delta.domain} is at {at}, and its delta starts from"
-                f" {delta.source.epoch}/{delta.source.sequence}; ask for a snapshot"
-            )
-        points = {**view.points, **{point.id: point for point in delta.points}}
-        segments = {**view.segments, **{(s.source, s.target): s for s in delta.segments}}
-        for name in delta.gone_points:
-            points.pop(name, None)
-        for key in delta.gone_segments:
-            segments.pop(key, None)
-    return View(
-        domain=delta.domain,
-        agreement=delta.agreement,
-        level=delta.level,
-        version=delta.target,
-        points=points,
-        segments=segments,
-        hidden_nodes=delta.hidden_nodes,
-        hidden_links=delta.hidden_links,
-    )
-
-
-def fold(deltas: Iterable[ViewDelta]) -> ViewDelta:
-    """One delta that does what several in a row do. Raises StaleVersion where one does not follow the other.
-
-    At least one is needed.
-    """
-    first, *rest = deltas
-    if not rest:
-        return first
-    points = {point.id: point for point in first.points}
-    segments = {(segment.source, segment.target): segment for segment in first.segments}
-    gone_points, gone_segments = dict.fromkeys(first.gone_points), dict.fromkeys(first.gone_segments)
-    source, last = first.source, first
-    for delta in rest:
-        if delta.source is None:
-            source, points, segments, gone_points, gone_segments = None, {}, {}, {}, {}
-        elif _place(delta.source) != _place(last.target):
-            raise StaleVersion(
-                f"the deltas of {delta.domain} do not follow each other:"
-                f" {last.target.sequence}, then one from {delta.source.sequence}"
-            )
-        _overlay(points, gone_points, {point.id: point for point in delta.points}, delta.gone_points)
-        _overlay(
-            segments, gone_segments, {(s.source, s.target): s for s in delta.segments}, delta.gone_segments
-        )
-        last = delta
-    complete = source is None
-    return ViewDelta(
-        domain=last.domain,
-        agreement=last.agreement,
-        level=last.level,
-        source=source,
-        target=last.target,
-        points=tuple(points.values()),
-        segments=tuple(segments.values()),
-        gone_points=() if complete else tuple(gone_points),
-        gone_segments=() if complete else tuple(gone_segments),
-        hidden_nodes=last.hidden_nodes,
-        hidden_links=last.hidden_links,
-    )
-
-
-def _overlay(present: dict[K, V], gone: dict[K, None], added: Mapping[K, V], removed: Sequence[K]) -> None:
-    for key, value in added.items():
-        present[key] = value
-        gone.pop(key, None)
-    for key in removed:
-        present.pop(key, None)
-        gone[key] = None
-
-
 def _difference(old: View, new: View) -> ViewDelta | None:
     points = tuple(p for name, p in new.points.items() if old.points.get(name) is not p)
     segments = tuple(s for key, s in new.segments.items() if old.segments.get(key) is not s)
@@ -240,7 +142,3 @@ def _difference(old: View, new: View) -> ViewDelta | None:
         hidden_nodes=new.hidden_nodes,
         hidden_links=new.hidden_links,
     )
-
-
-def _place(version: Version) -> tuple[str, int]:
-    return version.epoch, version.sequence

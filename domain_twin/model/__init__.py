@@ -1,4 +1,6 @@
-"""The data types that travel between the stages of a twin. Owns shapes and units; does nothing.
+"""The data types that travel between the stages of a twin. Owns shapes and units.
+
+`algebra` composes the figures of paths, `delta` applies changes to views; both are pure.
 
 One type per hop: `UpdateBatch` (southbound to yang to datastore), `Delta` (datastore to mapping), `Network`
 (mapping to disclosure, semantic, simulation), `View` (disclosure to broker), and the answers that the broker

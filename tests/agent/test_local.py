@@ -10,10 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from domain_twin.agent.inner_path import serial
 from domain_twin.agent.local import serve_local
 from domain_twin.errors import ConfigError, ContractError, NoPath, NotFound, Unreachable
 from domain_twin.model import (
@@ -33,8 +30,6 @@ from domain_twin.model import (
     Link,
     Network,
     Node,
-    Origin,
-    PathKpis,
     PathMode,
     Requirement,
     Sample,
@@ -44,7 +39,6 @@ from domain_twin.model import (
     TerminationPoint,
     Version,
 )
-from federation import algebra
 from federation.client import TwinClient
 from federation.wire.event_log import EventLog
 
@@ -315,24 +309,3 @@ async def test_a_place_that_cannot_hold_a_socket_is_named(
     with pytest.raises(ConfigError, match=sentence):
         async with serve_local(twin, tmp_path / name):
             pass
-
-
-parts = st.builds(
-    PathKpis,
-    delay_ms=st.floats(0, 1e6),
-    delay_variance_ms2=st.floats(0, 1e6),
-    loss=st.floats(0, 1),
-    bandwidth_mbps=st.floats(0, allow_nan=False),
-    metric=st.integers(0, 2**32),
-    availability=st.floats(0, 1),
-    delay_std_error_ms=st.floats(0, 1e6),
-    origin=st.sampled_from(Origin),
-    shared_risks=st.frozensets(st.text(max_size=3), max_size=3),
-)
-
-
-@given(st.lists(parts, min_size=1, max_size=6))
-def test_paths_inside_add_up_as_paths_across_domains_do(listed: list[PathKpis]) -> None:
-    ours, theirs = serial(listed), algebra.serial(listed)
-    assert ours.loss == pytest.approx(theirs.loss, abs=1e-12)
-    assert replace(ours, loss=0.0) == replace(theirs, loss=0.0)

@@ -16,12 +16,10 @@ from domain_twin.disclosure import (
     Precision,
     ViewBuilder,
     abstract,
-    apply,
-    fold,
-    snapshot,
 )
 from domain_twin.errors import StaleVersion
 from domain_twin.model import Level, Network, View, ViewDelta
+from domain_twin.model.delta import apply, fold, snapshot
 
 
 def grant(level: Level = Level.MESH, precision: Precision = EXACT) -> Grant:

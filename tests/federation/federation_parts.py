@@ -22,7 +22,6 @@ from domain_twin.config import (
     IdentityConfig,
     MemberConfig,
 )
-from domain_twin.disclosure.views import snapshot
 from domain_twin.errors import NotShared
 from domain_twin.model import (
     Level,
@@ -37,11 +36,11 @@ from domain_twin.model import (
     View,
     ViewDelta,
 )
+from domain_twin.model.delta import apply, snapshot
 from domain_twin.trust.ca import OperatorCA
 from domain_twin.trust.identity import Role
 from federation.broker import Broker, serve
 from federation.client import TwinClient
-from federation.registry import applied
 from federation.v1 import fedtwin_pb2 as pb
 
 OPERATORS = {"ran": "northcell.example", "transport": "longhaul.example", "edge": "edgeworks.example"}
@@ -109,7 +108,7 @@ class FakeDomain:
             segments=tuple(segments),
             gone_points=tuple(gone_points),
         )
-        self.view_now = applied(self.view_now, delta)
+        self.view_now = apply(self.view_now, delta)
         self.deltas.append(delta)
         if publish and self.session:
             self.session.publish(delta)

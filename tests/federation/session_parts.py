@@ -13,9 +13,9 @@ import grpc
 
 from domain_twin.agent.session import Asked, BrokerSession, Retry
 from domain_twin.config import AgentConfig, BrokerAddress, BrokerConfig, IdentityConfig
-from domain_twin.disclosure.views import apply
 from domain_twin.errors import NotShared, StaleVersion, TwinError
 from domain_twin.model import Level, PathKpis, Point, PointKind, Segment, Version, View, ViewDelta
+from domain_twin.model.delta import apply
 from domain_twin.trust.ca import IssuedIdentity, OperatorCA
 from domain_twin.trust.credentials import load_identity
 from domain_twin.trust.guard import Guard

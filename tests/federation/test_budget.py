@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from small_views import kpis
 
 from domain_twin.model import BudgetShare, ComposedPath, Hop, Outcome
-from federation.algebra import serial
+from domain_twin.model.algebra import serial
 from federation.budget import resplit, share_of, split, with_use
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain_twin.model import Origin, PathKpis
-from federation.algebra import (
+from domain_twin.model.algebra import (
     IDENTITY,
     claims_bandwidth,
     claims_delay,
