@@ -6,6 +6,7 @@ Importing this module does not import grpc: `run_broker` first sets the TLS 1.3 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -62,6 +63,7 @@ async def run_broker(
             loop.add_signal_handler(number, broker.stop.set)
         try:
             log.info("broker ready", extra={"address": broker.address})
+            gc.freeze()  # what was loaded to get here lives on: no collection need look at it again
             if ready:
                 ready()
             await broker.stop.wait()

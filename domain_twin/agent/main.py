@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -68,6 +69,7 @@ async def run_agent(config_path: Path, *, ready: Callable[[], None] | None = Non
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, twin.stop)
+        gc.freeze()  # what was loaded to get here lives on: no collection need look at it again
         if ready:
             ready()
         await twin.run()
