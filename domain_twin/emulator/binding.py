@@ -120,8 +120,9 @@ class Binding:
                 self.stores[device.name].put_many(self._states(device))
 
     def _states(self, device: Device) -> _Values:
-        for end in device.ends:
+        for number, end in enumerate(device.ends, start=1):
             at = data.interface(end)
+            yield f"{at}/if-index", number
             enabled = self._plant.configured.enabled[end.tp_id]
             up = self._plant.links[self._topology.link_of[end.tp_id].index].up
             yield f"{at}/admin-status", "up" if enabled else "down"

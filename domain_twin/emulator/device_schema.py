@@ -27,6 +27,7 @@ SERVER_MODULES: Mapping[str, tuple[str, ...]] = {
     "fedtwin-device-events": (),
 }
 """Modules that every device runs because of its protocols, with the features it supports of each."""
+_FEATURES: dict[str, tuple[str, ...]] = {**SERVER_MODULES, "ietf-interfaces": ("if-mib",)}
 
 
 _REMEMBERED_PATHS = 20_000
@@ -256,7 +257,7 @@ def _load(names: tuple[str, ...], folders: tuple[Path, ...]) -> DeviceSchema:
     parsed = context.Context(files)
     for _, _, (_, source) in files.get_modules_and_revisions(parsed):
         parsed.features.setdefault(Path(source).name.partition("@")[0].removesuffix(".yang"), [])
-    parsed.features.update({name: list(features) for name, features in SERVER_MODULES.items()})
+    parsed.features.update({name: list(features) for name, features in _FEATURES.items()})
     implemented = dict.fromkeys((*names, *SERVER_MODULES))
     for name in implemented:
         try:
@@ -299,7 +300,7 @@ def _module(statement: Any, implemented: bool) -> Module:
         namespace=argument("namespace"),
         prefix=argument("prefix"),
         organization=argument("organization"),
-        features=SERVER_MODULES.get(statement.arg, ()) if implemented else (),
+        features=_FEATURES.get(statement.arg, ()) if implemented else (),
         implemented=implemented,
         source=Path(statement.pos.ref),
     )
