@@ -82,6 +82,7 @@ class TwinClient:
         options: list[tuple[str, str | int]] = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.enable_http_proxy", 0),
+            ("grpc.use_local_subchannel_pool", 1),  # else a new client inherits an old one's back-off
         ]
         if isinstance(self._profile, Path):
             self._channel = grpc.aio.insecure_channel(f"unix:{self._profile.resolve()}", options)
