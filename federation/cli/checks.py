@@ -225,7 +225,8 @@ def _broker(path: Path, rows: _Rows) -> None:
         rows.doubtful("member", "no [[member]]: no domain may join")
     for item in config.access:
         pattern = item.subject.removesuffix("*") + ("any" if item.subject.endswith("/*") else "")
-        _spiffe(rows, "access", pattern, None)
+        if _spiffe(rows, "access", pattern, None, quiet=True):
+            rows.fine("access", f"{item.subject} may read the composed twin")
     if not config.access:
         rows.doubtful("access", "no [[access]]: nobody may read the composed twin")
     _services(rows, config.services)
