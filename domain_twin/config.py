@@ -156,6 +156,7 @@ class AgentConfig(_Strict):
     agreement: tuple[AgreementConfig, ...] = ()
     publish: tuple[PublishConfig, ...] = ()
     view_interval_ms: float = Field(20.0, ge=0, description="changes within this time leave as one delta")
+    figures_interval_ms: float = Field(200.0, ge=0, description="the same for changes of figures alone")
 
 
 class MemberConfig(_Strict):

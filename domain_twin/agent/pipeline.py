@@ -38,7 +38,11 @@ class Memory(Protocol):
 
 
 class Pipeline:
-    """One domain's live twin. `on_change` is called after every batch that changed something."""
+    """One domain's live twin.
+
+    `on_change` is called after every batch that changed something, with what changed (None: the state of a
+    session) and whether that is more than figures.
+    """
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class Pipeline:
         store: LiveStore,
         mapper: Mapper,
         history: Memory | None,
-        on_change: Callable[[Delta | None], None],
+        on_change: Callable[[Delta | None, bool], None],
     ) -> None:
         self.store = store
         self._typer = typer
@@ -98,7 +102,7 @@ class Pipeline:
         if self._history:
             self._history.append(delta)
         self._mapper.apply(delta)
-        self._on_change(delta)
+        self._on_change(delta, self._mapper.restructured)
 
     def set_status(self, status: DeviceStatus) -> bool:
         """Take over the state of a device's session; True when it is news."""
@@ -112,7 +116,7 @@ class Pipeline:
         if stale:
             self.store.mark_stale(status.name)
         self._mapper.set_stale(status.name, stale)
-        self._on_change(None)
+        self._on_change(None, True)
         return True
 
     def findings(self, now: Nanoseconds) -> list[Finding]:

@@ -1,13 +1,16 @@
 """What leaves the domain, and when: one view per agreement and level, rebuilt when the network changes.
 
 Owns the rhythm: a change leaves at once when the last one is `interval_s` ago, else together with the others
-of that time. What a view may show was decided by `disclosure`; this is where it is carried out.
+of that time; figures alone (every device measures each second) gather for `figures_interval_s`. What a view
+may show was decided by `disclosure`; this is where it is carried out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -29,22 +32,27 @@ class Publisher:
         network: Callable[[], Network],
         published: Mapping[str, str],
         interval_s: float,
+        figures_interval_s: float,
         send: Callable[[ViewDelta], None],
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
         self._network = network
         self._published = published
         self._interval_s = interval_s
+        self._figures_interval_s = figures_interval_s
         self._send = send
         self._clock = clock
         self._changed = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._builders: dict[tuple[str, Level], tuple[ViewBuilder, Grant]] = {}
         # Risk tokens and epochs are of this run: what was seen in one cannot be linked with another.
         self._salt = secrets.token_bytes(16)
 
-    def notify(self) -> None:
-        """The network changed."""
+    def notify(self, *, urgent: bool) -> None:
+        """The network changed; `urgent` when by more than figures."""
         self._changed.set()
+        if urgent:
+            self._urgent.set()
 
     def open(self, grant: Grant, resume_from: Version | None) -> list[ViewDelta]:
         """The first deltas of a view: what the peer lacks since `resume_from`, else a snapshot.
@@ -76,9 +84,13 @@ class Publisher:
 
     async def run(self) -> None:
         """Rebuild and send until cancelled."""
+        started = -math.inf
         while True:
             await self._wait()
+            await _set_within(self._urgent, started + self._figures_interval_s - time.monotonic())
+            await asyncio.sleep(started + self._interval_s - time.monotonic())
             self._changed.clear()
+            self._urgent.clear()
             started = time.monotonic()
             network = self._network()
             now = self._clock()
@@ -91,15 +103,15 @@ class Publisher:
                 delta = await asyncio.to_thread(builder.update, network, now=now)
                 if delta is not None:
                     self._send(delta)
-            rest = self._interval_s - (time.monotonic() - started)
-            if rest > 0:
-                await asyncio.sleep(rest)
 
     async def _wait(self) -> None:
         due = [b.due_at for b, _ in self._builders.values() if b.due_at is not None]
-        timeout = max(0.0, (min(due) - self._clock()) / 1e9) if due else None
-        try:
-            async with asyncio.timeout(timeout):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+        await _set_within(self._changed, (min(due) - self._clock()) / 1e9 if due else math.inf)
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+    """Return when the event is set, at the latest after that time."""
+    if timeout_s > 0 and not event.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s if math.isfinite(timeout_s) else None):
+                await event.wait()

@@ -85,6 +85,7 @@ class DomainTwin:
             network=self.network,
             published=self.published,
             interval_s=config.view_interval_ms / 1000,
+            figures_interval_s=config.figures_interval_ms / 1000,
             send=self._send,
         )
         self._trees = TreeCheck(config.domain, schema, self._leaves_of)
@@ -183,8 +184,8 @@ class DomainTwin:
         """Tell the operator what became of the session with the broker."""
         self.events.publish(EventKind.DOMAIN, f"broker session: {text}", domain=self.domain)
 
-    def _changed(self, delta: Delta | None) -> None:
-        self.publisher.notify()
+    def _changed(self, delta: Delta | None, restructured: bool) -> None:
+        self.publisher.notify(urgent=restructured)
         if delta is None:
             return
         self._trees.note_config(delta.changes)

@@ -62,6 +62,11 @@ class Mapper:
         """Values that are of their YANG type and yet make no sense to the tables."""
         return len(self._records.refused)
 
+    @property
+    def restructured(self) -> bool:
+        """Whether more than figures has changed since `network` was last called."""
+        return bool(self._touched)
+
     def apply(self, delta: Delta) -> bool:
         """Fold a delta in; whether the network model changed."""
         touched, figures = self._records.apply(delta.changes)

@@ -60,7 +60,7 @@ def line(delay_ms: float = 2.0) -> Network:
 class Agent:
     """A publisher and jobs over one network that the test changes."""
 
-    def __init__(self, **terms: object) -> None:
+    def __init__(self, *, figures_interval_s: float = 0.0, **terms: object) -> None:
         self.network = line()
         self.now = 100 * SECOND
         self.sent: list[ViewDelta] = []
@@ -71,6 +71,7 @@ class Agent:
             network=lambda: self.network,
             published={},
             interval_s=0.0,
+            figures_interval_s=figures_interval_s,
             send=self.take,
             clock=self.clock,
         )
@@ -216,12 +217,12 @@ async def test_a_share_of_what_is_not_there_is_declined(agent: Agent) -> None:
 async def test_a_change_is_sent_by_itself_and_no_change_is_not(agent: Agent) -> None:
     source, target = agent.ends()
     running = asyncio.create_task(agent.publisher.run())
-    agent.publisher.notify()
+    agent.publisher.notify(urgent=False)
     await asyncio.sleep(0.1)
     assert agent.sent == []
 
     agent.network = replace(line(3.0), version=Version("e", 2))
-    agent.publisher.notify()
+    agent.publisher.notify(urgent=False)
     async with asyncio.timeout(10):
         await agent.news.wait()
     running.cancel()
@@ -233,13 +234,32 @@ async def test_a_change_is_sent_by_itself_and_no_change_is_not(agent: Agent) -> 
     assert current.delay_ms == pytest.approx(6.0)
 
 
+async def test_figures_alone_gather_and_anything_else_takes_them_along() -> None:
+    agent = Agent(figures_interval_s=3600.0)
+    agent.ends()
+    running = asyncio.create_task(agent.publisher.run())
+    for number, delay_ms in enumerate((3.0, 4.0), start=2):
+        agent.network = replace(line(delay_ms), version=Version("e", number))
+        agent.publisher.notify(urgent=False)
+        await asyncio.sleep(0.2)
+    assert len(agent.sent) == 1
+
+    agent.news.clear()
+    agent.publisher.notify(urgent=True)
+    async with asyncio.timeout(10):
+        await agent.news.wait()
+    running.cancel()
+
+    assert {s.current.delay_ms for s in agent.sent[1].segments if s.current} == {8.0}
+
+
 async def test_nothing_is_sent_after_an_agreement_has_expired() -> None:
     agent = Agent(expires_at=101 * SECOND)
     agent.ends()
     running = asyncio.create_task(agent.publisher.run())
     agent.now = 102 * SECOND
     agent.network = replace(line(3.0), version=Version("e", 2))
-    agent.publisher.notify()
+    agent.publisher.notify(urgent=False)
     await asyncio.sleep(0.1)
     running.cancel()
 
