@@ -11,7 +11,18 @@ import click
 import typer
 
 from domain_twin.errors import TwinError
-from federation.cli import ask, authority, check, demo, faults, history, processes, recordings, watch
+from federation.cli import (
+    ask,
+    authority,
+    check,
+    demo,
+    faults,
+    history,
+    inventory,
+    processes,
+    recordings,
+    watch,
+)
 from federation.cli.register import FedtwinGroup
 
 app = typer.Typer(
@@ -49,7 +60,7 @@ def fedtwin(
 
 
 demo.add_to(app)
-for part in (processes, ask, watch, history, faults, recordings, check):
+for part in (processes, ask, inventory, watch, history, faults, recordings, check):
     part.add_to(app)
 authority.add_to(app)
 

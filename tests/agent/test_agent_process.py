@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from emulated_domain import Domain, eventually
 
-from domain_twin.config import load_agent
+from domain_twin.agent.schema import load_schema
+from domain_twin.config import YangConfig, load_agent
 from domain_twin.model import Connection, Element, Origin
 from domain_twin.southbound.base import Edit
 from domain_twin.southbound.devices import change_session
@@ -72,7 +73,24 @@ async def test_a_change_on_a_device_reaches_the_twin_and_its_history(core: Domai
     await eventually(down, what=f"{link} down")
     async with core.twin() as twin:
         samples = await twin.series("upf-1", f"{path}/enabled", 0)
+        (then,) = await twin.elements(prefix=link, at=samples[-1].at - 1)
     assert [sample.value for sample in samples][-2:] == [1.0, 0.0]
+    assert then.up
+    assert then.kpis
+
+
+async def test_a_module_that_only_a_device_has_is_fetched_from_it(core: Domain) -> None:
+    config = load_agent(core.folder / "agent.toml")
+    device = config.device[0].model_copy(update={"paths": ("/ietf-netconf-monitoring:netconf-state",)})
+
+    schema = await load_schema(config.model_copy(update={"device": (device,)}))
+    without = await load_schema(
+        config.model_copy(update={"device": (device,), "yang": YangConfig(from_devices=False)})
+    )
+
+    assert "ietf-netconf-monitoring" in schema.texts
+    assert schema.node("/ietf-netconf-monitoring:netconf-state/capabilities/capability")
+    assert not without.node("/ietf-netconf-monitoring:netconf-state/capabilities/capability")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

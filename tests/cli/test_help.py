@@ -49,6 +49,7 @@ def commands() -> dict[str, click.Command]:
 
 COMMANDS = commands()
 WORDS = {
+    "elements",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip
