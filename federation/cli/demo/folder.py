@@ -162,10 +162,13 @@ def alive(item: Running) -> bool:
 
 
 def started_at(pid: int) -> float:
-    """When the process began, in seconds since the epoch."""
+    """When the process began, in seconds since the epoch; now, where it has ended already."""
     import psutil
 
-    return float(psutil.Process(pid).create_time())
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return time.time()
 
 
 def _signal(item: Running, number: int) -> None:
