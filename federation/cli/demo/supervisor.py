@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,26 @@ from federation.cli.demo.folder import Running, started_at
 
 GRACE_S = 8.0
 _LAST_LINES = 6
+_POLL_S = 0.05
+
+
+class Child:
+    """A child process that outlives the event loop: asyncio kills its own with it, and ours may be kept."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self._popen = popen
+        self.pid = popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    async def wait(self) -> int:
+        """Return the exit status once there is one."""
+        while (status := self._popen.poll()) is None:  # noqa: ASYNC110  portable, and six of them at most
+            await asyncio.sleep(_POLL_S)
+        return status
 
 
 @dataclass(slots=True)
@@ -31,7 +52,7 @@ class Process:
 
     name: str
     log: Path
-    child: asyncio.subprocess.Process
+    child: Child
     line: socket.socket
     began: float
     ready_s: float | None = None
@@ -65,16 +86,17 @@ class Supervisor:
         ours.setblocking(False)
         environment = {**os.environ, lifeline.VARIABLE: str(theirs.fileno()), "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as output, theirs:
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
+            popen = await asyncio.to_thread(
+                subprocess.Popen,
+                list(command),
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=environment,
                 pass_fds=(theirs.fileno(), *self._inherited),
                 start_new_session=True,
             )
-        process = Process(name, log, child, ours, time.monotonic(), _started=started_at(child.pid))
+        process = Process(name, log, Child(popen), ours, time.monotonic(), _started=started_at(popen.pid))
         self.processes.append(process)
         return process
 
