@@ -303,8 +303,8 @@ async def test_an_ask_fails_at_once_when_the_session_ends(pki: Pki, tmp_path: Pa
 
 async def test_goodbye_ends_the_session_cleanly(pki: Pki, tmp_path: Path) -> None:
     async with broker(pki, tmp_path) as b:
-        async with agent(pki, b.address, tmp_path / "a"):
-            await b.session("ran")
+        async with agent(pki, b.address, tmp_path / "a") as a:
+            await until(lambda: a.session.connected)
         await until(lambda: b.host.lost_because)
 
     assert b.host.lost_because == [("ran", "the agent said goodbye: the test is over")]
