@@ -22,7 +22,6 @@ from domain_twin.model import (
     Network,
     Severity,
     UpdateBatch,
-    Version,
 )
 from domain_twin.yang.quarantine import Quarantined, Typer
 
@@ -64,10 +63,6 @@ class Pipeline:
         self._statuses: dict[str, DeviceStatus] = {
             name: DeviceStatus(name, "", Connection.CONNECTING) for name in devices
         }
-
-    def version(self) -> Version:
-        """The version of the live state."""
-        return self.store.version
 
     def network(self) -> Network:
         """The domain's network now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import tomllib
 from collections import Counter
@@ -429,13 +428,3 @@ def worst(rows: Iterable[Row]) -> Verdict:
     """The gravest verdict among rows; fine when there are none."""
     order = list(Verdict)
     return max((row.verdict for row in rows), key=order.index, default=Verdict.FINE)
-
-
-def read_json(path: Path) -> Any:
-    """The document in `path`. Raises ConfigError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from error

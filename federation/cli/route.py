@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from federation.cli.console import domain_style, ms, ratio
+from federation.cli.console import domain_style, ms
 from federation.cli.tables import grid, kpi_cells, name_of, short_link
 
 if TYPE_CHECKING:
@@ -211,11 +211,6 @@ def sparkline(values: Collection[float], width: int = 32) -> str:
 
 def _block(height: float) -> str:
     return _BLOCKS[round(height * (len(_BLOCKS) - 1))] if math.isfinite(height) else " "
-
-
-def loss_text(path: ComposedPath) -> str:
-    """Loss of a path for a sentence."""
-    return "no loss" if path.total.loss <= 0 else f"loss {ratio(path.total.loss)}"
 
 
 def turning_points(events: Sequence[Event], service: str, since: int = 0) -> list[Event]:

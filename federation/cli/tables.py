@@ -124,13 +124,6 @@ def short_link(link_id: str) -> str:
     return link_id.removeprefix("urn:ndt:idl:")
 
 
-def state_of(up: bool, stale: bool) -> Text:
-    """Whether something carries traffic, as far as that is known now."""
-    if stale:
-        return Text("stale", "warn")
-    return Text("up", "good") if up else Text("down", "bad")
-
-
 def kpi_cells(kpis: PathKpis) -> tuple[str | Text, str | Text, str | Text]:
     """Delay, bandwidth and loss, in the form of every table."""
     return ms(kpis.delay_ms), mbps(kpis.bandwidth_mbps), ratio(kpis.loss)
