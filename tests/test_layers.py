@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[set[str]] = [
     {"errors", "resources"},
     {"model"},
-    {"config"},
+    {"config", "alarms"},
     {"trust"},
     {"yang"},
     {"southbound", "datastore"},
@@ -25,7 +25,17 @@ LAYERS: list[set[str]] = [
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 EMULATOR_MAY = {"emulator", "trust", "yang", "errors", "resources"}
-FEDERATION_MAY = {"model", "errors", "config", "resources", "trust", "simulation", "semantic", "learning"}
+FEDERATION_MAY = {
+    "model",
+    "alarms",
+    "errors",
+    "config",
+    "resources",
+    "trust",
+    "simulation",
+    "semantic",
+    "learning",
+}
 LEAVES = ("federation.v1", "federation.wire")
 
 

@@ -14,7 +14,7 @@ from domain_twin.yang.schema import SchemaSet
 
 log = logging.getLogger(__name__)
 
-_ALWAYS = ("iana-if-type",)  # identities that interfaces are typed by
+_ALWAYS = ("iana-if-type", "fedtwin-alarms")  # identities that interfaces and alarms are typed by
 _FETCH_WITHIN_S = 10.0
 
 

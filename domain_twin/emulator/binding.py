@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from domain_twin.emulator import device_data as data
+from domain_twin.emulator.alarms import AlarmList, Overload, Trouble
 from domain_twin.emulator.device import ConfigChange, ConfigRejected, DeviceDatastore, load_schema
 from domain_twin.emulator.engine import Measurement
 from domain_twin.emulator.network import NetworkSpec
@@ -47,6 +48,8 @@ class Binding:
         self._zero: dict[str, Any] = {}  # counters at the last restart
         self._last: Measurement | None = None
         self._without_delay: set[str] = set()
+        self._alarms: dict[str, AlarmList] = {}
+        self._overloads: dict[str, list[tuple[int, Overload]]] = {}  # by device: resource, its judge
         plant.on_change = self.report_states
         for device in topology.devices:
             if device.domain in spec.domains:
@@ -57,8 +60,10 @@ class Binding:
         store.load(data.configuration(self._topology, device), {})
         self.stores[device.name] = store
         self._knobs[device.name] = dict(self._knobs_of(device))
+        self._alarms[device.name] = AlarmList(store)
+        self._overloads[device.name] = list(self._judges(device))
         self._boot(device)
-        store.put_many(self._states(device))
+        self._report_states(device)
         store.validate_config = lambda change: self._check(device, change)
         store.on_config_change = lambda change: self._take_over(device, change)
 
@@ -117,7 +122,49 @@ class Binding:
         """Write the states of devices that have changed."""
         for device in self._topology.devices:
             if device in devices and device.name in self.stores:
-                self.stores[device.name].put_many(self._states(device))
+                self._report_states(device)
+
+    def _report_states(self, device: Device) -> None:
+        self.stores[device.name].put_many(self._states(device))
+        for trouble, wrong in self._troubles(device):
+            self._alarms[device.name].note(trouble, wrong=wrong)
+
+    def _troubles(self, device: Device) -> Iterator[tuple[Trouble, bool]]:
+        """What can be wrong with the parts of a device, and whether it is."""
+        for end in device.ends:
+            words = f"{end.name} is enabled and down"
+            wrong = (
+                self._plant.configured.enabled[end.tp_id] and not self._plant.links[self._link(end).index].up
+            )
+            yield Trouble(data.interface(end), "interface-down", "major", words), wrong
+        for cell in self._topology.cells:
+            if cell.device is device:
+                wrong = self._plant.configured.unlocked[cell.cell_id] and not self._plant.cells[cell.index].up
+                words = f"cell {cell.local_id} is unlocked and off the air"
+                yield Trouble(data.cell(cell), "cell-out-of-service", "critical", words), wrong
+        if function := data.function(device):
+            serving = self._plant.nodes[device.index].serving
+            wrong = self._plant.configured.unlocked[device.node_id] and not serving
+            kind = "host-out-of-service" if device.domain == "edge" else "function-out-of-service"
+            yield Trouble(function, kind, "critical", f"{device.name} is unlocked and does not serve"), wrong
+
+    def _judges(self, device: Device) -> Iterator[tuple[int, Overload]]:
+        alarms = self._alarms[device.name]
+
+        def judge(resource: str, words: str) -> Overload:
+            trouble = Trouble(resource, "overload", "warning", words)
+            return Overload(lambda wrong: alarms.note(trouble, wrong=wrong))
+
+        for end in device.ends:
+            yield self._link(end).index, judge(data.interface(end), f"{end.name} sends all the time")
+        first_cell = len(self._topology.links) + len(self._topology.devices)
+        for cell in self._topology.cells:
+            if cell.device is device:
+                words = f"cell {cell.local_id} is on the air all the time"
+                yield first_cell + cell.index, judge(data.cell(cell), words)
+        if function := data.function(device):
+            words = f"all workers of {device.name} are busy all the time"
+            yield len(self._topology.links) + device.index, judge(function, words)
 
     def _states(self, device: Device) -> _Values:
         for number, end in enumerate(device.ends, start=1):
@@ -167,6 +214,8 @@ class Binding:
             store.put("/fedtwin-performance:performance/interval", round(measurement.interval * 1e3))
             store.put_many(self._counters(device, measurement))
             self._put_performance(store, device, measurement)
+            for resource, overload in self._overloads[device.name]:
+                overload.measured(float(measurement.busy[resource]))
 
     def _counters(self, device: Device, measurement: Measurement) -> _Values:
         train = self._spec.train

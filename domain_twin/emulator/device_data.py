@@ -16,7 +16,7 @@ COUNTERS = (
 )  # fmt: skip
 _BASE = (
     "ietf-interfaces", "iana-if-type", "ietf-network", "ietf-network-topology", "ietf-l3-unicast-topology",
-    "fedtwin-inter-domain", "fedtwin-performance",
+    "fedtwin-inter-domain", "fedtwin-performance", "ietf-alarms", "fedtwin-alarms",
 )  # fmt: skip
 _OWN = {"ran": "fedtwin-ran", "core": "fedtwin-core", "edge": "fedtwin-edge"}
 _SLICES = ["1-000001", "2-000001"]

@@ -32,6 +32,7 @@ class Kind(StrEnum):
     FUNCTION = "network-function"  # likewise
     HOST = "host"  # likewise
     APPLICATION = "application"  # last key: its name
+    ALARM = "alarm"  # keys: resource, alarm-type-id, alarm-type-qualifier
 
 
 KEYS: Mapping[Kind, tuple[int, int]] = MappingProxyType(
@@ -42,6 +43,7 @@ KEYS: Mapping[Kind, tuple[int, int]] = MappingProxyType(
         Kind.LINK: (1, 9),
         Kind.LINK_FIGURES: (1, 1),
         Kind.APPLICATION: (1, 9),
+        Kind.ALARM: (3, 3),
     }
 )
 """How many keys a record of each kind needs; kinds left out take any number."""

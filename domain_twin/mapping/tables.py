@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from domain_twin.mapping import core, edge, ietf, performance, ran
+from domain_twin.mapping import alarms, core, edge, ietf, performance, ran
 from domain_twin.mapping.table import Table
 
 TABLES: tuple[Table, ...] = (ietf.TABLE, performance.TABLE, ran.TABLE, core.TABLE, edge.TABLE)
+"""What the network model is made of."""
+
+MIRRORED: tuple[Table, ...] = (*TABLES, alarms.TABLE)
+"""The same, and what else a twin reads of its devices."""
 
 
-def mirrored_paths(tables: Iterable[Table] = TABLES) -> tuple[str, ...]:
+def mirrored_paths(tables: Iterable[Table] = MIRRORED) -> tuple[str, ...]:
     """The top-level subtrees that hold everything the tables read: what a session subscribes to."""
     return tuple(dict.fromkeys("/" + row.schema_path.split("/")[1] for table in tables for row in table))
 
 
-def modules(tables: Iterable[Table] = TABLES) -> tuple[str, ...]:
+def modules(tables: Iterable[Table] = MIRRORED) -> tuple[str, ...]:
     """The YANG modules that the tables' paths come from."""
     steps = (step for table in tables for row in table for step in row.schema_path.split("/"))
     return tuple(dict.fromkeys(step.partition(":")[0] for step in steps if ":" in step))
 
 
-def describe(tables: Iterable[Table] = TABLES) -> list[tuple[str, str, str, str]]:
+def describe(tables: Iterable[Table] = MIRRORED) -> list[tuple[str, str, str, str]]:
     """The tables as rows of text: YANG path, element, attribute or KPI, unit."""
     return [(row.path, row.kind.value, row.attribute, row.unit) for table in tables for row in table]

@@ -7,6 +7,14 @@ One type per hop: `UpdateBatch` (southbound to yang to datastore), `Delta` (data
 composes from views. Times are int nanoseconds since the Unix epoch, UTC.
 """
 
+from domain_twin.model.alarm import (
+    Alarm,
+    AlarmKey,
+    Condition,
+    OperatorState,
+    PerceivedSeverity,
+    StatusChange,
+)
 from domain_twin.model.answer import (
     BudgetShare,
     ComposedPath,
@@ -82,10 +90,13 @@ __all__ = [
     "QUEUE",
     "UNITS",
     "UTILISATION",
+    "Alarm",
+    "AlarmKey",
     "BudgetShare",
     "Cell",
     "Change",
     "ComposedPath",
+    "Condition",
     "Connection",
     "Customer",
     "Delete",
@@ -108,11 +119,13 @@ __all__ = [
     "NetworkFunction",
     "Node",
     "Objective",
+    "OperatorState",
     "Origin",
     "Outcome",
     "PathAnswer",
     "PathKpis",
     "PathMode",
+    "PerceivedSeverity",
     "Point",
     "PointKind",
     "Requirement",
@@ -125,6 +138,7 @@ __all__ = [
     "Severity",
     "Slice",
     "StateKind",
+    "StatusChange",
     "Sync",
     "TerminationPoint",
     "Update",

@@ -1,0 +1,1 @@
+"""Alarms kept over time: their life cycle, and where they are stored."""
