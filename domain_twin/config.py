@@ -140,6 +140,34 @@ class HistoryConfig(_Strict):
     flush_s: float = Field(1.0, gt=0, description="longest time a change waits before it is written")
 
 
+class SyslogConfig(_Strict):
+    """Where records of the audit are sent as OCSF events, over syslog (RFC 5424)."""
+
+    address: str = Field(
+        description="udp://host:port, tcp://host:port, tls://host:port or unix:/path (a datagram socket)"
+    )
+    root: Path | None = Field(None, description="PEM file with the receiver's root, for tls; pinned")
+    server_name: str = Field("", description="name in the receiver's certificate; default: the host")
+    facility: int = Field(13, ge=0, le=23, description="syslog facility; 13 is log audit (RFC 5424 6.2.1)")
+    queue: int = Field(10_000, gt=0, description="records that wait in memory; more are read from the files")
+
+
+class AuditConfig(_Strict):
+    """The hash-chained audit in the state folder: what was asked, disclosed and refused."""
+
+    enabled: bool = Field(True, description="keep an audit at all")
+    sync: Literal["each", "interval"] = Field(
+        "each", description="each: on disk before anything leaves; interval: handed to the system before"
+    )
+    sync_interval_ms: float = Field(200.0, gt=0, description="with interval: written to disk this often")
+    sign_interval_s: float = Field(30.0, gt=0, description="new records are signed at least this often")
+    segment_bytes: int = Field(16_777_216, ge=4096, description="a file of the audit ends at this size")
+    when_unwritable: Literal["refuse", "continue"] = Field(
+        "refuse", description="refuse: nothing is disclosed while the audit cannot be written"
+    )
+    syslog: SyslogConfig | None = Field(None, description="left out: nothing is exported")
+
+
 class AgentConfig(_Strict):
     """A twin agent: `fedtwin agent agent.toml`."""
 
@@ -151,6 +179,7 @@ class AgentConfig(_Strict):
     device: tuple[DeviceConfig, ...] = Field((), description="devices to mirror")
     yang: YangConfig = YangConfig()
     history: HistoryConfig = HistoryConfig()
+    audit: AuditConfig = AuditConfig()
     broker: BrokerAddress | None = Field(None, description="left out: the agent works alone")
     identity: IdentityConfig | None = Field(None, description="needed with a broker")
     agreement: tuple[AgreementConfig, ...] = ()
@@ -171,6 +200,7 @@ class AccessConfig(_Strict):
     """Who may read the composed twin."""
 
     subject: str = Field(description="SPIFFE identity, or spiffe://OPERATOR/user/*")
+    operate: bool = Field(False, description="may also acknowledge, close and shelve alarms")
 
 
 class BrokerConfig(_Strict):
@@ -189,6 +219,9 @@ class BrokerConfig(_Strict):
     heartbeat_s: float = Field(5.0, gt=0, description="agents say something at least this often, seconds")
     dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")
     sample_interval_s: float = Field(1.0, gt=0, description="services are evaluated at least this often")
+    audit: AuditConfig = AuditConfig()
+    reads_per_second: float = Field(50.0, gt=0, description="questions a second that one subject may ask")
+    attaches_per_minute: float = Field(60.0, gt=0, description="sessions a minute that one peer may open")
 
 
 class ClientConfig(_Strict):

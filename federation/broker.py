@@ -17,7 +17,7 @@ from typing import Any
 
 from domain_twin.config import BrokerConfig, load_broker
 from domain_twin.errors import ConfigError
-from domain_twin.model import Finding, ServiceRecords, Severity
+from domain_twin.model import Alarm, EventKind, Finding, ServiceRecords, Severity
 from domain_twin.trust import tls
 from domain_twin.trust.identity import Role
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
 _AGAIN_S = 1.0
+_ALARMS_S = 0.5
 
 LoadRecords = Callable[[Path], ServiceRecords]
 
@@ -81,6 +82,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     """
     import grpc
 
+    from domain_twin.alarms.desk import AlarmDesk
+    from domain_twin.alarms.store import AlarmStore
     from domain_twin.trust.credentials import load_identity
     from domain_twin.trust.guard import Guard, current_peer
     from domain_twin.trust.roots import TrustBundle
@@ -101,6 +104,18 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     try:
         events = event_log(storage, restored)
         findings = FindingBoard(events, storage, restored.findings)
+        alarm_store = AlarmStore(config.state / "alarms.sqlite")
+
+        def on_alarm(alarm: Alarm, text: str) -> None:
+            events.publish(EventKind.ALARM, text, domain=alarm.key.domain, alarm=alarm)
+
+        alarms = AlarmDesk(alarm_store, await asyncio.to_thread(alarm_store.load), on_alarm)
+
+        async def watch_over_alarms() -> None:
+            while True:
+                await asyncio.sleep(_ALARMS_S)
+                alarms.report_findings("broker", findings.standing())
+                await alarms.flush()
 
         def on_storage(problem: str) -> None:
             findings.report("storage", [_storage_finding(problem)] if problem else [])
@@ -127,6 +142,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             events=events,
             findings=findings,
             storage=storage,
+            alarms=alarms,
+            caller=lambda: str(current_peer().identity),
             watch_ends_at=lambda: current_peer().not_after,
         )
         federation = FederationService(registry, config, identity, trust)
@@ -137,6 +154,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         address = _listen(server, config.listen, credentials)
         work.start(work.forever(storage.run))
         work.start(work.forever(assurance.run))
+        work.start(work.forever(watch_over_alarms))
         await server.start()
         try:
             yield Broker(address, asyncio.Event())

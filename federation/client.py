@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from domain_twin.config import ClientConfig, load_client
 from domain_twin.errors import NotFound, TwinError, Unreachable
 from domain_twin.model import (
+    Alarm,
     DeviceStatus,
     DomainStatus,
     Element,
@@ -25,6 +26,7 @@ from domain_twin.model import (
     Finding,
     Level,
     Nanoseconds,
+    OperatorState,
     PathAnswer,
     PathMode,
     Requirement,
@@ -165,6 +167,16 @@ class TwinClient:
         """What a person should see."""
         answer = await self._ask("ListFindings", pb.ListFindingsRequest(domain=domain))
         return [convert.decode_finding(item) for item in answer.findings]
+
+    async def alarms(self, domain: str = "", *, everything: bool = False) -> list[Alarm]:
+        """What is wrong; with `everything` also what is cleared, closed or shelved."""
+        answer = await self._ask("ListAlarms", pb.ListAlarmsRequest(domain=domain, all=everything))
+        return [convert.decode_alarm(item) for item in answer.alarms]
+
+    async def set_alarm_state(self, identity: str, state: OperatorState, note: str = "") -> Alarm:
+        """Note what you say of an alarm, named by its id or the beginning of it."""
+        request = pb.SetAlarmStateRequest(id=identity, state=state, note=note)
+        return convert.decode_alarm((await self._ask("SetAlarmState", request)).alarm)
 
     async def series(
         self, device: str, path: str, start: Nanoseconds, end: Nanoseconds = 0, step: Nanoseconds = 0

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.config import BrokerConfig
 from domain_twin.errors import ContractError, CredentialError, NotFound, NotShared
 from domain_twin.model import (
@@ -19,6 +20,7 @@ from domain_twin.model import (
     DELAY_VARIANCE,
     LOSS,
     UNITS,
+    Alarm,
     DeviceStatus,
     DomainStatus,
     Element,
@@ -26,6 +28,7 @@ from domain_twin.model import (
     Finding,
     Kpi,
     Nanoseconds,
+    OperatorState,
     PathAnswer,
     PathKpis,
     Point,
@@ -54,6 +57,7 @@ from federation.wire.questions import (
 __all__ = ["BrokerFace", "access_check"]
 
 _TWIN = "/fedtwin.v1.Twin/"
+_CHANGES = (f"{_TWIN}SetAlarmState",)
 _KINDS = ("point", "segment")
 _PAGE = 200
 _LONGEST_TIMER_S = 30 * 86_400.0
@@ -62,6 +66,7 @@ _LONGEST_TIMER_S = 30 * 86_400.0
 def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
     """Who may call what at this broker: agents attach, and the subjects of [[access]] read. For `Guard`."""
     subjects = [access.subject for access in config.access]
+    operators = [access.subject for access in config.access if access.operate]
 
     def check(method: str, caller: SpiffeId) -> None:
         if not method.startswith(_TWIN):
@@ -75,6 +80,11 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
             raise NotShared(
                 f"{caller} may not read this twin; have the broker's operator add [[access]] with"
                 f' subject = "{caller}"'
+            )
+        if method in _CHANGES and not any(caller.matches(subject) for subject in operators):
+            raise NotShared(
+                f"{caller} may read this twin and not operate it; have the broker's operator set"
+                " operate = true under the [[access]] that names this subject"
             )
 
     return check
@@ -91,15 +101,19 @@ class BrokerFace:
         events: EventLog,
         findings: FindingBoard,
         storage: Storage,
+        alarms: AlarmDesk,
+        caller: Callable[[], str],
         watch_ends_at: Callable[[], datetime],
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
-        """`watch_ends_at` says until when whoever asks now may watch."""
+        """`caller` says who asks now, `watch_ends_at` until when that one may watch."""
         self._registry = registry
         self._assurance = assurance
         self._events = events
         self._findings = findings
         self._storage = storage
+        self._alarms = alarms
+        self._caller = caller
         self._watch_ends_at = watch_ends_at
         self._clock = clock
 
@@ -166,6 +180,16 @@ class BrokerFace:
         """What stands between the domains, and about each of them. Raises NotFound."""
         self._check_domain(domain)
         return self._findings.standing(domain)
+
+    async def alarms(self, domain: str, *, everything: bool) -> Sequence[Alarm]:
+        """What is wrong between the domains, and with each as seen from here. Raises NotFound."""
+        self._check_domain(domain)
+        found = self._alarms.alarms(everything=everything)
+        return [alarm for alarm in found if domain in ("", alarm.key.domain)]
+
+    async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
+        """Note what the caller says of an alarm. Raises NotFound."""
+        return self._alarms.set_operator_state(identity, state, operator=self._caller(), note=note)
 
     async def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """A service's statuses (none without `service`), then the events of that time."""

@@ -18,9 +18,11 @@ from typing import Protocol
 
 from domain_twin.agent.elements import KINDS, elements
 from domain_twin.agent.inner_path import find_inside
+from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.disclosure.abstraction import abstract
 from domain_twin.errors import ConfigError, ContractError, NotFound, TwinError
 from domain_twin.model import (
+    Alarm,
     DeviceStatus,
     DomainStatus,
     Event,
@@ -28,6 +30,7 @@ from domain_twin.model import (
     Level,
     Nanoseconds,
     Network,
+    OperatorState,
     PathAnswer,
     Sample,
     ServiceRecords,
@@ -64,6 +67,7 @@ class LocalTwin(Protocol):
     published: Mapping[str, str]
     """Element ids by alias."""
     records: ServiceRecords
+    alarms: AlarmDesk
 
     def network(self) -> Network:
         """The domain's network now."""
@@ -138,6 +142,15 @@ class LocalFace:
         """What the operator should see. Raises NotFound for another domain."""
         self._check_domain(domain)
         return self._twin.findings()
+
+    async def alarms(self, domain: str, *, everything: bool) -> Sequence[Alarm]:
+        """What is wrong in the domain. Raises NotFound for another domain."""
+        self._check_domain(domain)
+        return self._twin.alarms.alarms(everything=everything)
+
+    async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
+        """Note what the operator says of an alarm. Raises NotFound."""
+        return self._twin.alarms.set_operator_state(identity, state, operator="operator", note=note)
 
     async def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """A leaf's series. Raises NotFound."""

@@ -19,12 +19,16 @@ from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.validation import TreeCheck
+from domain_twin.alarms.desk import AlarmDesk
+from domain_twin.alarms.store import AlarmStore
 from domain_twin.config import AgentConfig
 from domain_twin.datastore.checkpoint import Checkpoint, Restored
 from domain_twin.datastore.history import History
 from domain_twin.errors import NotFound
+from domain_twin.mapping.alarms import DeviceAlarms
 from domain_twin.mapping.mapper import Mapper
 from domain_twin.model import (
+    Alarm,
     Connection,
     Delta,
     DeviceStatus,
@@ -71,8 +75,12 @@ class DomainTwin:
         self._history = history
         self._mapper = Mapper(config.domain)
         self._mapper.apply(restored.store.snapshot().as_delta())
+        self._device_alarms = DeviceAlarms(config.domain)
+        self._device_alarms.apply(restored.store.snapshot().as_delta().changes)
         for device in restored.store.devices():
             self._mapper.set_stale(device, True)
+        alarm_store = AlarmStore(config.state / "alarms.sqlite")
+        self.alarms = AlarmDesk(alarm_store, alarm_store.load(), self._tell_alarm)
         self.pipeline = Pipeline(
             devices=[device.name for device in config.device],
             typer=Typer(schema),
@@ -170,6 +178,7 @@ class DomainTwin:
         finally:
             snapshot = self.pipeline.store.snapshot()
             await asyncio.to_thread(self._checkpoint.save, snapshot, clean=True)
+            await self.alarms.flush()
             if self._history:
                 await self._history.close()
 
@@ -189,6 +198,8 @@ class DomainTwin:
         if delta is None:
             return
         self._trees.note_config(delta.changes)
+        for device in self._device_alarms.apply(delta.changes):
+            self._report_alarms(device)
         first = delta.changes[0]
         text = f"{first.device}: {first.path} {'gone' if first.deleted else f'= {first.value!r}'}"
         if len(delta.changes) > 1:
@@ -204,8 +215,10 @@ class DomainTwin:
         self.events.publish(EventKind.DEVICE, text, domain=self.domain, device_status=status)
         if status.connection is Connection.STALE:
             self._lost_at.setdefault(status.name, time.time_ns())
+            self.alarms.set_stale(status.name, True)
         elif status.connection is Connection.SYNCHRONISED:
             self._trees.note(status.name)
+            self._report_alarms(status.name)
             lost_at = self._lost_at.pop(status.name, 0)
             if lost_at and self._history:
                 self._history.gap(status.name, lost_at, time.time_ns(), "the session was lost")
@@ -221,6 +234,18 @@ class DomainTwin:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self._survey()
+            self.alarms.report_findings("twin", self._findings.values())
+            await self.alarms.flush()
+
+    def _report_alarms(self, device: str) -> None:
+        """Take over what is wrong with a device, once all of its state is known."""
+        status = self.pipeline.device_status(device)
+        if status and status.connection is Connection.SYNCHRONISED:
+            self.alarms.report(device, self._device_alarms.conditions(device))
+            self.alarms.set_stale(device, False)
+
+    def _tell_alarm(self, alarm: Alarm, text: str) -> None:
+        self.events.publish(EventKind.ALARM, text, domain=self.domain, alarm=alarm)
 
     def _survey(self) -> None:
         """Raise the findings that are new and clear those that are gone."""

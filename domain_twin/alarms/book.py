@@ -122,7 +122,7 @@ class AlarmBook:
                 occurrences=alarm.occurrences + 1,
                 stale=False,
                 changes=(*alarm.changes, step)[-KEPT_CHANGES:],
-                **_reopened(alarm),
+                operator_state=_reopened(alarm.operator_state),
             )
         elif before == condition and not alarm.stale:
             return None
@@ -167,8 +167,6 @@ class AlarmBook:
                 del self._alarms[alarm.key]
 
 
-def _reopened(alarm: Alarm) -> dict[str, OperatorState]:
+def _reopened(state: OperatorState) -> OperatorState:
     """An alarm that somebody had done with and that is back needs a look; a shelved one stays away."""
-    if alarm.operator_state is OperatorState.SHELVED:
-        return {}
-    return {"operator_state": OperatorState.NONE}
+    return state if state is OperatorState.SHELVED else OperatorState.NONE

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from domain_twin.model.alarm import Alarm
 from domain_twin.model.network import Finding
 from domain_twin.model.observation import DeviceStatus
 from domain_twin.model.service import Service
@@ -140,6 +141,7 @@ class EventKind(StrEnum):
     SERVICE = "service"  # a service's path, KPIs or verdict changed
     FINDING = "finding"  # raised or cleared
     DEVICE = "device"  # an agent's own: session to a device changed
+    ALARM = "alarm"  # raised, changed, cleared, or an operator said something of it
     CHANGE = "change"  # an agent's own: leaves changed
     GAP = "gap"  # this watcher missed events: it was too slow, or asked for ones that are no longer kept
 
@@ -158,6 +160,7 @@ class Event:
     finding: Finding | None = None
     device_status: DeviceStatus | None = None
     observed_at: Nanoseconds = 0  # device time of the change behind it, 0 when there is none
+    alarm: Alarm | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ import typer
 
 from domain_twin.errors import TwinError
 from federation.cli import (
+    alarms,
     ask,
+    audit,
     authority,
     check,
     demo,
@@ -60,7 +62,7 @@ def fedtwin(
 
 
 demo.add_to(app)
-for part in (processes, ask, inventory, watch, history, faults, recordings, check):
+for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, audit):
     part.add_to(app)
 authority.add_to(app)
 

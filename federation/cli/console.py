@@ -19,7 +19,21 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 100
 _TIMES = frozenset(
-    {"at", "received_at", "observed_at", "since", "answered_at", "connected_at", "last_heard", "start", "end"}
+    {
+        "at",
+        "created_at",
+        "raised_at",
+        "changed_at",
+        "cleared_at",
+        "received_at",
+        "observed_at",
+        "since",
+        "answered_at",
+        "connected_at",
+        "last_heard",
+        "start",
+        "end",
+    }
 )
 DOMAIN_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "bright_red")
 _KNOWN_DOMAINS = {"ran": "cyan", "transport": "yellow", "core": "magenta", "edge": "green"}

@@ -12,6 +12,7 @@ from federation.cli.console import age, clock, count, domain_style, mbps, ms, ra
 
 if TYPE_CHECKING:
     from domain_twin.model import (
+        Alarm,
         DeviceStatus,
         DomainStatus,
         Element,
@@ -144,6 +145,31 @@ def findings_table(findings: Sequence[Finding], now: int | None = None) -> Table
             text,
             age(each.since, now) if each.since else "",
         )
+    return table
+
+
+def alarms_table(alarms: Sequence[Alarm], now: int | None = None) -> Table:
+    """What is wrong: how bad, where, since when, and who looks after it."""
+    table = grid("id", "severity", "where", "alarm", "raised", "operator", right=("raised",), wraps="alarm")
+    styles = {"critical": "bad", "major": "bad", "minor": "warn", "warning": "warn"}
+    for each in alarms:
+        text = Text(each.text)
+        if each.stale:
+            text.append("\nlast known: its source does not answer", "warn")
+        if each.remedy:
+            text.append(f"\nRemedy: {each.remedy}")
+        times = f", raised {each.occurrences} times" if each.occurrences > 1 else ""
+        text.append(f"\n{each.key.qualifier or each.key.alarm_type}{times}", "dim")
+        word, style = (
+            ("cleared", "good")
+            if each.is_cleared
+            else (each.severity.value, styles.get(each.severity.value, ""))
+        )
+        state = each.operator_state.value if each.operator_state.value != "none" else ""
+        where = Text.assemble(
+            name_of(each.key.domain), f"\n{each.key.device or each.element or each.key.resource}"
+        )
+        table.add_row(each.id, Text(word, style), where, text, age(each.raised_at, now), state)
     return table
 
 

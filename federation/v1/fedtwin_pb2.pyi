@@ -466,6 +466,36 @@ class GetHistoryResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[Event]
     def __init__(self, samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[ServiceStatus, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
+class ListAlarmsRequest(_message.Message):
+    __slots__ = ("domain", "all")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    all: bool
+    def __init__(self, domain: _Optional[str] = ..., all: _Optional[bool] = ...) -> None: ...
+
+class ListAlarmsResponse(_message.Message):
+    __slots__ = ("alarms",)
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    alarms: _containers.RepeatedCompositeFieldContainer[Alarm]
+    def __init__(self, alarms: _Optional[_Iterable[_Union[Alarm, _Mapping]]] = ...) -> None: ...
+
+class SetAlarmStateRequest(_message.Message):
+    __slots__ = ("id", "state", "note")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    state: str
+    note: str
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+
+class SetAlarmStateResponse(_message.Message):
+    __slots__ = ("alarm",)
+    ALARM_FIELD_NUMBER: _ClassVar[int]
+    alarm: Alarm
+    def __init__(self, alarm: _Optional[_Union[Alarm, _Mapping]] = ...) -> None: ...
+
 class WatchRequest(_message.Message):
     __slots__ = ("kinds", "domain", "after")
     KINDS_FIELD_NUMBER: _ClassVar[int]
@@ -861,6 +891,64 @@ class Finding(_message.Message):
     since: int
     def __init__(self, code: _Optional[str] = ..., severity: _Optional[str] = ..., domain: _Optional[str] = ..., element: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., since: _Optional[int] = ...) -> None: ...
 
+class Alarm(_message.Message):
+    __slots__ = ("id", "domain", "device", "resource", "alarm_type", "qualifier", "source", "severity", "text", "is_cleared", "created_at", "raised_at", "changed_at", "cleared_at", "element", "remedy", "occurrences", "stale", "operator_state", "operator", "note", "changes")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ALARM_TYPE_FIELD_NUMBER: _ClassVar[int]
+    QUALIFIER_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IS_CLEARED_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    RAISED_AT_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    CLEARED_AT_FIELD_NUMBER: _ClassVar[int]
+    ELEMENT_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    OCCURRENCES_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_STATE_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    domain: str
+    device: str
+    resource: str
+    alarm_type: str
+    qualifier: str
+    source: str
+    severity: str
+    text: str
+    is_cleared: bool
+    created_at: int
+    raised_at: int
+    changed_at: int
+    cleared_at: int
+    element: str
+    remedy: str
+    occurrences: int
+    stale: bool
+    operator_state: str
+    operator: str
+    note: str
+    changes: _containers.RepeatedCompositeFieldContainer[AlarmStatusChange]
+    def __init__(self, id: _Optional[str] = ..., domain: _Optional[str] = ..., device: _Optional[str] = ..., resource: _Optional[str] = ..., alarm_type: _Optional[str] = ..., qualifier: _Optional[str] = ..., source: _Optional[str] = ..., severity: _Optional[str] = ..., text: _Optional[str] = ..., is_cleared: _Optional[bool] = ..., created_at: _Optional[int] = ..., raised_at: _Optional[int] = ..., changed_at: _Optional[int] = ..., cleared_at: _Optional[int] = ..., element: _Optional[str] = ..., remedy: _Optional[str] = ..., occurrences: _Optional[int] = ..., stale: _Optional[bool] = ..., operator_state: _Optional[str] = ..., operator: _Optional[str] = ..., note: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[AlarmStatusChange, _Mapping]]] = ...) -> None: ...
+
+class AlarmStatusChange(_message.Message):
+    __slots__ = ("at", "severity", "text")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    at: int
+    severity: str
+    text: str
+    def __init__(self, at: _Optional[int] = ..., severity: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
 class Sample(_message.Message):
     __slots__ = ("at", "value", "origin")
     AT_FIELD_NUMBER: _ClassVar[int]
@@ -872,7 +960,7 @@ class Sample(_message.Message):
     def __init__(self, at: _Optional[int] = ..., value: _Optional[float] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("id", "at", "kind", "domain", "text", "domain_status", "service_status", "finding", "device_status", "observed_at")
+    __slots__ = ("id", "at", "kind", "domain", "text", "domain_status", "service_status", "finding", "device_status", "observed_at", "alarm")
     ID_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -883,6 +971,7 @@ class Event(_message.Message):
     FINDING_FIELD_NUMBER: _ClassVar[int]
     DEVICE_STATUS_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    ALARM_FIELD_NUMBER: _ClassVar[int]
     id: int
     at: int
     kind: str
@@ -893,4 +982,5 @@ class Event(_message.Message):
     finding: Finding
     device_status: DeviceStatus
     observed_at: int
-    def __init__(self, id: _Optional[int] = ..., at: _Optional[int] = ..., kind: _Optional[str] = ..., domain: _Optional[str] = ..., text: _Optional[str] = ..., domain_status: _Optional[_Union[DomainStatus, _Mapping]] = ..., service_status: _Optional[_Union[ServiceStatus, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., device_status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., observed_at: _Optional[int] = ...) -> None: ...
+    alarm: Alarm
+    def __init__(self, id: _Optional[int] = ..., at: _Optional[int] = ..., kind: _Optional[str] = ..., domain: _Optional[str] = ..., text: _Optional[str] = ..., domain_status: _Optional[_Union[DomainStatus, _Mapping]] = ..., service_status: _Optional[_Union[ServiceStatus, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., device_status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., observed_at: _Optional[int] = ..., alarm: _Optional[_Union[Alarm, _Mapping]] = ...) -> None: ...

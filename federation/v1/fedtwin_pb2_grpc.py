@@ -160,6 +160,16 @@ class TwinStub:
                 request_serializer=federation_dot_v1_dot_fedtwin__pb2.WatchRequest.SerializeToString,
                 response_deserializer=federation_dot_v1_dot_fedtwin__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.ListAlarms = channel.unary_unary(
+                '/fedtwin.v1.Twin/ListAlarms',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ListAlarmsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListAlarmsResponse.FromString,
+                _registered_method=True)
+        self.SetAlarmState = channel.unary_unary(
+                '/fedtwin.v1.Twin/SetAlarmState',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServicer:
@@ -221,6 +231,19 @@ class TwinServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAlarms(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlarmState(self, request, context):
+        """Notes what a person says of an alarm (RFC 8632 set-operator-state). Nothing is told to a device.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -268,6 +291,16 @@ def add_TwinServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=federation_dot_v1_dot_fedtwin__pb2.WatchRequest.FromString,
                     response_serializer=federation_dot_v1_dot_fedtwin__pb2.WatchResponse.SerializeToString,
+            ),
+            'ListAlarms': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAlarms,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListAlarmsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ListAlarmsResponse.SerializeToString,
+            ),
+            'SetAlarmState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlarmState,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -515,6 +548,60 @@ class Twin:
             '/fedtwin.v1.Twin/Watch',
             federation_dot_v1_dot_fedtwin__pb2.WatchRequest.SerializeToString,
             federation_dot_v1_dot_fedtwin__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAlarms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/ListAlarms',
+            federation_dot_v1_dot_fedtwin__pb2.ListAlarmsRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ListAlarmsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlarmState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/SetAlarmState',
+            federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,8 @@ Words that a newer peer may send and this version does not know never end a stre
 | origin | synthetic | never mistaken for a measurement |
 | point kind | node | takes part in no path end and joins no other domain |
 | outcome | no data | a refusal of an unknown sort is still a refusal; the word is kept in the reason |
+| severity of an alarm | indeterminate | RFC 8632 has that word for it |
+| operator state of an alarm | none | shown: better seen twice than never |
 | severity | warning | shown, and not the loudest |
 | device connection | stale | not trusted; the word is kept in the problem |
 | event kind | change | shown with its text, which the word then leads |
@@ -18,6 +20,7 @@ Words that a newer peer may send and this version does not know never end a stre
 | level of a view, mode of a path | refused | what was granted or asked decides what the numbers mean |
 """
 
+from federation.wire.alarms import decode_alarm, encode_alarm
 from federation.wire.answers import (
     decode_budget_share,
     decode_composed_path,
@@ -77,6 +80,7 @@ from federation.wire.views import (
 )
 
 __all__ = [
+    "decode_alarm",
     "decode_budget_share",
     "decode_composed_path",
     "decode_customer",
@@ -103,6 +107,7 @@ __all__ = [
     "decode_version",
     "decode_view",
     "decode_view_delta",
+    "encode_alarm",
     "encode_budget_share",
     "encode_composed_path",
     "encode_customer",

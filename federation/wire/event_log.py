@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
 from domain_twin.model import (
+    Alarm,
     DeviceStatus,
     DomainStatus,
     Event,
@@ -69,6 +70,7 @@ class EventLog:
         service_status: ServiceStatus | None = None,
         finding: Finding | None = None,
         device_status: DeviceStatus | None = None,
+        alarm: Alarm | None = None,
     ) -> Event:
         """Record an event that happens now and wake those who watch for it."""
         self._last_id += 1
@@ -82,6 +84,7 @@ class EventLog:
             service_status=service_status,
             finding=finding,
             device_status=device_status,
+            alarm=alarm,
             observed_at=observed_at,
         )
         if self._ring.maxlen and len(self._ring) == self._ring.maxlen:

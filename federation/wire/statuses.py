@@ -19,6 +19,7 @@ from domain_twin.model import (
     Severity,
 )
 from federation.v1 import fedtwin_pb2 as pb
+from federation.wire.alarms import decode_alarm, encode_alarm
 from federation.wire.answers import decode_service_status, encode_service_status
 from federation.wire.fields import at_least_zero, named, number
 from federation.wire.views import ORIGINS, decode_version, encode_version
@@ -211,6 +212,8 @@ def encode_event(event: Event) -> pb.Event:
         message.finding.CopyFrom(encode_finding(event.finding))
     if event.device_status is not None:
         message.device_status.CopyFrom(encode_device_status(event.device_status))
+    if event.alarm is not None:
+        message.alarm.CopyFrom(encode_alarm(event.alarm))
     return message
 
 
@@ -235,4 +238,5 @@ def decode_event(message: pb.Event) -> Event:
         finding=decode_finding(message.finding) if finding else None,
         device_status=decode_device_status(message.device_status) if device_status else None,
         observed_at=message.observed_at,
+        alarm=decode_alarm(message.alarm) if message.HasField("alarm") else None,
     )

@@ -13,7 +13,17 @@ from typing import Any, Protocol
 import grpc
 
 from domain_twin.errors import ContractError, OverCapacity, TwinError, Unreachable
-from domain_twin.model import DeviceStatus, DomainStatus, Event, EventKind, Finding, Level, PathAnswer
+from domain_twin.model import (
+    Alarm,
+    DeviceStatus,
+    DomainStatus,
+    Event,
+    EventKind,
+    Finding,
+    Level,
+    OperatorState,
+    PathAnswer,
+)
 from domain_twin.trust.refusal import refuse
 from federation.v1 import fedtwin_pb2 as pb
 from federation.v1 import fedtwin_pb2_grpc
@@ -36,6 +46,7 @@ MAX_ANSWER_BYTES = 32 << 20
 MAX_ANSWER_S = 30.0
 MAX_WATCHERS = 256
 MAX_ALTERNATIVES = 16
+MAX_NOTE = 1000
 
 Admit = Callable[[Any], None]
 """Decides from the call's context whether the asker may read this twin. Raises TwinError where not."""
@@ -64,6 +75,12 @@ class TwinFace(Protocol):
 
     async def findings(self, domain: str) -> Sequence[Finding]:
         """What a person should see."""
+
+    async def alarms(self, domain: str, *, everything: bool) -> Sequence[Alarm]:
+        """What is wrong, with its life cycle."""
+
+    async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
+        """Note what the asker says of an alarm."""
 
     def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """What was, page by page."""
@@ -187,6 +204,27 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
 
         return await self._answer(context, work)
 
+    async def ListAlarms(self, request: Any, context: Any) -> Any:
+        """What is wrong, with its life cycle."""
+
+        async def work() -> Any:
+            alarms = await self._face.alarms(request.domain, everything=request.all)
+            return pb.ListAlarmsResponse(alarms=[convert.encode_alarm(item) for item in alarms])
+
+        return await self._answer(context, work)
+
+    async def SetAlarmState(self, request: Any, context: Any) -> Any:
+        """Note what the asker says of an alarm."""
+
+        async def work() -> Any:
+            if len(request.note) > MAX_NOTE:
+                raise ContractError(f"SetAlarmStateRequest.note: {MAX_NOTE} characters at most")
+            state = _operator_state(request.state)
+            alarm = await self._face.set_alarm_state(request.id, state, request.note)
+            return pb.SetAlarmStateResponse(alarm=convert.encode_alarm(alarm))
+
+        return await self._answer(context, work)
+
     async def GetHistory(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """A leaf's series or a service's statuses, page by page."""
         query = HistoryQuery(
@@ -266,6 +304,14 @@ def _level(word: str) -> Level:
         return Level(word)
     except ValueError:
         raise ContractError(f"GetViewRequest.level: {word!r}; accepted are {', '.join(Level)}") from None
+
+
+def _operator_state(word: str) -> OperatorState:
+    try:
+        return OperatorState(word)
+    except ValueError:
+        accepted = ", ".join(OperatorState)
+        raise ContractError(f"SetAlarmStateRequest.state: {word!r}; accepted are {accepted}") from None
 
 
 def _kind(word: str) -> EventKind:
