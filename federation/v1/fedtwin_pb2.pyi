@@ -113,7 +113,7 @@ class Welcome(_message.Message):
     def __init__(self, terms: _Optional[_Union[Signed, _Mapping]] = ..., signing_certificate: _Optional[bytes] = ...) -> None: ...
 
 class WelcomeTerms(_message.Message):
-    __slots__ = ("session_id", "broker", "contract_version", "nonce", "heartbeat_ms", "dead_after_ms", "chunk_bytes", "window_bytes", "max_in_flight", "max_message_bytes")
+    __slots__ = ("session_id", "broker", "contract_version", "nonce", "heartbeat_ms", "dead_after_ms", "chunk_bytes", "window_bytes", "max_in_flight", "max_message_bytes", "hands_over")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BROKER_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,7 @@ class WelcomeTerms(_message.Message):
     WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OVER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     broker: str
     contract_version: int
@@ -134,7 +135,8 @@ class WelcomeTerms(_message.Message):
     window_bytes: int
     max_in_flight: int
     max_message_bytes: int
-    def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    hands_over: bool
+    def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class Ask(_message.Message):
     __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer")
