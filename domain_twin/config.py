@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from domain_twin.errors import ConfigError
 from domain_twin.model import Level
+from domain_twin.operations.settings import MetricsConfig
 
 
 class _Strict(BaseModel):
@@ -179,6 +180,7 @@ class AgentConfig(_Strict):
     device: tuple[DeviceConfig, ...] = Field((), description="devices to mirror")
     yang: YangConfig = YangConfig()
     history: HistoryConfig = HistoryConfig()
+    metrics: MetricsConfig = MetricsConfig()
     audit: AuditConfig = AuditConfig()
     broker: BrokerAddress | None = Field(None, description="left out: the agent works alone")
     identity: IdentityConfig | None = Field(None, description="needed with a broker")
@@ -216,6 +218,7 @@ class BrokerConfig(_Strict):
     trust: dict[str, Path] = Field(description="operator = PEM file with that operator's roots")
     member: tuple[MemberConfig, ...] = Field((), description="domains that may join")
     access: tuple[AccessConfig, ...] = Field((), description="who may read the composed twin")
+    metrics: MetricsConfig = MetricsConfig()
     heartbeat_s: float = Field(5.0, gt=0, description="agents say something at least this often, seconds")
     dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")
     sample_interval_s: float = Field(1.0, gt=0, description="services are evaluated at least this often")

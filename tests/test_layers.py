@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # domain_twin's parts, lowest first; parts in one set may not import each other unless ALSO says so.
 LAYERS: list[set[str]] = [
     {"errors", "resources"},
+    {"operations"},
     {"model"},
     {"config", "alarms"},
     {"trust"},
@@ -24,9 +25,10 @@ LAYERS: list[set[str]] = [
     {"agent"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-EMULATOR_MAY = {"emulator", "trust", "yang", "errors", "resources"}
+EMULATOR_MAY = {"emulator", "trust", "yang", "errors", "resources", "operations"}
 FEDERATION_MAY = {
     "model",
+    "operations",
     "alarms",
     "errors",
     "config",
