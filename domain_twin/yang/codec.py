@@ -1,17 +1,18 @@
-"""Leaf codecs: a type with its leaf, so that a refusal names both. Builds types from pyang's statements."""
+"""Leaf codecs: a type with its leaf, so that a refusal names both. Makes types of their plain forms.
+
+A form is a type as nested tuples, which `compile` makes of modules and `cache` keeps on disk:
+`("uint8", ((0, 100),))`, `("union", (form, …))`. Patterns are compiled when a leaf is first used.
+"""
 
 from __future__ import annotations
 
 import logging
 from decimal import Decimal
-from typing import Any
-
-from pyang import statements, types
+from typing import TYPE_CHECKING, Any
 
 from domain_twin.errors import SchemaError, SchemaViolation
 from domain_twin.model import Value
 from domain_twin.yang.patterns import compile_pattern
-from domain_twin.yang.schema import NodeKind, SchemaNode
 from domain_twin.yang.types import (
     AnyType,
     BinaryType,
@@ -24,18 +25,39 @@ from domain_twin.yang.types import (
     InstanceIdentifierType,
     IntegerType,
     Prefixes,
-    Ranges,
     StringType,
     TypeMismatch,
     UnionType,
     YangType,
 )
 
+if TYPE_CHECKING:
+    from domain_twin.yang.schema import SchemaNode
+
 log = logging.getLogger(__name__)
 
-__all__ = ["LeafCodec", "build_codec"]
+__all__ = ["Form", "LeafCodec", "LeafType", "build_codec"]
 
 _NO_PREFIXES: Prefixes = {}
+
+Form = tuple[Any, ...]
+"""A type as nested tuples of its name and what restricts it."""
+
+
+class LeafType:
+    """A type that many leaves may share: its form, and the type once somebody asks for it."""
+
+    __slots__ = ("_built", "form")
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        self._built: YangType | None = None
+
+    def built(self, leaf: str) -> YangType:
+        """The type. `leaf` is named where one of its patterns cannot be checked."""
+        if self._built is None:
+            self._built = _build(self.form, leaf)
+        return self._built
 
 
 class LeafCodec:
@@ -106,136 +128,50 @@ def _shorten(value: Any) -> str:
 
 def build_codec(node: SchemaNode) -> LeafCodec:
     """The codec of a leaf, leaf-list or anydata node. Raises SchemaError for other nodes."""
-    is_list = node.kind is NodeKind.LEAF_LIST
-    if node.kind is NodeKind.ANYDATA:
-        return LeafCodec(node.path, AnyType(), "anydata", is_list=False, unique=False)
-    if not node.is_leaf:
+    if not node.is_leaf or node.leaf_type is None:
         raise SchemaError(f"{node.path} is a {node.kind} and has no value")
-    statement = node.statement.search_one("type")
-    yang_type = _Builder(node).build(statement)
-    return LeafCodec(node.path, yang_type, statement.arg, is_list=is_list, unique=is_list and node.config)
+    is_list = node.kind == "leaf-list"
+    built = node.leaf_type.built(node.path)
+    return LeafCodec(node.path, built, node.type_name, is_list=is_list, unique=is_list and node.config)
 
 
-class _Builder:
-    def __init__(self, node: SchemaNode) -> None:
-        self.node = node
-
-    def build(self, statement: Any, depth: int = 0) -> YangType:
-        spec = statement.i_type_spec
-        base = spec
-        while getattr(base, "base", None) is not None:
-            base = base.base
-        match base.name:
-            case "boolean":
-                return BooleanType()
-            case "string":
-                return StringType("string", _lengths(spec), self._patterns(spec))
-            case "decimal64":
-                return DecimalType(base.fraction_digits, _decimal_ranges(spec))
-            case "enumeration":
-                return EnumerationType([name for name, _ in _layer(spec, types.EnumTypeSpec).enums])
-            case "bits":
-                return BitsType(dict(_layer(spec, types.BitTypeSpec).bits))
-            case "binary":
-                return BinaryType(_lengths(spec))
-            case "empty":
-                return EmptyType()
-            case "identityref":
-                return IdentityrefType(self._identities(base.idbases), self.node.module)
-            case "instance-identifier":
-                return InstanceIdentifierType()
-            case "union":
-                return UnionType(
-                    [self.build(member, depth + 1) for member in _layer(spec, types.UnionTypeSpec).types]
-                )
-            case "leafref":
-                return self._leafref(spec, depth)
-            case name if isinstance(base, types.IntTypeSpec):
-                return IntegerType(name, _integer_ranges(spec, base), wide=name.endswith("64"))
-        raise SchemaError(f"{self.node.path}: type {statement.arg} is not known")
-
-    def _patterns(self, spec: Any) -> list[tuple[Any, bool]]:
-        out = []
-        while spec is not None:
-            if isinstance(spec, types.PatternTypeSpec):
-                for pattern in spec.res:
-                    try:
-                        out.append((compile_pattern(pattern.spec), not pattern.invert_match))
-                    except SchemaError as error:  # the leaf is still checked for all else
-                        log.warning(
-                            "a pattern is not checked", extra={"leaf": self.node.path, "reason": str(error)}
-                        )
-            spec = spec.base
-        return out
-
-    def _identities(self, bases: Any) -> list[str]:
-        context = self.node.statement.i_module.i_ctx
-        out = []
-        for module in context.modules.values():
-            if module is None:
-                continue
-            for identity in getattr(module, "i_identities", {}).values():
-                if all(types.is_derived_from(identity, base.i_identity) for base in bases):
-                    out.append(f"{identity.main_module().arg}:{identity.arg}")
-        return sorted(set(out))
-
-    def _leafref(self, spec: Any, depth: int) -> YangType:
-        own = getattr(self.node.statement, "i_leafref", None) is spec
-        target = self.node.statement.i_leafref_ptr[0] if own and self.node.statement.i_leafref_ptr else None
-        if target is None:  # a member of a union: pyang resolves only a leaf's own leafref
-            found = statements.validate_leafref_path(
-                self.node.statement.i_module.i_ctx,
-                self.node.statement,
-                spec.path_spec,
-                spec.path_,
-                accept_non_config_target=True,
-            )
-            target = found[0] if found else None
-        if target is None or depth > 16:
+def _build(form: Form, leaf: str) -> YangType:
+    name, *parts = form
+    match name:
+        case "anydata":
+            return AnyType()
+        case "boolean":
+            return BooleanType()
+        case "string":
+            return StringType("string", parts[0], _patterns(parts[1], leaf))
+        case "leafref":
             return StringType("leafref")
-        # The target's identities and nested leafrefs resolve from where the target stands.
-        below = SchemaNode(
-            self.node.kind, self.node.name, target.main_module().arg, self.node.path, statement=target
-        )
-        return _Builder(below).build(target.search_one("type"), depth + 1)
+        case "decimal64":
+            bounds = tuple((Decimal(low), Decimal(high)) for low, high in parts[1])
+            return DecimalType(parts[0], bounds)
+        case "enumeration":
+            return EnumerationType(parts[0])
+        case "bits":
+            return BitsType(dict(parts[0]))
+        case "binary":
+            return BinaryType(parts[0])
+        case "empty":
+            return EmptyType()
+        case "identityref":
+            return IdentityrefType(parts[0], parts[1])
+        case "instance-identifier":
+            return InstanceIdentifierType()
+        case "union":
+            return UnionType([_build(member, leaf) for member in parts[0]])
+        case _:
+            return IntegerType(name, parts[0], wide=name.endswith("64"))
 
 
-def _layer(spec: Any, kind: type) -> Any:
-    while not isinstance(spec, kind):
-        spec = spec.base
-    return spec
-
-
-def _lengths(spec: Any) -> Ranges:
-    while spec is not None and not isinstance(spec, types.LengthTypeSpec):
-        spec = spec.base
-    return _bounds(spec.lengths, spec.min, spec.max, int) if spec is not None and spec.lengths else ()
-
-
-def _integer_ranges(spec: Any, base: Any) -> Ranges:
-    while not isinstance(spec, types.RangeTypeSpec):
-        if spec is base:
-            return ((base.min, base.max),)
-        spec = spec.base
-    return _bounds(spec.ranges, spec.min, spec.max, int) if spec.ranges else ((base.min, base.max),)
-
-
-def _decimal_ranges(spec: Any) -> Ranges:
-    while spec is not None and not isinstance(spec, types.RangeTypeSpec):
-        spec = spec.base
-    if spec is None or not spec.ranges:
-        return ()
-    digits = spec.fraction_digits
-    return _bounds(spec.ranges, spec.min, spec.max, lambda bound: Decimal(bound.value).scaleb(-digits))
-
-
-def _bounds(parts: Any, lowest: Any, highest: Any, convert: Any) -> Ranges:
-    named = {"min": lowest, "max": highest}
-    pairs = ((low, low if high is None else high) for low, high in parts)
-    return tuple(
-        (
-            convert(named.get(low, low) if isinstance(low, str) else low),
-            convert(named.get(high, high) if isinstance(high, str) else high),
-        )
-        for low, high in pairs
-    )
+def _patterns(patterns: Any, leaf: str) -> list[tuple[Any, bool]]:
+    out = []
+    for pattern, wanted in patterns:
+        try:
+            out.append((compile_pattern(pattern), wanted))
+        except SchemaError as error:  # the leaf is still checked for all else
+            log.warning("a pattern is not checked", extra={"leaf": leaf, "reason": str(error)})
+    return out

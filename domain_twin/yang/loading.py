@@ -1,174 +1,377 @@
-"""pyang behind one file: finds module texts, parses, keeps what is sound, reports the rest."""
+"""pyang behind one file: parses what the catalogue offers, keeps what is sound, reports the rest.
+
+Headers tell beforehand what cannot work: missing imports, circles, submodules without their module. What
+does not parse is left out before anything is validated; what validation refuses, and what rests on it, after.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from sys import intern
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyang import context, error, repository, statements
 
 from domain_twin.errors import SchemaError
-from domain_twin.yang.schema import LoadReport, ModuleInfo, NodeKind, SchemaNode
+from domain_twin.yang.catalogue import Catalogue, Need, Problem, Source
+from domain_twin.yang.compile import Compiler
+from domain_twin.yang.module_set import ModuleSet
+from domain_twin.yang.schema import LoadReport, ModuleInfo, SchemaNode
 
 log = logging.getLogger(__name__)
 
 __all__ = ["load_modules"]
 
-_FILE_NAME = re.compile(r"([A-Za-z_][\w.-]*?)(?:@(\d{4}-\d{2}-\d{2}))?\.yang")
-_KINDS = {
-    "container": NodeKind.CONTAINER,
-    "list": NodeKind.LIST,
-    "leaf": NodeKind.LEAF,
-    "leaf-list": NodeKind.LEAF_LIST,
-    "anydata": NodeKind.ANYDATA,
-    "anyxml": NodeKind.ANYDATA,
-}
 _CRITICAL = 1  # pyang's level of errors after which a module makes no sense
-DEVICE = "device"
+_NO_REVISION = "unknown"  # pyang's word
+_REACHES_OUT = {"augment", "deviation", "identity"}
+"""Statements by which a module that fails may have changed others already."""
 
 
-class _Sources(repository.Repository):  # type: ignore[misc]
-    """Module texts by name, then folders in order; a name is served by the first source that has it."""
+@dataclass(slots=True)
+class _Ledger:
+    """What was found out so far. `failed` keeps the first error of each module."""
 
-    def __init__(self, folders: Sequence[Path], texts: Mapping[str, str]) -> None:
-        super().__init__()
-        self.texts = texts
-        self.found: list[tuple[str, str | None, tuple[str, str]]] = []
-        self.paths: dict[str, list[Path]] = {}
-        for name in texts:
-            self.found.append((name, None, ("text", name)))
-        for folder in folders:
-            here: dict[str, list[tuple[str | None, Path]]] = {}
-            for path in sorted(folder.rglob("*.yang")):
-                if match := _FILE_NAME.fullmatch(path.name):
-                    here.setdefault(match[1], []).append((match[2], path))
-            for name, candidates in here.items():
-                if name not in texts and name not in self.paths:
-                    self.paths[name] = [path for _, path in candidates]
-                    self.found += [(name, revision, ("file", str(path))) for revision, path in candidates]
+    failed: dict[str, SchemaError] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
-    @property
-    def names(self) -> list[str]:
-        return sorted({name for name, _, _ in self.found})
-
-    def get_modules_and_revisions(self, ctx: Any) -> list[tuple[str, str | None, tuple[str, str]]]:
-        return self.found
-
-    def get_module_from_handle(self, handle: tuple[str, str]) -> tuple[str, str, str]:
-        kind, name = handle
-        if kind == "text":
-            return f"{DEVICE}:{name}", "yang", self.texts[name]
-        try:
-            return name, "yang", Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise self.ReadError(f"{name}: {problem}") from problem
+    def fail(self, name: str, code: str, what: str, remedy: str, where: str = "") -> None:
+        if name in self.failed:
+            return
+        self.failed[name] = SchemaError(f"YANG module {name}{where} {what}; {remedy}")
+        self.problems.append(Problem(code, name, f"{what}{where}", remedy))
 
 
 def load_modules(
-    modules: Iterable[str] | None, folders: Sequence[Path], texts: Mapping[str, str]
+    modules: Iterable[str] | None, catalogue: Catalogue, module_set: ModuleSet
 ) -> tuple[list[SchemaNode], LoadReport]:
     """Top-level nodes of all sound modules, and what became of each module. Blocks."""
-    sources = _Sources(folders, texts)
-    wanted = sources.names if modules is None else sorted({*modules, *texts})
-    failed: dict[str, SchemaError] = {}
+    ledger = _Ledger(problems=list(catalogue.problems))
+    wanted = catalogue.names() if modules is None else sorted(modules)
+    chosen = _closure(wanted, catalogue, module_set, ledger)
+    _refuse_circles(chosen, ledger)
     while True:
-        ctx, failures, warnings = _parse([name for name in wanted if name not in failed], sources)
-        new = {name: problem for name, problem in failures.items() if name not in failed}
-        failed |= new
-        if not new:
+        _refuse_dependents(chosen, ledger)
+        before = len(ledger.failed)
+        parsed = _parse(chosen, catalogue, module_set, ledger)
+        if parsed is not None and (len(ledger.failed) == before or not parsed.spoilt):
             break
-    for name, problem in failed.items():
+    _refuse_dependents(chosen, ledger)
+    for name, problem in ledger.failed.items():
         log.warning("a YANG module was left out", extra={"yang_module": name, "reason": str(problem)})
-    return _build(ctx), LoadReport(_loaded(ctx), failed, tuple(warnings))
+    kept = {name: module for name, module in _latest(parsed.context).items() if name not in ledger.failed}
+    compiler = Compiler(parsed.context)
+    tops: list[SchemaNode] = []
+    for name, module in list(kept.items()):
+        try:
+            tops += compiler.tops(module)
+        except Exception as problem:  # a type that pyang let pass and nobody can build
+            ledger.fail(name, "module.broken", f"cannot be used: {problem}", _MEND, _at(module.pos))
+            del kept[name]
+    report = LoadReport(_loaded(kept, parsed), ledger.failed, tuple(parsed.warnings), tuple(ledger.problems))
+    return tops, report
 
 
-def _parse(names: Sequence[str], sources: _Sources) -> tuple[Any, dict[str, SchemaError], list[str]]:
-    ctx = context.Context(sources)
-    crashes: dict[str, SchemaError] = {}
-    for name in names:
-        position = error.Position(name)
-        ctx.search_module(position, name)
+# --- what headers tell ----------------------------------------------------------------------------
+
+
+_MEND = "mend the module, or leave it out"
+
+
+def _closure(
+    wanted: Iterable[str], catalogue: Catalogue, module_set: ModuleSet, ledger: _Ledger
+) -> dict[str, Source]:
+    """The sources to parse by name: what is wanted, and what that needs."""
+    chosen: dict[str, Source] = {}
+    asked = frozenset(wanted)
+    waiting = list(asked)
+    told: set[tuple[str, str]] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in chosen or name in ledger.failed:
+            continue
+        stated = module_set.revisions.get(name, "")
+        source = catalogue.chosen(name, stated) or catalogue.chosen(name)
+        if source is None:
+            ledger.fail(name, "module.missing", "is in none of the folders", _add(name))
+            continue
+        if stated and source.revision != stated and (name, stated) not in told:
+            told.add((name, stated))
+            ledger.problems.append(
+                Problem(
+                    "module.missing-revision",
+                    name,
+                    f"is said to be of revision {stated}; there is only {source.revision or 'one without'}",
+                    f"add {name}@{stated}.yang to [yang] directories",
+                )
+            )
+        chosen[name] = source
+        for need in source.needs:
+            if not catalogue.sources.get(need.name):
+                code = "module.missing-submodule" if need.included else "module.missing-import"
+                verb = "includes" if need.included else "imports"
+                ledger.fail(
+                    name,
+                    code,
+                    f"{verb} {need.name}, which is in none of the folders",
+                    _add(need.name),
+                    f" ({source.place}, line {need.line})",
+                )
+            else:
+                waiting.append(need.name)
+                if need.revision and catalogue.chosen(need.name, need.revision) is None:
+                    ledger.problems.append(
+                        Problem(
+                            "module.missing-revision",
+                            name,
+                            f"asks for {need.name} of revision {need.revision}; "
+                            f"{catalogue.sources[need.name][0].revision or 'another'} is taken"
+                            f" ({source.place}, line {need.line})",
+                            f"add {need.name}@{need.revision}.yang to [yang] directories",
+                            serious=False,
+                        )
+                    )
+        if source.submodule_of and name in asked:
+            waiting.append(source.submodule_of)
+    return chosen
+
+
+def _add(name: str) -> str:
+    return f"add the folder with {name}.yang to [yang] directories"
+
+
+def _refuse_circles(chosen: Mapping[str, Source], ledger: _Ledger) -> None:
+    """Fail modules that import each other in a circle (RFC 7950 5.1), naming the way round.
+
+    Circles of includes alone are pyang's to judge: YANG 1.1 allows some.
+    """
+    done: set[str] = set()
+    for start in chosen:
+        way: list[tuple[str, list[Need]]] = []
+        taken: list[bool] = []  # whether the step to the next was an import
+        if start not in done:
+            way.append((start, list(chosen[start].needs)))
+        while way:
+            name, needs = way[-1]
+            if not needs:
+                done.add(name)
+                way.pop()
+                if taken:
+                    taken.pop()
+                continue
+            need = needs.pop()
+            names = [step for step, _ in way]
+            if need.name in names:
+                circle = names[names.index(need.name) :]
+                steps = [*taken[names.index(need.name) :], not need.included]
+                for member in circle if any(steps) else ():
+                    ledger.fail(
+                        member,
+                        "module.circle",
+                        f"imports itself: {' -> '.join([*circle, circle[0]])}",
+                        "take one of these imports away",
+                        f" ({chosen[member].place})",
+                    )
+            elif need.name in chosen and need.name not in done:
+                way.append((need.name, list(chosen[need.name].needs)))
+                taken.append(not need.included)
+
+
+def _refuse_dependents(chosen: Mapping[str, Source], ledger: _Ledger) -> None:
+    """What imports or includes a failed module, directly or not, fails with it."""
+    users: dict[str, list[tuple[str, Need]]] = {}
+    for name, source in chosen.items():
+        for need in source.needs:
+            users.setdefault(need.name, []).append((name, need))
+    waiting = list(ledger.failed)
+    while waiting:
+        name = waiting.pop()
+        for user, need in users.get(name, ()):
+            if user not in ledger.failed:
+                ledger.fail(
+                    user,
+                    "module.needs-failed",
+                    f"needs {name}, which failed",
+                    f"see there: {_root_cause(ledger, name)}",
+                    f" ({chosen[user].place}, line {need.line})",
+                )
+                waiting.append(user)
+
+
+def _root_cause(ledger: _Ledger, name: str) -> str:
+    text = str(ledger.failed[name])
+    return text.rpartition("see there: ")[2]
+
+
+# --- pyang ----------------------------------------------------------------------------------------
+
+
+class _Repository(repository.Repository):  # type: ignore[misc]
+    """Offers pyang the chosen texts, and other revisions of them that somebody imports by date."""
+
+    def __init__(self, chosen: Mapping[str, Source], catalogue: Catalogue, without: Iterable[str]) -> None:
+        super().__init__()
+        self.catalogue = catalogue
+        left_out = set(without)
+        dated = {(need.name, need.revision) for source in chosen.values() for need in source.needs}
+        self.offered: list[tuple[str, str, Source]] = []
+        for name, source in chosen.items():
+            if name in left_out:
+                continue
+            self.offered.append((name, source.revision or _NO_REVISION, source))
+            self.offered += [
+                (name, other.revision, other)
+                for other in catalogue.sources[name]
+                if other is not source and other.revision and (name, other.revision) in dated
+            ]
+
+    def get_modules_and_revisions(self, ctx: Any) -> list[tuple[str, str, tuple[str, Source]]]:
+        return [(name, revision, ("source", source)) for name, revision, source in self.offered]
+
+    def get_module_from_handle(self, handle: tuple[str, Source]) -> tuple[str, str, str]:
+        source = handle[1]
+        try:
+            return source.place, "yang", self.catalogue.text(source)
+        except (OSError, UnicodeDecodeError) as problem:
+            raise self.ReadError(f"{source.place}: {problem}") from problem
+
+
+class _Context(context.Context):  # type: ignore[misc]
+    """pyang's, which never lets one text end the rest, and takes the chosen revision for the newest."""
+
+    def __init__(self, chosen: Mapping[str, Source], offered: _Repository) -> None:
+        super().__init__(offered)
+        self.chosen = {name: source.revision or _NO_REVISION for name, source in chosen.items()}
+        self.crashes: dict[str, str] = {}
+
+    def _get_latest_rev(self, revs: Any) -> Any:
+        for name in {handle[1].name for _, handle in revs if isinstance(handle, tuple)}:
+            for revision, handle in revs:
+                if revision == self.chosen.get(name):
+                    return revision, handle
+        return super()._get_latest_rev(revs)
+
+    def add_module(self, ref: str, text: str, *args: Any, **options: Any) -> Any:
+        try:
+            return super().add_module(ref, text, *args, **options)
+        except RecursionError:
+            self.crashes[ref] = "nests its statements too deeply"
+        except Exception as problem:  # pyang 2.7 on a text that ends in the middle of a statement
+            self.crashes[ref] = f"breaks off, or is no YANG ({type(problem).__name__})"
+        return None
+
+
+@dataclass(slots=True)
+class _Parsed:
+    context: Any
+    warnings: list[str]
+    deviations: dict[str, tuple[str, ...]]
+    spoilt: bool  # a module that failed may have changed others
+
+
+def _parse(
+    chosen: Mapping[str, Source], catalogue: Catalogue, module_set: ModuleSet, ledger: _Ledger
+) -> _Parsed | None:
+    """All of `chosen` that did not fail, validated; None where a text does not parse: then once more."""
+    ctx = _Context(chosen, _Repository(chosen, catalogue, ledger.failed))
+    ctx.features = {name: list(features) for name, features in module_set.features.items() if name in chosen}
+    names = {source.place: name for name, source in chosen.items()}
+    before = len(ledger.failed)
+    for name, source in chosen.items():
+        if name not in ledger.failed:
+            ctx.search_module(error.Position(source.place), name, source.revision or _NO_REVISION)
+    _settle(ctx, names, ledger, [])
+    if len(ledger.failed) > before:
+        return None
+    deviations = _set_aside(ctx, module_set)
+    for module in [m for m in ctx.modules.values() if m is not None]:
+        _import_what_there_is(ctx, module)
     for module in [m for m in ctx.modules.values() if m is not None]:
         try:
             statements.validate_module(ctx, module)
         except Exception as problem:  # pyang fails in many ways on what is not quite YANG
-            crashes[module.arg] = SchemaError(f"YANG module {module.arg} ({module.pos}): {problem!r}")
-    failures, warnings = _sort_errors(ctx)
-    failures = crashes | failures
-    return ctx, failures | _dependents(ctx, failures), warnings
-
-
-def _sort_errors(ctx: Any) -> tuple[dict[str, SchemaError], list[str]]:
-    failures: dict[str, SchemaError] = {}
+            ctx.crashes[module.pos.ref] = f"cannot be understood ({type(problem).__name__}: {problem})"
     warnings: list[str] = []
-    by_file = {m.pos.ref: m.arg for m in ctx.modules.values() if m is not None}
+    _settle(ctx, names, ledger, warnings)
+    spoilt = any(
+        module is not None
+        and module.arg in ledger.failed
+        and any(child.keyword in _REACHES_OUT for child in module.substmts)
+        for module in ctx.modules.values()
+    )
+    return _Parsed(ctx, warnings, deviations, spoilt)
+
+
+def _settle(ctx: Any, names: Mapping[str, str], ledger: _Ledger, warnings: list[str]) -> None:
+    """Turn pyang's errors into failures of modules; what leaves a module usable into warnings."""
+    for place, what in ctx.crashes.items():
+        ledger.fail(names.get(place, place), "module.broken", what, _MEND, f" ({place})")
+    ctx.crashes.clear()
     for position, tag, arguments in ctx.errors:
         level = error.err_level(tag)
         if error.is_warning(level):
             continue
         text = error.err_to_str(tag, arguments)
-        if level != _CRITICAL:
-            warnings.append(f"{position}: {text}")
-            continue
-        name = by_file.get(position.ref) or _name_of(position.ref)
-        if name in failures:
-            continue
-        if tag in {"MODULE_NOT_FOUND", "MODULE_NOT_FOUND_REV"}:
-            missing = arguments[0] if isinstance(arguments, tuple) else arguments
-            what = "is in none of the folders" if missing == name else f"imports {missing}: {text}"
-            remedy = f"; add the folder with {missing}.yang to [yang] directories"
+        name = names.get(position.ref)
+        if level == _CRITICAL and name is not None:
+            ledger.fail(name, "module.broken", text, _MEND, _at(position))
         else:
-            what, remedy = text, "; mend the module, or leave it out"
-        where = f" ({position.ref}, line {position.line})" if position.line else ""
-        failures[name] = SchemaError(f"YANG module {name}{where} {what}{remedy}")
-    return failures, warnings
+            warnings.append(f"{position}: {text}")
+    ctx.errors.clear()
 
 
-def _name_of(reference: str) -> str:
-    if reference.startswith(f"{DEVICE}:"):
-        return reference[len(DEVICE) + 1 :]
-    match = _FILE_NAME.fullmatch(Path(reference).name)
-    return match[1] if match else reference
+def _at(position: Any) -> str:
+    return f" ({position.ref}, line {position.line})" if position.line else f" ({position.ref})"
 
 
-def _dependents(ctx: Any, failures: Mapping[str, SchemaError]) -> dict[str, SchemaError]:
-    """What imports or includes a failed module, directly or not, fails with it."""
-    out: dict[str, SchemaError] = {}
-    changed = bool(failures)
-    while changed:
-        changed = False
-        for module in ctx.modules.values():
-            if module is None or module.arg in failures or module.arg in out:
-                continue
-            for statement in (*module.search("import"), *module.search("include")):
-                if cause := failures.get(statement.arg) or out.get(statement.arg):
-                    out[module.arg] = SchemaError(
-                        f"YANG module {module.arg} ({statement.pos.ref}, line {statement.pos.line}) needs"
-                        f" {statement.arg}, which failed: {cause}"
-                    )
-                    changed = True
-                    break
-    return out
+def _set_aside(ctx: Any, module_set: ModuleSet) -> dict[str, tuple[str, ...]]:
+    """Take deviations out of the modules that the module set does not name; what each module deviates."""
+    found: dict[str, tuple[str, ...]] = {}
+    for module in ctx.modules.values():
+        if module is None:
+            continue
+        stated = [s for s in module.substmts if s.keyword == "deviation"]
+        if not stated:
+            continue
+        found[module.arg] = tuple(
+            f"{s.arg}: {', '.join(d.arg for d in s.substmts if d.keyword == 'deviate') or 'nothing'}"
+            for s in stated
+        )
+        owner = module.search_one("belongs-to")
+        if (owner.arg if owner is not None else module.arg) not in module_set.deviating:
+            module.substmts = [s for s in module.substmts if s.keyword != "deviation"]
+    return found
+
+
+def _import_what_there_is(ctx: Any, module: Any) -> None:
+    """Forget dates of imports that nobody has; the catalogue's closure has reported them."""
+    for statement in (*module.search("import"), *module.search("include")):
+        dated = statement.search_one("revision-date")
+        if dated is not None and all(
+            revision != dated.arg for revision, _ in ctx.revs.get(statement.arg, ())
+        ):
+            statement.substmts.remove(dated)
+
+
+# --- what came out --------------------------------------------------------------------------------
 
 
 def _latest(ctx: Any) -> dict[str, Any]:
-    latest: dict[str, tuple[str, Any]] = {}
+    """The module of each name that counts: where two revisions were needed, the chosen one."""
+    latest: dict[str, Any] = {}
     for (name, revision), module in ctx.modules.items():
         if module is None or module.keyword != "module":
             continue
-        if name not in latest or (revision or "") > latest[name][0]:
-            latest[name] = (revision or "", module)
-    return {name: module for name, (_, module) in latest.items()}
+        if name not in latest or revision == ctx.chosen.get(name):
+            latest[name] = module
+    return latest
 
 
-def _loaded(ctx: Any) -> dict[str, ModuleInfo]:
+def _loaded(modules: Mapping[str, Any], parsed: _Parsed) -> dict[str, ModuleInfo]:
     out: dict[str, ModuleInfo] = {}
-    for name, module in _latest(ctx).items():
-        included = [ctx.get_module(s.arg) for s in module.search("include")]
+    for name, module in modules.items():
+        included = [parsed.context.get_module(s.arg) for s in module.search("include")]
         texts = [module, *(part for part in included if part is not None)]
         out[name] = ModuleInfo(
             name=name,
@@ -177,49 +380,10 @@ def _loaded(ctx: Any) -> dict[str, ModuleInfo]:
             source=module.pos.ref,
             features=tuple(feature.arg for text in texts for feature in text.search("feature")),
             submodules=tuple((part.arg, _revision(part), part.pos.ref) for part in texts[1:]),
+            deviations=tuple(d for text in texts for d in parsed.deviations.get(text.arg, ())),
         )
     return out
 
 
 def _revision(module: Any) -> str:
     return max((statement.arg for statement in module.search("revision")), default="")
-
-
-def _build(ctx: Any) -> list[SchemaNode]:
-    tops: list[SchemaNode] = []
-    for module in _latest(ctx).values():
-        for statement in _data_children(module):
-            tops.append(_node(statement, None))
-    return tops
-
-
-def _data_children(statement: Any) -> list[Any]:
-    """Data nodes below a statement; choices and cases are not part of the data tree (RFC 7950 7.9)."""
-    out: list[Any] = []
-    for child in getattr(statement, "i_children", ()):
-        if child.keyword in {"choice", "case"}:
-            out += _data_children(child)
-        elif child.keyword in _KINDS:
-            out.append(child)
-    return out
-
-
-def _node(statement: Any, above: SchemaNode | None) -> SchemaNode:
-    module = intern(statement.main_module().arg)
-    key = statement.search_one("key") if statement.keyword == "list" else None
-    node = SchemaNode(
-        kind=_KINDS[statement.keyword],
-        name=intern(statement.arg),
-        module=module,
-        path="",
-        keys=tuple(intern(name.rpartition(":")[2]) for name in key.arg.split()) if key else (),
-        config=getattr(statement, "i_config", True) is not False,
-        presence=statement.keyword == "container" and statement.search_one("presence") is not None,
-        statement=statement,
-    )
-    node.path = intern(f"{above.path if above else ''}/{node.step(above)}")
-    for child in _data_children(statement):
-        below = _node(child, node)
-        node.children[below.step(node)] = below
-        node.by_name.setdefault(below.name, []).append(below)
-    return node

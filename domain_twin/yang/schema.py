@@ -1,4 +1,4 @@
-"""YANG modules to a schema tree, by pyang. Owns loading and look-up; leaf types come from `codec`.
+"""YANG modules as a schema tree. Owns look-up; `loading` reads modules, `codec` types leaves.
 
 A module that does not parse, or lacks an import, fails alone (with what depends on it); the rest is loaded.
 `SchemaSet.load` blocks for up to seconds: call it through `asyncio.to_thread`.
@@ -6,20 +6,23 @@ A module that does not parse, or lacks an import, fails alone (with what depends
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from sys import intern
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from domain_twin.errors import SchemaError, SchemaViolation
 from domain_twin.resources import data_folder, standard_yang_folders
+from domain_twin.yang.catalogue import Problem, scan
+from domain_twin.yang.module_set import EVERYTHING, ModuleSet
 from domain_twin.yang.paths import POSITION, Step, format_path, parse_path, strip_keys
 
 if TYPE_CHECKING:
-    from domain_twin.yang.codec import LeafCodec
+    from domain_twin.yang.codec import LeafCodec, LeafType
 
 __all__ = ["LoadReport", "ModuleInfo", "NodeKind", "SchemaNode", "SchemaSet"]
 
@@ -47,7 +50,10 @@ class SchemaNode:
     presence: bool = False
     children: dict[str, SchemaNode] = field(default_factory=dict)
     by_name: dict[str, list[SchemaNode]] = field(default_factory=dict)
-    statement: Any = field(default=None, repr=False)
+    type_name: str = ""  # as the module writes it
+    default: str = ""
+    units: str = ""
+    leaf_type: LeafType | None = field(default=None, repr=False)
     _codec: LeafCodec | None = field(default=None, repr=False)
 
     @property
@@ -70,6 +76,11 @@ class SchemaNode:
         return (
             self.name if parent is not None and parent.module == self.module else f"{self.module}:{self.name}"
         )
+
+    def add(self, child: SchemaNode, *, above: SchemaNode) -> None:
+        """Take a child in; `above` is this node."""
+        self.children[child.step(above)] = child
+        self.by_name.setdefault(child.name, []).append(child)
 
     def walk(self) -> Iterator[SchemaNode]:
         """This node and all below it, depth first."""
@@ -97,22 +108,37 @@ class ModuleInfo:
     source: str
     features: tuple[str, ...] = ()
     submodules: tuple[tuple[str, str, str], ...] = ()  # name, revision, source
+    deviations: tuple[str, ...] = ()  # what it deviates, as `/target: not-supported`
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the modules asked for. `failed` maps a name to the error that names file and line."""
+    """What became of the modules asked for. `failed` maps a name to the error that names file and line.
+
+    `problems` are all things that a person should know, the failures among them.
+    """
 
     loaded: Mapping[str, ModuleInfo]
     failed: Mapping[str, SchemaError]
     warnings: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 class SchemaSet:
-    """The data nodes of a set of modules. Immutable but for its look-up caches."""
+    """The data nodes of a set of modules. Immutable but for its look-up caches.
 
-    def __init__(self, tops: Sequence[SchemaNode], report: LoadReport, texts: Mapping[str, str]) -> None:
+    `module_set` says which revisions, features and deviations it was made with.
+    """
+
+    def __init__(
+        self,
+        tops: Sequence[SchemaNode],
+        report: LoadReport,
+        texts: Mapping[str, str],
+        module_set: ModuleSet = EVERYTHING,
+    ) -> None:
         self.report = report
+        self.module_set = module_set
         self.texts = dict(texts)
         self.tops: dict[str, SchemaNode] = {f"{node.module}:{node.name}": node for node in tops}
         self.tops_by_name: dict[str, list[SchemaNode]] = {}
@@ -121,6 +147,7 @@ class SchemaSet:
         self.modules: Mapping[str, ModuleInfo] = report.loaded
         self.module_of: dict[str, str] = {info.namespace: info.name for info in report.loaded.values()}
         self._by_path: dict[str, SchemaNode] = {n.path: n for top in tops for n in top.walk()}
+        self._preferred: frozenset[str] = frozenset()
 
     @classmethod
     def load(
@@ -128,16 +155,36 @@ class SchemaSet:
         modules: Iterable[str] | None = None,
         folders: Sequence[Path] = (),
         texts: Mapping[str, str] | None = None,
+        *,
+        module_set: ModuleSet = EVERYTHING,
+        all_of_folders: bool = False,
+        cache: Path | None = None,
     ) -> SchemaSet:
         """Load `modules` (None: all there are) from texts by name, then `folders`, ours, the standard ones.
 
-        The first source that has a module wins. Never raises for a bad module: see `report.failed`.
+        The first of these that has a module wins; among `folders`, the newest revision. `all_of_folders` adds
+        every module of `folders`. `cache` is a folder that keeps what was made of the same texts. Never raises
+        for a bad module: see `report`.
         """
+        from domain_twin.yang.cache import cached
         from domain_twin.yang.loading import load_modules
 
-        searched = [*folders, data_folder("yang"), *standard_yang_folders()]
-        tops, report = load_modules(modules, searched, texts or {})
-        return cls(tops, report, texts or {})
+        catalogue = scan([folders, [data_folder("yang")], standard_yang_folders()], texts or {})
+        wanted = None if modules is None else {*modules, *(texts or ())}
+        if wanted is not None and all_of_folders:
+            wanted |= set(catalogue.names(0))
+
+        def load() -> tuple[list[SchemaNode], LoadReport]:
+            return load_modules(wanted, catalogue, module_set)
+
+        tops, report = load() if cache is None else cached(cache, catalogue, wanted, module_set, load)
+        return cls(tops, report, catalogue.texts, module_set)
+
+    def preferring(self, modules: Iterable[str]) -> SchemaSet:
+        """The same schema for a device that implements `modules`: they decide where a bare name is two's."""
+        view = copy.copy(self)
+        view._preferred = frozenset(modules)
+        return view
 
     def sources(self) -> Iterator[tuple[str, str, str]]:
         """(name, revision, text) of every loaded module and submodule, read again from where it came."""
@@ -186,6 +233,8 @@ class SchemaSet:
         if module in self.modules:
             return None
         narrowed = [n for n in found if module and n.module.startswith(f"{module}-")] or found
+        if len(narrowed) > 1 and self._preferred:
+            narrowed = [n for n in narrowed if n.module in self._preferred]
         return narrowed[0] if len(narrowed) == 1 else None
 
     def canonical(self, steps: Sequence[Step], origin: str = "") -> str:
