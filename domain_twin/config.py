@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from domain_twin.errors import ConfigError
 from domain_twin.model import Level
@@ -43,6 +43,9 @@ class NetconfConfig(_Strict):
     username: str = Field(description="account on the device; a read-only one is enough to mirror")
     password: str = Field("", description="reference to the password: env:NAME or file:PATH, never itself")
     private_key: Path | None = Field(None, description="OpenSSH private key, instead of a password")
+    client: Literal["asyncssh", "ncclient"] | None = Field(
+        None, description="SSH client; default: asyncssh, without threads, but ncclient where vendor is given"
+    )
     vendor: str = Field("default", description="ncclient device handler, such as junos or iosxe")
     heartbeat_s: float = Field(5.0, gt=0, description="a silent session is lost after two of these, seconds")
     poll_interval_s: float = Field(
@@ -55,6 +58,18 @@ class NetconfConfig(_Strict):
         if value and not value.startswith(("env:", "file:")):
             raise ValueError("a secret is given by reference: env:NAME or file:PATH")
         return value
+
+    @field_validator("vendor")
+    @classmethod
+    def _handled(cls, value: str, info: ValidationInfo) -> str:
+        if value != "default" and info.data.get("client") == "asyncssh":
+            raise ValueError('vendor handlers are ncclient\'s: leave vendor or client = "asyncssh" out')
+        return value
+
+    @property
+    def uses_ncclient(self) -> bool:
+        """Whether ncclient, with its vendor handlers and threads, keeps the session."""
+        return self.client == "ncclient" or (self.client is None and self.vendor != "default")
 
 
 class ReplayConfig(_Strict):

@@ -20,6 +20,7 @@ from domain_twin.config import NetconfConfig
 from domain_twin.errors import OperationRejected, SessionLost, TwinError, Unreachable
 from domain_twin.model import Delete, Nanoseconds, Sync, Update, UpdateBatch
 from domain_twin.southbound.base import Capabilities, Edit, YangModule
+from domain_twin.southbound.netconf_messages import BASE
 from domain_twin.southbound.netconf_operations import (
     commit,
     edit_config,
@@ -40,7 +41,7 @@ from domain_twin.southbound.netconf_push import (
     create_subscription,
     establish_push,
 )
-from domain_twin.southbound.netconf_transport import BASE, Transport
+from domain_twin.southbound.netconf_transport import Transport
 from domain_twin.southbound.netconf_xml import XmlReader, config_element, filter_element
 from domain_twin.yang.paths import covers, parse_path
 from domain_twin.yang.schema import SchemaSet
@@ -181,7 +182,7 @@ class NetconfSession:
     async def _connected(self) -> Transport:
         async with self._connecting:
             if self._transport is None:
-                self._transport = await Transport.open(self.device, self._config)
+                self._transport = await _open(self.device, self._config)
             return self._transport
 
     async def _rpc(self, operation: Any, timeout_s: float = _RPC_S) -> Any:
@@ -332,3 +333,14 @@ class NetconfSession:
                         return list(paths)
         except TimeoutError:
             return []
+
+
+async def _open(device: str, config: NetconfConfig) -> Transport:
+    """A session by the configured client; each is imported only where it is used."""
+    if config.uses_ncclient:
+        from domain_twin.southbound.netconf_ncclient import NcclientTransport
+
+        return await NcclientTransport.open(device, config)
+    from domain_twin.southbound.netconf_asyncssh import AsyncsshTransport
+
+    return await AsyncsshTransport.open(device, config)

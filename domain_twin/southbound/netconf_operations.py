@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 from lxml import etree
 
 from domain_twin.southbound.base import YangModule
+from domain_twin.southbound.netconf_messages import BASE
 from domain_twin.southbound.netconf_push import PUSH
-from domain_twin.southbound.netconf_transport import BASE
 
 __all__ = [
     "commit",

@@ -13,7 +13,7 @@ from typing import Any
 from lxml import etree
 
 from domain_twin.errors import SchemaViolation
-from domain_twin.southbound.netconf_transport import NOTIFICATION
+from domain_twin.southbound.netconf_messages import NOTIFICATION
 from domain_twin.southbound.netconf_xml import XmlReader, event_time, filter_element
 from domain_twin.yang.paths import LEAF_LIST_VALUE, covers, format_path, parse_path
 from domain_twin.yang.schema import NodeKind, SchemaSet

@@ -13,7 +13,7 @@ from lxml import etree
 from domain_twin.errors import SchemaViolation
 from domain_twin.model import Nanoseconds
 from domain_twin.southbound.base import Edit, Operation
-from domain_twin.southbound.netconf_transport import BASE
+from domain_twin.southbound.netconf_messages import BASE
 from domain_twin.yang.codec import LeafCodec
 from domain_twin.yang.paths import POSITION, Step, format_path, parse_path, predicates
 from domain_twin.yang.schema import NodeKind, SchemaNode, SchemaSet

@@ -42,8 +42,8 @@ async def stop(server):
     await server.close()
 
 
-@pytest.fixture
-def config(server, tmp_path):
+@pytest.fixture(params=["asyncssh", "ncclient"])
+def config(server, tmp_path, request):
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
     password = tmp_path / "password"
@@ -54,6 +54,7 @@ def config(server, tmp_path):
         known_hosts=known_hosts,
         username="twin",
         password=f"file:{password}",
+        client=request.param,
         heartbeat_s=1.0,
         poll_interval_s=0.3,
     )

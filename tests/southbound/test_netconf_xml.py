@@ -11,8 +11,8 @@ from lxml import etree
 
 from domain_twin.errors import SchemaViolation
 from domain_twin.southbound.base import Edit, Operation
+from domain_twin.southbound.netconf_messages import BASE, parse_xml
 from domain_twin.southbound.netconf_push import PushReader
-from domain_twin.southbound.netconf_transport import BASE, parse_xml
 from domain_twin.southbound.netconf_xml import XmlReader, config_element, event_time, filter_element
 from domain_twin.yang.schema import SchemaSet
 
