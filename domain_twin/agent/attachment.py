@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 
+from domain_twin.agent.session_counts import SessionCounts
 from domain_twin.agent.view_sender import ViewSender
 from domain_twin.config import AgentConfig
 from domain_twin.errors import (
@@ -101,6 +102,7 @@ class Attachment:
         incarnation: int,
         on_attached: Callable[[Attachment, str], None],
         on_status: Callable[[str], None],
+        counts: SessionCounts | None = None,
     ) -> None:
         assert config.broker
         assert config.identity
@@ -118,6 +120,7 @@ class Attachment:
         self._incarnation = incarnation
         self._on_attached = on_attached
         self._on_status = on_status
+        self._counts = counts or SessionCounts()
         self._framing: Framing | None = None
         self._view: ViewSender | None = None
         self._view_ask = 0
@@ -291,7 +294,8 @@ class Attachment:
             self._framing.inbox.drop(ask.id)
             self._refuse(
                 ask.id,
-                OverCapacity(
+                action=ask.WhichOneof("body"),
+                error=OverCapacity(
                     f"{len(self._asks)} asks are being worked on, and no more are taken at once; try again"
                     " later"
                 ),
@@ -322,13 +326,16 @@ class Attachment:
                     jws,
                     lambda signed: {"answer": pb.Answer(ask_id=ask.id, version=version, signed=signed)},
                 )
+                self._counts.asked(ask.WhichOneof("body"), "ok")
         except TimeoutError:
             log.info("ask took too long", extra={"ask": ask.id})
+            self._counts.asked(ask.WhichOneof("body"), "timeout")
         except TwinError as error:
-            self._refuse(ask.id, error)
+            self._refuse(ask.id, error, ask.WhichOneof("body"))
         except Exception:
             log.exception("ask failed", extra={"ask": ask.id, "body": ask.WhichOneof("body")})
-            self._refuse(ask.id, TwinError("the agent failed to answer; its log says why"))
+            failed = TwinError("the agent failed to answer; its log says why")
+            self._refuse(ask.id, failed, ask.WhichOneof("body"))
 
     def _work(self, ask: pb.Ask) -> Coroutine[Any, Any, Any]:
         asked = self._asked(ask)
@@ -363,8 +370,10 @@ class Attachment:
             return await asyncio.to_thread(signer.sign, payload, kind=kind)
         return signer.sign(payload, kind=kind)
 
-    def _refuse(self, ask_id: int, error: TwinError) -> None:
-        self._post(answer=pb.Answer(ask_id=ask_id, refusal=encode_refusal(error)))
+    def _refuse(self, ask_id: int, error: TwinError, action: str | None) -> None:
+        refusal = encode_refusal(error)
+        self._counts.asked(action, "failed" if type(error) is TwinError else refusal.outcome)
+        self._post(answer=pb.Answer(ask_id=ask_id, refusal=refusal))
 
     def _on_job_end(self, job_id: str) -> None:
         try:
@@ -379,7 +388,7 @@ class Attachment:
         try:
             asked, level = self._asked(ask), word(ask.view, "level", Level)
         except TwinError as error:
-            self._refuse(ask.id, error)
+            self._refuse(ask.id, error, "view")
             return
         resume_from = decode_version(ask.view.resume_from) if ask.view.HasField("resume_from") else None
         self._view = ViewSender(
@@ -387,7 +396,7 @@ class Attachment:
             resume_from,
             first=lambda since: self._handler.view(asked, level, since),
             send=lambda delta: self._send_view(ask.id, delta),
-            refuse=lambda error: self._refuse(ask.id, error),
+            refuse=lambda error: self._refuse(ask.id, error, "view"),
         )
         self._view_task = self._tasks.create_task(self._view.run())
 
@@ -402,6 +411,7 @@ class Attachment:
             jws,
             lambda signed: {"view_update": pb.ViewUpdate(ask_id=ask_id, delta=signed)},
         )
+        self._counts.sent(len(payload))
 
     def _on_view_rejected(self, rejected: pb.ViewRejected) -> None:
         self._on_status(f"the broker refused a view: {rejected.reason}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.local import serve_local
+from domain_twin.agent.metrics import AgentMetrics
 from domain_twin.agent.schema import load_schema
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.twin import DomainTwin
@@ -21,6 +22,7 @@ from domain_twin.disclosure.policy import Action, Agreement
 from domain_twin.disclosure.precision import Precision
 from domain_twin.errors import ConfigError
 from domain_twin.model import ServiceRecords
+from domain_twin.operations.endpoint import serve_metrics
 from domain_twin.yang.records import load_services
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,10 @@ async def run_agent(config_path: Path, *, ready: Callable[[], None] | None = Non
             domain=config.domain, agreements=agreements, published=twin.published, publisher=twin.publisher
         )
         twin.attach(BrokerSession(config, jobs, twin.broker_status), jobs)
-    async with serve_local(twin, config.state / "agent.sock"):
+    async with (
+        serve_local(twin, config.state / "agent.sock"),
+        serve_metrics(config.metrics, AgentMetrics(config, twin).face, config.state),
+    ):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, twin.stop)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from domain_twin.agent.attachment import Asked, AskHandler, Attachment
+from domain_twin.agent.session_counts import SessionCounts
 from domain_twin.config import AgentConfig
 from domain_twin.errors import (
     ConfigError,
@@ -66,6 +67,7 @@ class BrokerSession:
             raise ConfigError("the agent's configuration has no [broker] with an [identity]; it works alone")
         self.error: TwinError | None = None
         """Why there is no session now; None while there is one."""
+        self.counts = SessionCounts()
         self._config = config
         self._handler = handler
         self._on_status = on_status
@@ -93,6 +95,7 @@ class BrokerSession:
                     incarnation=self._incarnation,
                     on_attached=self._attached,
                     on_status=self._on_status,
+                    counts=self.counts,
                 )
                 started = time.monotonic()
                 task = tasks.create_task(self._run(attachment))
@@ -130,6 +133,7 @@ class BrokerSession:
 
     def _attached(self, attachment: Attachment, text: str) -> None:
         self._current = attachment
+        self.counts.sessions += 1
         self._status(text, None)
 
     async def _run(self, attachment: Attachment) -> None:

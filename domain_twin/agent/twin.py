@@ -23,7 +23,7 @@ from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.alarms.store import AlarmStore
 from domain_twin.config import AgentConfig
 from domain_twin.datastore.checkpoint import Checkpoint, Restored
-from domain_twin.datastore.history import History
+from domain_twin.datastore.history import History, HistoryStatus
 from domain_twin.errors import NotFound
 from domain_twin.mapping.alarms import DeviceAlarms
 from domain_twin.mapping.mapper import Mapper
@@ -141,6 +141,10 @@ class DomainTwin:
         if self._history is None:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")
         return list(await self._history.series(device, path, start, end, step or None))
+
+    def history_status(self) -> HistoryStatus | None:
+        """How the writing of history goes; None where none is kept."""
+        return self._history.status() if self._history else None
 
     def session(self) -> tuple[str, str]:
         """The broker's SPIFFE identity (empty: none is configured), and what is wrong with its session."""
