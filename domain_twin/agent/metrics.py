@@ -33,7 +33,10 @@ INSTRUMENTS = (
     ),
     Instrument("fedtwin_agent_device_updates_total", _COUNTER, "Values received", _DEVICE),
     Instrument(
-        "fedtwin_agent_device_quarantined_total", _COUNTER, "Values that break their YANG type, set aside", _DEVICE
+        "fedtwin_agent_device_quarantined_total",
+        _COUNTER,
+        "Values that break their YANG type, set aside",
+        _DEVICE,
     ),
     Instrument("fedtwin_agent_device_reconnects_total", _COUNTER, "Sessions begun after the first", _DEVICE),
     Instrument("fedtwin_agent_device_leaves", _GAUGE, "Leaves held in the live state", _DEVICE),
@@ -44,26 +47,36 @@ INSTRUMENTS = (
         _DEVICE,
     ),
     Instrument(
-        "fedtwin_agent_device_late_total", _COUNTER, "Values left out, as a newer one was there already", _DEVICE
+        "fedtwin_agent_device_late_total",
+        _COUNTER,
+        "Values left out, as a newer one was there already",
+        _DEVICE,
     ),
     Instrument(
         "fedtwin_agent_device_clock_faults_total", _COUNTER, "Device times that could not be meant", _DEVICE
     ),
     Instrument("fedtwin_agent_live_version", _GAUGE, "Sequence of the live state within its epoch"),
-    Instrument("fedtwin_agent_live_observed_age_seconds", _GAUGE, "Age of the newest value by its device's clock"),
+    Instrument(
+        "fedtwin_agent_live_observed_age_seconds", _GAUGE, "Age of the newest value by its device's clock"
+    ),
     Instrument("fedtwin_agent_elements", _GAUGE, "Elements of the network model", ("kind",)),
     Instrument("fedtwin_agent_findings", _GAUGE, "Findings that stand", ("severity",)),
     Instrument("fedtwin_agent_watchers", _GAUGE, "Who watches events on the local socket"),
     Instrument("fedtwin_agent_history_written_rows_total", _COUNTER, "Rows of history on disk"),
     Instrument("fedtwin_agent_history_waiting_rows", _GAUGE, "Rows of history not yet on disk"),
     Instrument(
-        "fedtwin_agent_history_dropped_rows_total", _COUNTER, "Changes left out of history, within a recorded gap"
+        "fedtwin_agent_history_dropped_rows_total",
+        _COUNTER,
+        "Changes left out of history, within a recorded gap",
     ),
     Instrument("fedtwin_agent_history_writable", _GAUGE, "1 where history is written, 0 where it cannot be"),
     Instrument("fedtwin_agent_session_up", _GAUGE, "1 while the broker has this agent attached"),
     Instrument("fedtwin_agent_sessions_total", _COUNTER, "Sessions that the broker welcomed"),
     Instrument(
-        "fedtwin_agent_asks_total", _COUNTER, "Asks of the broker by action and outcome", ("action", "outcome")
+        "fedtwin_agent_asks_total",
+        _COUNTER,
+        "Asks of the broker by action and outcome",
+        ("action", "outcome"),
     ),
     Instrument("fedtwin_agent_view_deltas_sent_total", _COUNTER, "Steps of views sent to the broker"),
     Instrument("fedtwin_agent_view_octets_sent_total", _COUNTER, "Octets of those steps"),
@@ -80,9 +93,7 @@ class AgentMetrics:
         identity = config.identity
         self._twin = twin
         self._margin_s = config.metrics.certificate_margin_s
-        self._end = (
-            CertificateEnd(identity.certificate, identity.signing_certificate) if identity else None
-        )
+        self._end = CertificateEnd(identity.certificate, identity.signing_certificate) if identity else None
 
     @property
     def face(self) -> Face:
@@ -95,7 +106,9 @@ class AgentMetrics:
         if self._twin.broker:
             peer, problem = self._twin.session()
             up = self._twin.broker.connected
-            yield Check("broker", up, f"attached to {peer}" if up else problem or f"not attached to {peer} yet")
+            yield Check(
+                "broker", up, f"attached to {peer}" if up else problem or f"not attached to {peer} yet"
+            )
         if history := self._twin.history_status():
             good = not history.problem
             yield Check("history", good, f"{history.waiting} rows wait" if good else history.problem)

@@ -217,9 +217,7 @@ class _Requests:
                 checks = list(self._face.checks())
                 good = ready(checks)
                 document = {"ready": good, "checks": [asdict(check) for check in checks]}
-                return _response(
-                    200 if good else 503, _json(document), "application/json", body_of=body_of
-                )
+                return _response(200 if good else 503, _json(document), "application/json", body_of=body_of)
         return _response(404, b"there are /metrics, /healthz and /readyz\n")
 
 

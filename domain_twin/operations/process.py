@@ -25,9 +25,7 @@ INSTRUMENTS = (
         ("process", "version", "python"),
     ),
     Instrument("fedtwin_uptime_seconds", Kind.GAUGE, "Seconds since the process began to serve"),
-    Instrument(
-        "fedtwin_ready", Kind.GAUGE, "1 where /readyz says ready, for each of its checks", ("check",)
-    ),
+    Instrument("fedtwin_ready", Kind.GAUGE, "1 where /readyz says ready, for each of its checks", ("check",)),
     Instrument(
         "fedtwin_event_loop_lag_seconds",
         Kind.HISTOGRAM,
@@ -38,7 +36,10 @@ INSTRUMENTS = (
     ),
     Instrument(OMITTED, Kind.GAUGE, "Series left out of this scrape, as one figure had more than 10,000"),
     Instrument(
-        "fedtwin_log_records_total", Kind.COUNTER, "Log records by level, those held back included", ("level",)
+        "fedtwin_log_records_total",
+        Kind.COUNTER,
+        "Log records by level, those held back included",
+        ("level",),
     ),
     Instrument(
         "fedtwin_log_suppressed_total", Kind.COUNTER, "Log records held back since the same came too often"

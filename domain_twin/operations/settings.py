@@ -55,7 +55,9 @@ def split_address(text: str) -> tuple[str, int]:
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            raise ValueError(f"{host!r} is no IP address; names may change their meaning, give an address") from None
+            raise ValueError(
+                f"{host!r} is no IP address; names may change their meaning, give an address"
+            ) from None
     return host, int(port)
 
 
