@@ -89,7 +89,7 @@ class Sheet:
         self._omitted = 0
 
     def put(self, name: str, value: float | Distribution, *labels: object) -> None:
-        """Show `value`, with a value for each label that the instrument declares. Raises KeyError, ValueError."""
+        """Show `value`, with a value for each of the instrument's labels. Raises KeyError, ValueError."""
         instrument = self._instruments[name]
         if len(labels) != len(instrument.labels):
             raise ValueError(f"{name}: has the labels {instrument.labels}, and {len(labels)} values came")

@@ -39,8 +39,8 @@ class MetricsConfig(BaseModel):
             return self
         if len(self.remote_because.strip()) < _SHORTEST_REASON:
             raise ValueError(
-                f"{self.listen} can be reached from other machines, and whoever reaches it may read; listen on"
-                " 127.0.0.1 or [::1], or write the reason for more under remote_because"
+                f"{self.listen} can be reached from other machines, and whoever reaches it may read; listen"
+                " on 127.0.0.1 or [::1], or write the reason for more under remote_because"
             )
         return self
 
