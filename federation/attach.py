@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import uuid
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,10 +25,11 @@ from domain_twin.errors import (
 )
 from domain_twin.trust.credentials import Identity, RenewingIdentity
 from domain_twin.trust.guard import current_peer
-from domain_twin.trust.identity import Role
+from domain_twin.trust.identity import Role, SpiffeId
 from domain_twin.trust.refusal import refuse
 from domain_twin.trust.roots import TrustBundle, VerifiedPeer
 from domain_twin.trust.sign import Verifier
+from domain_twin.trust.tls import check_renewal
 from federation.session import AgentHello, Liveness, Session, SessionHost
 from federation.v1 import fedtwin_pb2 as pb
 from federation.v1 import fedtwin_pb2_grpc as rpc
@@ -36,8 +38,11 @@ from federation.wire.framing import CONTRACT_VERSIONS, Limits
 
 log = logging.getLogger(__name__)
 
-_HELLO_WITHIN_S = 10.0
 _DRAIN_S = 60.0
+_LEAVING_AT_ONCE = 4  # older sessions of one domain that still answer
+_SILENT_OF_ONE = 4  # streams of one peer that have not said Hello
+_SILENT = 256  # streams of all peers that have not
+_LEAST_MARGIN_S = 1.0  # what is left of a certificate is halved until then; later a Reattach has no use
 _NONCE_BYTES = range(16, 65)
 
 
@@ -53,24 +58,32 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
         *,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         reattach_margin_s: float = 600.0,
+        hello_within_s: float = 10.0,
     ) -> None:
         """Reattach is sent `reattach_margin_s`, or half of what is left, before a certificate ends."""
+        self._hello_within_s = hello_within_s
         self.sessions: dict[str, Session] = {}
         self._host = host
-        self._identity = RenewingIdentity(config.identity, identity)
+        self.identity = RenewingIdentity(
+            config.identity, identity, lambda new: check_renewal(identity.tls, new.tls, trust)
+        )
         self._trust = trust
         self._limits = limits
         self._liveness = Liveness(config.heartbeat_s, config.dead_after_s)
         self._reattach_margin_s = reattach_margin_s
         self._doors: dict[str, asyncio.Lock] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Session] = {}
+        self._silent: Counter[SpiffeId] = Counter()
 
     async def Attach(self, _requests: Any, context: Any) -> None:
         """Serve one agent's stream."""
         try:
             session = await self._open(context)
         except TwinError as error:
-            log.warning("agent refused", extra={"from": context.peer(), "reason": str(error)})
+            log.warning(
+                "agent refused",
+                extra={"peer": str(current_peer().identity), "from": context.peer(), "reason": str(error)},
+            )
             await refuse(context, error)
         timer = asyncio.create_task(self._mind_expiry(session))
         reason, error_ = "connection lost", None
@@ -89,18 +102,19 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
         """End all sessions, each with `reason`."""
         for session in list(self.sessions.values()):
             await session.close(reason)
+        for session in tuple(self._leaving.values()):
+            session.end(reason, SessionLost(reason))
         await asyncio.gather(*self._leaving)
+
+    def reattach_all(self, reason: str) -> None:
+        """Have every agent open a new session: whoever may not any more is refused then."""
+        for session in self.sessions.values():
+            session.reattach(reason)
 
     async def _open(self, context: Any) -> Session:
         peer = current_peer()
-        try:
-            async with asyncio.timeout(_HELLO_WITHIN_S):
-                first = await context.read()
-        except TimeoutError:
-            raise ContractError(f"{peer.identity}: no Hello within {_HELLO_WITHIN_S:g} s") from None
-        if not isinstance(first, pb.AgentMessage) or first.WhichOneof("body") != "hello":
-            raise ContractError(f"{peer.identity}: the first message of a session must be Hello")
-        identity = self._identity.current()
+        first = await self._hello(context, peer.identity)
+        identity = self.identity.current()
         hello, session = self._judge(peer, first.hello, identity)
         async with self._doors.setdefault(hello.domain, asyncio.Lock()):
             former = self.sessions.get(hello.domain)
@@ -109,13 +123,32 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             await context.write(self._welcome(session, first.hello, identity))
             self.sessions[hello.domain] = session
             if former:
-                former.stop_view()
-                leaving = asyncio.create_task(former.give_way(_DRAIN_S))
-                self._leaving.add(leaving)
-                leaving.add_done_callback(self._leaving.discard)
+                self._take_leave(former, hello)
         log.info("agent attached", extra={"domain": hello.domain, "peer": str(peer.identity)})
         self._host.attached(session)
         return session
+
+    async def _hello(self, context: Any, who: SpiffeId) -> pb.AgentMessage:
+        """The first message of a stream. Raises ContractError, OverCapacity."""
+        if self._silent[who] >= _SILENT_OF_ONE or self._silent.total() >= _SILENT:
+            raise OverCapacity(
+                f"{who}: {self._silent[who]} of its streams have not said Hello yet, and"
+                f" {self._silent.total()} of all peers; at most {_SILENT_OF_ONE} and {_SILENT} are waited for"
+                " at once"
+            )
+        self._silent[who] += 1
+        try:
+            async with asyncio.timeout(self._hello_within_s):
+                first = await context.read()
+        except TimeoutError:
+            raise ContractError(f"{who}: no Hello within {self._hello_within_s:g} s") from None
+        finally:
+            self._silent[who] -= 1
+            if not self._silent[who]:
+                del self._silent[who]
+        if not isinstance(first, pb.AgentMessage) or first.WhichOneof("body") != "hello":
+            raise ContractError(f"{who}: the first message of a session must be Hello")
+        return first
 
     def _judge(self, peer: VerifiedPeer, message: pb.Hello, identity: Identity) -> tuple[AgentHello, Session]:
         who = peer.identity
@@ -151,6 +184,7 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             limits=self._limits,
             liveness=self._liveness,
             expires_at=min(peer.not_after, signer.not_after, identity.not_after),
+            peer_expires_at=min(peer.not_after, signer.not_after),
         )
         return hello, session
 
@@ -172,6 +206,17 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             f" {former.instance}); a domain has one agent, stop one of the two"
         )
 
+    def _take_leave(self, former: Session, hello: AgentHello) -> None:
+        """Have the former session answer what it was asked, and end."""
+        former.stop_view()
+        older = [session for session in self._leaving.values() if session.domain == former.domain]
+        if len(older) >= _LEAVING_AT_ONCE:
+            older[0].end("newer sessions took over")
+        same = (former.instance, former.hello.incarnation) == (hello.instance, hello.incarnation)
+        leaving = asyncio.create_task(former.give_way(_DRAIN_S, same_process=same))
+        self._leaving[leaving] = former
+        leaving.add_done_callback(lambda task: self._leaving.pop(task, None))
+
     def _welcome(self, session: Session, hello: pb.Hello, identity: Identity) -> pb.BrokerMessage:
         terms = pb.WelcomeTerms(
             session_id=session.session_id,
@@ -184,6 +229,7 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             window_bytes=self._limits.window_bytes,
             max_in_flight=self._limits.max_in_flight,
             max_message_bytes=self._limits.max_message_bytes,
+            hands_over=True,
         ).SerializeToString()
         jws = identity.signer.sign(terms, kind=statements.WELCOME)
         return pb.BrokerMessage(
@@ -197,8 +243,10 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
         """A stream would outlive its certificates: have it opened anew in time, and end it at last."""
         left = (session.expires_at - datetime.now(UTC)).total_seconds()
         margin = min(self._reattach_margin_s, left / 2)
-        await asyncio.sleep(max(0.0, left - margin))
-        session.reattach("a certificate of this session ends soon")
-        await asyncio.sleep(max(0.0, margin))
+        if margin >= _LEAST_MARGIN_S:
+            await asyncio.sleep(left - margin)
+            session.reattach("a certificate of this session ends soon")
+            left = margin
+        await asyncio.sleep(max(0.0, left))
         reason = f"a certificate of the session with {session.domain} expired; renew it"
         session.end(reason, SessionLost(reason))

@@ -32,7 +32,14 @@ from domain_twin.trust.sign import Signer, Verifier
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire import statements
 from federation.wire.convert import decode_view_delta, encode_version, parse
-from federation.wire.framing import MAX_ANSWER_BYTES, MAX_VIEW_BYTES, VIEW_TRANSFER, Framing, Limits
+from federation.wire.framing import (
+    MAX_ANSWER_BYTES,
+    MAX_HELD_BYTES,
+    MAX_VIEW_BYTES,
+    VIEW_TRANSFER,
+    Framing,
+    Limits,
+)
 from federation.wire.refusals import decode_refusal
 
 __all__ = ["AgentHello", "Liveness", "Session", "SessionHost"]
@@ -47,6 +54,13 @@ _ANSWERS: dict[str, Any] = {
 _FIELDS: dict[str, str] = {"EvaluateAsk": "evaluate", "DescribeAsk": "describe", "BudgetAsk": "budget"}
 _OFF_LOOP = 1 << 20  # answers from this size on are verified and parsed in a thread
 _OBO_LIFE_S = 60
+_VIEWS_WAITING = 4  # verified beside the loop; with more of them no further message is read
+_UNASKED_PER_S = 500.0  # messages that nobody asked for; who sends more is read more slowly
+_UNASKED_AT_ONCE = 2000.0
+_DEAF_FACTOR = 2.0  # times `dead_after_s`: as long as slow links may take over one window
+
+_ids = count(1)
+"""Ids of asks and pings, of all sessions: what belongs to one of them fits no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,23 @@ class _Pending:
 
 
 @dataclass(slots=True)
+class _Allowance:
+    """So many a second, and so many at once (a token bucket)."""
+
+    per_s: float
+    at_once: float
+    spent: float = 0.0
+    at: float = 0.0
+    exceeded: bool = False
+
+    def spend(self, now: float) -> float:
+        """Take one; how long to wait before the next, in seconds."""
+        self.spent = max(0.0, self.spent - (now - self.at) * self.per_s) + 1.0
+        self.at = now
+        return max(0.0, self.spent - self.at_once) / self.per_s
+
+
+@dataclass(slots=True)
 class _Watch:
     ask_id: int
     refused: Callable[[TwinError], None]
@@ -122,6 +153,7 @@ class Session:
         limits: Limits,
         liveness: Liveness,
         expires_at: datetime,
+        peer_expires_at: datetime | None = None,
     ) -> None:
         self.peer = peer
         self.domain = hello.domain
@@ -129,6 +161,7 @@ class Session:
         self.hello = hello
         self.session_id = session_id
         self.expires_at = expires_at
+        self.peer_expires_at = peer_expires_at or expires_at
         self.connected_at: Nanoseconds = time.time_ns()
         self.last_heard: Nanoseconds = self.connected_at
         self.late_messages = 0
@@ -138,13 +171,15 @@ class Session:
         self._signer = signer
         self._limits = limits
         self._liveness = liveness
-        self._ids = count(1)
         self._pending: dict[int, _Pending] = {}
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._watch: _Watch | None = None
+        self._views: asyncio.Queue[tuple[int, bytes, str]] = asyncio.Queue()
+        self._views_busy = False
+        self._unasked = _Allowance(_UNASKED_PER_S, _UNASKED_AT_ONCE)
         self._ending: asyncio.Future[_Ended] = asyncio.get_running_loop().create_future()
         self._reattaching = False
-        self._heard_at = asyncio.get_running_loop().time()
+        self._heard_at = self._followed_at = asyncio.get_running_loop().time()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -186,7 +221,7 @@ class Session:
                 f"{self.domain}: {len(self._pending)} asks are in flight already, as many as an agent takes;"
                 " try again later"
             )
-        ask_id = next(self._ids)
+        ask_id = next(_ids)
         pending = _Pending(asyncio.get_running_loop().create_future(), max_answer_bytes)
         self._pending[ask_id] = pending
         self._idle.clear()
@@ -235,7 +270,7 @@ class Session:
         `refused` is called when the agent's policy withholds it. A second call replaces the first.
         """
         self._check_open()
-        self._watch = _Watch(next(self._ids), refused or self._log_refused)
+        self._watch = _Watch(next(_ids), refused or self._log_refused)
         self.framing.post(
             ask=pb.Ask(
                 id=self._watch.ask_id,
@@ -257,7 +292,7 @@ class Session:
     async def ping(self, timeout_s: float) -> None:
         """Return when the agent answers. Raises Unreachable when it does not."""
         self._check_open()
-        ping_id = next(self._ids)
+        ping_id = next(_ids)
         answered = self._pings[ping_id] = asyncio.get_running_loop().create_future()
         self._post(ping=pb.Ping(ping_id=ping_id))
         try:
@@ -281,16 +316,23 @@ class Session:
         """Take no more of the view: from now on a newer session's updates count."""
         self._watch = None
 
-    async def give_way(self, drain_s: float) -> None:
-        """End because a newer session took over; after a Reattach, when all asks are answered."""
-        if self._reattaching:
+    async def give_way(self, drain_s: float, *, same_process: bool = False) -> None:
+        """End because a newer session took over; when all asks are answered, if the same agent still answers.
+
+        That is so after a Reattach, and where the agent itself opened the newer one.
+        """
+        if self._reattaching or same_process:
             try:
+                if not self._reattaching:  # its connection may be what the newer session is there for
+                    await self.ping(self._liveness.heartbeat_s)
                 async with asyncio.timeout(drain_s):
                     await self._idle.wait()
             except TimeoutError:
                 log.warning(
                     "asks outlived the reattach", extra={"domain": self.domain, "asks": self.in_flight}
                 )
+            except TwinError as error:
+                log.info("session gone", extra={"domain": self.domain, "reason": str(error)})
         self.end("a newer session took over")
 
     async def serve(self, context: Any) -> tuple[str, TwinError | None]:
@@ -301,6 +343,7 @@ class Session:
                 tasks.create_task(self._read(context))
                 tasks.create_task(self.framing.write_to(context.write))
                 tasks.create_task(self._beat())
+                tasks.create_task(self._take_views())
                 tasks.create_task(self._wait_for_end())
         except* _Ended as group:
             ended = _first(group)
@@ -326,50 +369,84 @@ class Session:
             self.last_heard = time.time_ns()
             self._heard_at = asyncio.get_running_loop().time()
             try:
-                self._dispatch(message)
+                asked_for = self._dispatch(message)
             except (ContractError, CredentialError) as error:
-                log.warning("contract broken", extra={"domain": self.domain, "reason": str(error)})
-                raise _Ended(str(error), error) from error
+                raise self._broken(error) from error
+            if not asked_for and (pause_s := self._unasked.spend(self._heard_at)):
+                if not self._unasked.exceeded:
+                    self._unasked.exceeded = True
+                    log.warning(
+                        "agent sends more than it was asked for; it is read more slowly",
+                        extra={
+                            "peer": str(self.peer),
+                            "domain": self.domain,
+                            "messages_per_s": _UNASKED_PER_S,
+                        },
+                    )
+                await asyncio.sleep(pause_s)
+            if self._views.qsize() > _VIEWS_WAITING:
+                await self._views.join()
         raise _Ended("connection lost")
 
-    def _dispatch(self, message: pb.AgentMessage) -> None:
+    def _broken(self, error: TwinError) -> _Ended:
+        log.warning(
+            "contract broken", extra={"peer": str(self.peer), "domain": self.domain, "reason": str(error)}
+        )
+        return _Ended(str(error), error)
+
+    def _dispatch(self, message: pb.AgentMessage) -> bool:
+        """Take one message; whether it is part of what was asked for."""
         match message.WhichOneof("body"):
             case "answer":
-                self._on_answer(message.answer)
+                return self._on_answer(message.answer)
             case "chunk":
+                dropped = self.framing.inbox.bytes_dropped
                 if not self.framing.on_chunk(message.chunk):
                     self._too_large(message.chunk.transfer_id)
+                return dropped == self.framing.inbox.bytes_dropped
             case "view_update":
                 self._on_view_update(message.view_update)
+                return False
             case "heartbeat":
-                ping = self._pings.get(message.heartbeat.ping_id)
-                if ping and not ping.done():
-                    ping.set_result(None)
+                self._on_heartbeat(message.heartbeat.ping_id)
+                return False
             case "credit":
                 self.framing.on_credit(message.credit)
+                self._followed_at = self._heard_at
+                return True
             case "goodbye":
                 raise _Ended(f"the agent said goodbye: {message.goodbye.reason}")
             case "hello":
                 raise ContractError(f"{self.domain}: a second Hello came on one session")
             case _:
                 self.late_messages += 1  # of a later version of the contract: not for us
+                return False
 
-    def _on_answer(self, answer: pb.Answer) -> None:
+    def _on_heartbeat(self, ping_id: int) -> None:
+        if ping_id:
+            self._followed_at = self._heard_at
+        ping = self._pings.get(ping_id)
+        if ping and not ping.done():
+            ping.set_result(None)
+
+    def _on_answer(self, answer: pb.Answer) -> bool:
         if self._watch and answer.ask_id == self._watch.ask_id:
             if answer.WhichOneof("result") == "refusal":
                 watch, self._watch = self._watch, None
                 watch.refused(decode_refusal(answer.refusal, self.domain))
-            return
+            return True
         pending = self._pending.get(answer.ask_id)
         if pending is None or pending.answer.done():
+            self.framing.inbox.drop(answer.ask_id)
             self.late_messages += 1
-            return
+            return False
         match answer.WhichOneof("result"):
             case "signed":
                 pending.payload = self.framing.payload(answer.signed.payload)
             case None:
                 raise ContractError(f"{self.domain}: an answer without a result came")
         pending.answer.set_result(answer)
+        return True
 
     def _too_large(self, transfer_id: int) -> None:
         if pending := self._pending.get(transfer_id):
@@ -378,7 +455,7 @@ class Session:
                 pending.answer.set_exception(
                     OverCapacity(
                         f"{self.domain}: the answer is larger than the {pending.max_bytes} bytes that were"
-                        " asked for; ask for less"
+                        f" asked for, or all that is coming in than {MAX_HELD_BYTES}; ask for less"
                     )
                 )
             return
@@ -389,24 +466,54 @@ class Session:
             self.framing.inbox.drop(update.delta.payload.transfer.transfer_id)
             self.late_messages += 1
             return
-        payload = self.framing.payload(update.delta.payload)
-        self._verifier.verify(payload, update.delta.jws, kind=statements.VIEW_DELTA, now=datetime.now(UTC))
-        version, complete = None, False
+        payload, jws = self.framing.payload(update.delta.payload), update.delta.jws
+        if len(payload) >= _OFF_LOOP or self._views_busy or self._views.qsize():
+            self._views.put_nowait((update.ask_id, payload, jws))
+        else:
+            self._accept_view(update.ask_id, *self._read_view(payload, jws))
+
+    async def _take_views(self) -> NoReturn:
+        """Take large views, and those that came after one, in their order; read beside the loop."""
+        while True:
+            ask_id, payload, jws = await self._views.get()
+            self._views_busy = True
+            try:
+                self._accept_view(ask_id, *await asyncio.to_thread(self._read_view, payload, jws))
+            except (ContractError, CredentialError) as error:
+                raise self._broken(error) from error
+            finally:
+                self._views_busy = False
+                self._views.task_done()
+
+    def _read_view(self, payload: bytes, jws: str) -> tuple[pb.ViewDelta, ViewDelta | ContractError]:
+        """A view as it was stated. Raises ContractError where the statement does not hold."""
+        self._verifier.verify(payload, jws, kind=statements.VIEW_DELTA, now=datetime.now(UTC))
+        message = pb.ViewDelta()
         try:
             message = parse(pb.ViewDelta, payload)
-            version, complete = message.target, not message.HasField("source")
             delta = decode_view_delta(message)
             if delta.domain != self.domain:
                 raise ContractError(
                     f"{self.domain}: sent a view of domain {delta.domain!r}, which is not its own"
                 )
+        except ContractError as error:
+            return message, error
+        return message, delta
+
+    def _accept_view(self, ask_id: int, message: pb.ViewDelta, delta: ViewDelta | ContractError) -> None:
+        if self._watch is None or self._watch.ask_id != ask_id:  # given up meanwhile
+            self.late_messages += 1
+            return
+        try:
+            if isinstance(delta, ContractError):
+                raise delta
             self._host.view_update(self, delta, self.last_heard)
         except StaleVersion as error:
-            self._reject(version, str(error), resend_snapshot=not complete)
+            self._reject(message.target, str(error), resend_snapshot=message.HasField("source"))
         except ContractError as error:
-            self._reject(version, str(error), resend_snapshot=False)
+            self._reject(message.target, str(error), resend_snapshot=False)
 
-    def _reject(self, version: pb.Version | None, reason: str, *, resend_snapshot: bool) -> None:
+    def _reject(self, version: pb.Version, reason: str, *, resend_snapshot: bool) -> None:
         log.warning(
             "view rejected", extra={"domain": self.domain, "reason": reason, "resend": resend_snapshot}
         )
@@ -418,14 +525,19 @@ class Session:
         )
 
     async def _beat(self) -> NoReturn:
-        """Ping at every heartbeat; end the session when nothing at all came for too long."""
+        """Ping at every heartbeat; end the session when nothing came for too long, or nothing is taken."""
         loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
+        self._heard_at = self._followed_at = loop.time()
+        patience_s = _DEAF_FACTOR * self._liveness.dead_after_s
         while True:
             silence = loop.time() - self._heard_at
             if silence >= self._liveness.dead_after_s:
                 raise _Ended(f"nothing was heard for {self._liveness.dead_after_s:g} s")
-            self._post(ping=pb.Ping(ping_id=0))
+            if loop.time() - self._followed_at >= patience_s or self.framing.stuck_s >= patience_s:
+                reason = f"{self.domain}: the agent takes nothing of what is said to it for {patience_s:g} s"
+                log.warning("agent does not read", extra={"peer": str(self.peer), "domain": self.domain})
+                raise _Ended(reason, SessionLost(reason))
+            self._post(ping=pb.Ping(ping_id=next(_ids)))
             await asyncio.sleep(min(self._liveness.heartbeat_s, self._liveness.dead_after_s - silence))
 
     async def _send_ask(self, ask: pb.Ask, kind: str) -> None:

@@ -31,8 +31,8 @@ from domain_twin.errors import (
     Unreachable,
 )
 from domain_twin.model import Level, Nanoseconds, Version, ViewDelta
-from domain_twin.trust.credentials import Identity, load_identity
-from domain_twin.trust.identity import Role, SpiffeId
+from domain_twin.trust.credentials import Identity
+from domain_twin.trust.identity import SpiffeId
 from domain_twin.trust.probe import explain_handshake
 from domain_twin.trust.refusal import error_of
 from domain_twin.trust.roots import TrustBundle
@@ -98,6 +98,7 @@ class Attachment:
         config: AgentConfig,
         handler: AskHandler,
         *,
+        identity: Callable[[], Identity],
         instance: str,
         incarnation: int,
         on_attached: Callable[[Attachment, str], None],
@@ -111,9 +112,16 @@ class Attachment:
         self.error: TwinError | None = None
         self.reattach = False
         self.welcomed = False
+        self.identity: Identity | None = None
+        """What the stream was opened with."""
+        self.hands_over = False
+        """Whether the broker lets this stream answer its asks to the end when a newer one takes over."""
+        self.unknown_messages = 0
+        """Messages of a later version of the contract."""
         self._config = config
         self._broker = config.broker
         self._files = config.identity
+        self._load_identity = identity
         self._peer = SpiffeId.parse(config.broker.identity)
         self._handler = handler
         self._instance = instance
@@ -150,8 +158,14 @@ class Attachment:
         """Tell the broker that this is the end; it closes the stream."""
         self._post(goodbye=pb.Goodbye(reason=reason))
 
+    def give_way(self, reason: str) -> None:
+        """Have the owner open a new stream; this one goes on until the broker has its answers."""
+        log.info("reattach", extra={"reason": reason})
+        self.reattach = True
+        self.over.set()
+
     async def _run(self) -> None:
-        identity = self._identity()
+        identity = self.identity = self._load_identity()
         options = [
             *STREAM_OPTIONS,
             *channel_options(self._broker.server_name),
@@ -168,14 +182,6 @@ class Attachment:
                 raise await self._explain(failure) from failure
             finally:
                 call.cancel()
-
-    def _identity(self) -> Identity:
-        return load_identity(
-            self._files,
-            operator=self._config.operator,
-            role=Role.AGENT,
-            name=self._config.domain,
-        )
 
     async def _greet(self, call: Any, identity: Identity) -> pb.WelcomeTerms:
         """Say Hello and check the Welcome: signed by the broker we mean, and an answer to this very Hello."""
@@ -234,6 +240,7 @@ class Attachment:
         limits = Limits(terms.chunk_bytes, terms.window_bytes, terms.max_in_flight, terms.max_message_bytes)
         self._limits = limits
         self._identity_now = identity
+        self.hands_over = terms.hands_over
         self._framing = Framing(pb.AgentMessage, limits, self._room_for)
         self._heard_at = asyncio.get_running_loop().time()
         self._on_attached(self, f"attached to {terms.broker}, session {terms.session_id}")
@@ -278,11 +285,11 @@ class Attachment:
             case "view_rejected":
                 self._on_view_rejected(message.view_rejected)
             case "reattach":
-                log.info("reattach", extra={"reason": message.reattach.reason})
-                self.reattach = True
-                self.over.set()
+                self.give_way(message.reattach.reason)
             case "welcome":
                 raise ContractError(f"{self._peer}: a second Welcome came on one session")
+            case _:
+                self.unknown_messages += 1  # of a later version of the contract: not for us
 
     def _on_ask(self, ask: pb.Ask) -> None:
         assert self._framing

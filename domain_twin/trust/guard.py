@@ -47,6 +47,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._trust = trust
         self._check = check
         self._known: dict[bytes, VerifiedPeer] = {}  # by PEM chain: a call costs no second verification
+        self._known_by = trust.generation
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
@@ -70,6 +71,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             raise CredentialError("the caller presented no certificate; mutual TLS is needed here")
         # grpcio's chain has the leaf, or the intermediates only, depending on who sent what.
         chain = leaf + b"".join(auth.get("x509_pem_cert_chain", ()))
+        if self._known_by != self._trust.generation:  # other roots count now
+            self._known.clear()
+            self._known_by = self._trust.generation
         known = self._known.get(chain)
         if known is None or known.not_after < datetime.now(UTC):
             known = self._trust.verify(chain)

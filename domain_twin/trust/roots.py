@@ -7,6 +7,7 @@ URI names.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,10 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from domain_twin.errors import ConfigError, CredentialError, IdentityMismatch
 from domain_twin.trust.ca import DOCUMENT_SIGNING
+from domain_twin.trust.files import Stamp, stamp
 from domain_twin.trust.identity import SpiffeId, operator_name
+
+log = logging.getLogger(__name__)
 
 _MAX_CHAIN = 5
 # X.509 extensions that `_follow` honours; another critical one refuses the chain (RFC 5280 4.2).
@@ -51,11 +55,21 @@ class VerifiedSigner:
 
 
 class TrustBundle:
-    """Operators and their roots."""
+    """Operators and their roots. One that was loaded from files can be renewed from them."""
 
     def __init__(self, roots: Mapping[str, bytes]) -> None:
         """`roots` holds PEM by operator. Raises ConfigError for rubbish and for a root that two share."""
-        self._roots: dict[str, list[x509.Certificate]] = {}
+        self.generation = 0
+        """Grows whenever other roots count than before: what was verified is to be verified anew."""
+        self.problem = ""
+        """Why the files are not used as they are now; empty while they are."""
+        self._paths: Mapping[str, Path] = {}
+        self._seen: Stamp = ()
+        self._roots = self._checked(roots)
+
+    @staticmethod
+    def _checked(roots: Mapping[str, bytes]) -> dict[str, list[x509.Certificate]]:
+        found: dict[str, list[x509.Certificate]] = {}
         owner: dict[bytes, str] = {}
         for operator, pem in roots.items():
             try:
@@ -71,20 +85,40 @@ class TrustBundle:
                         f"trust: {operator} and {other} have a root with the same key, so each could speak"
                         " for the other; every operator needs a CA of its own"
                     )
-            self._roots[operator_name(operator)] = certificates
+            found[operator_name(operator)] = certificates
+        return found
 
     @classmethod
     def load(cls, paths: Mapping[str, Path]) -> TrustBundle:
         """Read the roots from PEM files, by operator. Raises ConfigError."""
-        roots = {}
-        for operator, path in paths.items():
-            try:
-                roots[operator] = path.read_bytes()
-            except OSError as error:
-                raise ConfigError(
-                    f"trust: {path}, the roots of {operator}, cannot be read ({error.strerror})"
-                ) from error
-        return cls(roots)
+        seen = stamp(*paths.values())
+        bundle = cls(_read(paths))
+        bundle._paths, bundle._seen = dict(paths), seen
+        return bundle
+
+    def renew(self) -> bool:
+        """Take up changed files; True when other roots count now. What cannot be used leaves the old ones.
+
+        A root is replaced in three steps: old and new one in the file, new certificates, old one out of it.
+        """
+        if (seen := stamp(*self._paths.values())) == self._seen and not self.problem:
+            return False
+        try:
+            roots = self._checked(_read(self._paths))
+            if stamp(*self._paths.values()) != seen:
+                raise ConfigError("trust: the roots are being written at this moment")
+        except ConfigError as error:
+            if str(error) != self.problem:
+                self.problem = str(error)
+                log.warning("renewed roots not used", extra={"reason": self.problem})
+            return False
+        self._seen, self.problem = seen, ""
+        if roots == self._roots:
+            return False
+        self._roots = roots
+        self.generation += 1
+        log.info("roots renewed", extra={"operators": sorted(roots)})
+        return True
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -178,6 +212,18 @@ class TrustBundle:
                 f"{identity}: the certificate was issued by the CA of {vouching[0]}, which may not vouch for"
                 f" {identity.operator}; a certificate in that name comes from that operator's own CA"
             )
+
+
+def _read(paths: Mapping[str, Path]) -> dict[str, bytes]:
+    roots = {}
+    for operator, path in paths.items():
+        try:
+            roots[operator] = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"trust: {path}, the roots of {operator}, cannot be read ({error.strerror})"
+            ) from error
+    return roots
 
 
 def identity_of(certificate: x509.Certificate) -> SpiffeId:

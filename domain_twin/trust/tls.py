@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from domain_twin.errors import ConfigError, CredentialError
-from domain_twin.trust.credentials import TlsIdentity, load_tls, stamp
+from domain_twin.errors import ConfigError, CredentialError, IdentityMismatch
+from domain_twin.trust.credentials import TlsIdentity, load_tls
+from domain_twin.trust.files import stamp
 from domain_twin.trust.roots import TrustBundle
 
 if TYPE_CHECKING:
@@ -46,39 +46,54 @@ def server_credentials(
     certificate: Path,
     key: Path,
     trust: TrustBundle,
-    *,
-    on_renewal: Callable[[TlsIdentity], None] = lambda _: None,
 ) -> grpc.ServerCredentials:
-    """mTLS with these files, which are read again when they change: a renewed certificate needs no restart.
+    """mTLS with these files and roots, which are read again when they change: a renewal needs no restart.
 
     Raises CredentialError when they cannot be used now; later, the last good ones stay and the log says why.
     """
     import grpc
 
-    load_tls(certificate, key)
-    roots = trust.flat_pem
     seen = stamp(certificate, key)
+    tls = load_tls(certificate, key)
+    generation, reason = trust.generation, ""
 
-    def configuration(tls: TlsIdentity) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration([(tls.key, tls.chain)], roots)
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(tls.key, tls.chain)], trust.flat_pem)
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal seen
-        now = stamp(certificate, key)
-        if now == seen:
-            return None
-        try:
-            tls = load_tls(certificate, key)
-        except CredentialError as error:
-            log.warning("renewed certificate not used", extra={"reason": str(error)})
-            return None
-        seen = now
-        on_renewal(tls)
-        return configuration(tls)
+        nonlocal seen, tls, generation, reason
+        trust.renew()
+        changed = trust.generation != generation
+        generation = trust.generation
+        if (now := stamp(certificate, key)) != seen or reason:
+            try:
+                new = load_tls(certificate, key)
+                check_renewal(tls, new, trust)
+                if stamp(certificate, key) != now:
+                    raise CredentialError(f"{certificate}: is being written at this moment")
+            except CredentialError as error:
+                if str(error) != reason:  # once, and not at every handshake
+                    reason = str(error)
+                    log.warning("renewed certificate not used", extra={"reason": reason})
+            else:
+                seen, tls, reason, changed = now, new, "", True
+        return configuration() if changed else None
 
-    return grpc.dynamic_ssl_server_credentials(
-        configuration(load_tls(certificate, key)), renewed, require_client_authentication=True
-    )
+    return grpc.dynamic_ssl_server_credentials(configuration(), renewed, require_client_authentication=True)
+
+
+def check_renewal(old: TlsIdentity, new: TlsIdentity, trust: TrustBundle) -> None:
+    """Pass when `new` may take the place of `old`: one identity, issued by the operator's own CA.
+
+    Raises CredentialError, IdentityMismatch.
+    """
+    if new.identity != old.identity:
+        raise IdentityMismatch(
+            f"the renewed certificate is one of {new.identity}, and this process is {old.identity}; issue it"
+            f" with `fedtwin ca {old.identity.role}`"
+        )
+    if new.identity.operator in trust.operators:
+        trust.verify(new.chain)
 
 
 def channel_credentials(root: Path, tls: TlsIdentity) -> grpc.ChannelCredentials:

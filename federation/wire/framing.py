@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = [
     "CONTRACT_VERSIONS",
     "MAX_ANSWER_BYTES",
     "MAX_ASK_BYTES",
+    "MAX_HELD_BYTES",
     "MAX_VIEW_BYTES",
     "STREAM_OPTIONS",
     "VIEW_TRANSFER",
@@ -40,6 +42,8 @@ CONTRACT_VERSIONS = (1,)
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ASK_BYTES = 16 << 20
 MAX_VIEW_BYTES = 64 << 20
+MAX_HELD_BYTES = 192 << 20
+"""Of transfers that are not complete, over a whole session."""
 VIEW_TRANSFER = 1 << 63
 """Set in the id of a transfer that carries a view; all others are the ids of their asks."""
 
@@ -165,12 +169,25 @@ class Window:
         self._size = self._left = size
         self._changed = asyncio.Event()
         self._closed: TwinError | None = None
+        self._waiters = 0
+        self._waiting_since = 0.0  # monotonic seconds; of the last credit where that is later
+
+    @property
+    def starved_s(self) -> float:
+        """For how long somebody has been waiting and no credit came."""
+        return time.monotonic() - self._waiting_since if self._waiters else 0.0
 
     async def take(self, size: int) -> None:
         """Wait for credit for `size` bytes, and use it. Raises what the window was closed with."""
-        while self._left < size and not self._closed:
-            self._changed.clear()
-            await self._changed.wait()
+        if not self._waiters:
+            self._waiting_since = time.monotonic()
+        self._waiters += 1
+        try:
+            while self._left < size and not self._closed:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            self._waiters -= 1
         if self._closed:
             raise self._closed
         self._left -= size
@@ -187,25 +204,32 @@ class Window:
                 f"credit for {size} bytes came where {self._size - self._left} were under way"
             )
         self._left += size
+        self._waiting_since = time.monotonic()
         self._changed.set()
 
 
 @dataclass(slots=True)
 class _Incoming:
     limit: int
-    parts: list[bytes]
-    size: int
+    data: bytearray  # not a list of pieces: a peer that sends byte by byte costs no more than another
     digest: Any
 
 
 class Inbox:
-    """Transfers that are coming in. `allow` says how large one may get; 0: nobody waits for it."""
+    """Transfers that are coming in. `allow` says how large one may get; 0: nobody waits for it.
 
-    def __init__(self, limits: Limits, allow: Callable[[int], int]) -> None:
+    All of them together hold at most `max_held` bytes; of views only the last one that was begun.
+    """
+
+    def __init__(
+        self, limits: Limits, allow: Callable[[int], int], *, max_held: int = MAX_HELD_BYTES
+    ) -> None:
         self.bytes_received = 0
         self.bytes_dropped = 0
+        self.bytes_held = 0
         self._limits = limits
         self._allow = allow
+        self._max_held = max_held
         self._open: dict[int, _Incoming] = {}
 
     def add(self, chunk: pb.Chunk) -> bool:
@@ -223,20 +247,24 @@ class Inbox:
                 raise ContractError(
                     f"more than {2 * self._limits.max_in_flight} transfers were begun at once"
                 )
-            transfer = self._open[chunk.transfer_id] = _Incoming(limit, [], 0, hashlib.sha256())
-        transfer.size += size
-        if transfer.size > transfer.limit:
-            del self._open[chunk.transfer_id]
+            if chunk.transfer_id & VIEW_TRANSFER:  # views come one after another: this one was given up
+                for other in [other for other in self._open if other & VIEW_TRANSFER]:
+                    self.drop(other)
+            transfer = self._open[chunk.transfer_id] = _Incoming(limit, bytearray(), hashlib.sha256())
+        if len(transfer.data) + size > transfer.limit or self.bytes_held + size > self._max_held:
+            self.drop(chunk.transfer_id)
             return False
-        transfer.parts.append(chunk.data)
+        transfer.data += chunk.data
         transfer.digest.update(chunk.data)
+        self.bytes_held += size
         return True
 
     def take(self, transfer: pb.Transfer) -> bytes:
         """The bytes of a finished transfer. Raises ContractError when they are not what was announced."""
-        incoming = self._open.pop(transfer.transfer_id, None)
-        if incoming is None or incoming.size != transfer.bytes:
-            got = incoming.size if incoming else 0
+        incoming = self._open.get(transfer.transfer_id)
+        self.drop(transfer.transfer_id)
+        if incoming is None or len(incoming.data) != transfer.bytes:
+            got = len(incoming.data) if incoming else 0
             raise ContractError(
                 f"transfer {transfer.transfer_id}: {transfer.bytes} bytes were announced and {got} came"
             )
@@ -244,11 +272,12 @@ class Inbox:
             raise ContractError(
                 f"transfer {transfer.transfer_id}: its bytes do not have the announced SHA-256"
             )
-        return b"".join(incoming.parts)
+        return bytes(incoming.data)
 
     def drop(self, transfer_id: int) -> None:
         """Forget what came of a transfer."""
-        self._open.pop(transfer_id, None)
+        if incoming := self._open.pop(transfer_id, None):
+            self.bytes_held -= len(incoming.data)
 
 
 class Framing:
@@ -262,6 +291,13 @@ class Framing:
             lambda size: envelope(credit=pb.Credit(bytes=size)), limits.max_message_bytes
         )
         self._window = Window(limits.window_bytes)
+        self._writing_since: float | None = None
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long the peer has taken nothing: one message is being written, or no credit came."""
+        writing = 0.0 if self._writing_since is None else time.monotonic() - self._writing_since
+        return max(writing, self._window.starved_s)
 
     @property
     def waiting(self) -> int:
@@ -339,4 +375,7 @@ class Framing:
     async def write_to(self, write: Callable[[Any], Awaitable[None]]) -> None:
         """Write whatever is queued, forever."""
         while True:
-            await write(await self._outbox.get())
+            message = await self._outbox.get()
+            self._writing_since = time.monotonic()
+            await write(message)
+            self._writing_since = None

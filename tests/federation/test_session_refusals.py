@@ -73,6 +73,8 @@ class Raw:
     def __init__(self, call: Any, identity: Identity) -> None:
         self.call = call
         self.identity = identity
+        self.watched = 1
+        """Id of the ask for a view."""
 
     def hello(self, **more: Any) -> pb.AgentMessage:
         fields = {
@@ -124,7 +126,9 @@ async def raw(
 async def attached(pki: Pki, b: Broker, peer: Raw) -> None:
     await peer.call.write(peer.hello())
     assert (await peer.call.read()).HasField("welcome")
-    await b.session("ran")
+    session = await b.session("ran")
+    if session._watch:
+        peer.watched = session._watch.ask_id
 
 
 async def test_unknown_ca_is_named_at_the_agent(pki: Pki, tmp_path: Path) -> None:
@@ -312,14 +316,14 @@ async def test_the_registry_may_refuse(pki: Pki, tmp_path: Path) -> None:
     assert "add a [[member]] table" in str(error)
 
 
-def signed_view(identity: Identity, **more: Any) -> pb.AgentMessage:
+def signed_view(peer: Raw, **more: Any) -> pb.AgentMessage:
     payload = encode_view_delta(view_delta(1, source=None)).SerializeToString()
     signed = {
         "payload": pb.Body(inline=payload),
-        "jws": identity.signer.sign(payload, kind=statements.VIEW_DELTA),
+        "jws": peer.identity.signer.sign(payload, kind=statements.VIEW_DELTA),
         **more,
     }
-    return pb.AgentMessage(view_update=pb.ViewUpdate(ask_id=1, delta=pb.Signed(**signed)))
+    return pb.AgentMessage(view_update=pb.ViewUpdate(ask_id=peer.watched, delta=pb.Signed(**signed)))
 
 
 async def breaks_the_session(pki: Pki, tmp_path: Path, make: Any) -> tuple[TwinError, str]:
@@ -347,37 +351,35 @@ async def breaks_the_session(pki: Pki, tmp_path: Path, make: Any) -> tuple[TwinE
 BROKEN: dict[str, tuple[Any, str]] = {
     "second hello": (lambda peer: [peer.hello()], "a second Hello"),
     "signature of other bytes": (
-        lambda peer: [signed_view(peer.identity, payload=pb.Body(inline=b"other"))],
+        lambda peer: [signed_view(peer, payload=pb.Body(inline=b"other"))],
         "does not hold",
     ),
-    "no signature": (lambda peer: [signed_view(peer.identity, jws="")], "does not hold"),
+    "no signature": (lambda peer: [signed_view(peer, jws="")], "does not hold"),
     "statement of another kind": (
         lambda peer: [
             signed_view(
-                peer.identity,
+                peer,
                 payload=pb.Body(inline=b"x"),
                 jws=peer.identity.signer.sign(b"x", kind=statements.ANSWER),
             )
         ],
         "came in the place of",
     ),
-    "no payload": (lambda peer: [signed_view(peer.identity, payload=pb.Body())], "without a payload"),
+    "no payload": (lambda peer: [signed_view(peer, payload=pb.Body())], "without a payload"),
     "oversize chunk": (
         lambda peer: [pb.AgentMessage(chunk=pb.Chunk(transfer_id=VIEW_TRANSFER | 1, data=b"x" * 300_000))],
         "a chunk of 300000 bytes came",
     ),
     "empty chunk": (lambda peer: [pb.AgentMessage(chunk=pb.Chunk(transfer_id=1))], "a chunk of 0 bytes"),
     "transfer that never came": (
-        lambda peer: [
-            signed_view(peer.identity, payload=pb.Body(transfer=pb.Transfer(transfer_id=5, bytes=9)))
-        ],
+        lambda peer: [signed_view(peer, payload=pb.Body(transfer=pb.Transfer(transfer_id=5, bytes=9)))],
         "9 bytes were announced and 0 came",
     ),
     "transfer with another hash": (
         lambda peer: [
             pb.AgentMessage(chunk=pb.Chunk(transfer_id=VIEW_TRANSFER | 1, data=b"x")),
             signed_view(
-                peer.identity,
+                peer,
                 payload=pb.Body(transfer=pb.Transfer(transfer_id=VIEW_TRANSFER | 1, bytes=1, sha256=b"y")),
             ),
         ],
@@ -448,7 +450,7 @@ async def test_what_nobody_waits_for_is_dropped(pki: Pki, tmp_path: Path) -> Non
             pb.AgentMessage(answer=pb.Answer(ask_id=77, refusal=pb.Refusal(outcome="no path")))
         )
         await peer.call.write(pb.AgentMessage())  # a body of a later version of the contract
-        await peer.call.write(signed_view(peer.identity))
+        await peer.call.write(signed_view(peer))
         await until(lambda: session.late_messages == 3)
 
         assert session.framing.inbox.bytes_dropped == 4
