@@ -30,6 +30,7 @@ from domain_twin.trust.refusal import refuse
 from domain_twin.trust.roots import TrustBundle, VerifiedPeer
 from domain_twin.trust.sign import Verifier
 from domain_twin.trust.tls import check_renewal
+from federation.ask_counts import AskCounts
 from federation.session import AgentHello, Liveness, Session, SessionHost
 from federation.v1 import fedtwin_pb2 as pb
 from federation.v1 import fedtwin_pb2_grpc as rpc
@@ -74,12 +75,18 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
         self._doors: dict[str, asyncio.Lock] = {}
         self._leaving: dict[asyncio.Task[None], Session] = {}
         self._silent: Counter[SpiffeId] = Counter()
+        self.asks = AskCounts()
+        self.welcomed = 0
+        """Sessions that were opened so far."""
+        self.refused: Counter[str] = Counter()
+        """Hellos that were refused so far, by class of error."""
 
     async def Attach(self, _requests: Any, context: Any) -> None:
         """Serve one agent's stream."""
         try:
             session = await self._open(context)
         except TwinError as error:
+            self.refused[type(error).__name__] += 1
             log.warning(
                 "agent refused",
                 extra={"peer": str(current_peer().identity), "from": context.peer(), "reason": str(error)},
@@ -125,6 +132,7 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             if former:
                 self._take_leave(former, hello)
         log.info("agent attached", extra={"domain": hello.domain, "peer": str(peer.identity)})
+        self.welcomed += 1
         self._host.attached(session)
         return session
 
@@ -183,6 +191,7 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
             signer=identity.signer,
             limits=self._limits,
             liveness=self._liveness,
+            asks=self.asks,
             expires_at=min(peer.not_after, signer.not_after, identity.not_after),
             peer_expires_at=min(peer.not_after, signer.not_after),
         )

@@ -18,6 +18,7 @@ from typing import Any
 from domain_twin.config import BrokerConfig, load_broker
 from domain_twin.errors import ConfigError
 from domain_twin.model import Alarm, EventKind, Finding, ServiceRecords, Severity
+from domain_twin.operations.endpoint import serve_metrics
 from domain_twin.trust import tls
 from domain_twin.trust.identity import Role
 
@@ -90,6 +91,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.assurance import Assurance
     from federation.attach import FederationService
     from federation.events import FindingBoard, event_log
+    from federation.metrics import BrokerMetrics
     from federation.registry import Registry
     from federation.storage import Storage
     from federation.twin import BrokerFace, access_check
@@ -147,7 +149,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             watch_ends_at=lambda: current_peer().not_after,
         )
         federation = FederationService(registry, config, identity, trust)
-        server = grpc.aio.server(interceptors=[Guard(trust, access_check(config))], options=STREAM_OPTIONS)
+        guard = Guard(trust, access_check(config))
+        server = grpc.aio.server(interceptors=[guard], options=STREAM_OPTIONS)
         add_FederationServicer_to_server(federation, server)
         add_TwinServicer_to_server(TwinService(face), server)
         credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
@@ -156,8 +159,19 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         work.start(work.forever(assurance.run))
         work.start(work.forever(watch_over_alarms))
         await server.start()
+        metrics = BrokerMetrics(
+            config,
+            registry=registry,
+            federation=federation,
+            assurance=assurance,
+            findings=findings,
+            events=events,
+            storage=storage,
+            guard=guard,
+        )
         try:
-            yield Broker(address, asyncio.Event())
+            async with serve_metrics(config.metrics, metrics.face, config.state):
+                yield Broker(address, asyncio.Event())
         finally:
             registry.close()
             await federation.close("the broker is stopping")

@@ -96,6 +96,8 @@ class Registry:
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
         self.graph = ComposedGraph()
+        self.changes = 0
+        """How often the graph was brought up to date so far."""
         self.on_change: Callable[[Change], None] = lambda _: None
         """Told after every change of the graph."""
         self._events = events
@@ -348,6 +350,7 @@ class Registry:
     def _update(self, held: _Domain, *, structural: bool = True, observed_at: Nanoseconds = 0) -> None:
         """Bring graph, findings, storage and whoever evaluates up to date with a domain."""
         self.graph.put(_member(held))
+        self.changes += 1
         if structural:
             self._report_graph()
             self._findings.report(f"domain {held.config.domain}", _findings(held))

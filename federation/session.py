@@ -29,6 +29,7 @@ from domain_twin.errors import (
 from domain_twin.model import Level, Nanoseconds, Version, ViewDelta
 from domain_twin.trust.identity import SpiffeId
 from domain_twin.trust.sign import Signer, Verifier
+from federation.ask_counts import AskCounts, counted
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire import statements
 from federation.wire.convert import decode_view_delta, encode_version, parse
@@ -154,7 +155,9 @@ class Session:
         liveness: Liveness,
         expires_at: datetime,
         peer_expires_at: datetime | None = None,
+        asks: AskCounts | None = None,
     ) -> None:
+        self.asks = asks or AskCounts()
         self.peer = peer
         self.domain = hello.domain
         self.operator = peer.operator
@@ -198,6 +201,7 @@ class Session:
         """Asks without an answer yet."""
         return len(self._pending)
 
+    @counted
     async def ask(
         self,
         body: Any,

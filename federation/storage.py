@@ -140,6 +140,8 @@ class Storage:
         self._pruned_at = -math.inf
         self.problem = ""
         """Why nothing is written at present, in words; empty when all is well."""
+        self.dropped = 0
+        """Events and service statuses given up unwritten so far, as too many waited."""
 
     @classmethod
     async def open(cls, state: Path, url: str = "") -> tuple[Storage, Restored]:
@@ -153,6 +155,11 @@ class Storage:
         return storage, restored or Restored()
 
     # ------------------------------------------------------------ handing over
+
+    @property
+    def waiting(self) -> int:
+        """Events and service statuses that are not written yet."""
+        return len(self._waiting.events) + len(self._waiting.statuses)
 
     def save_domain(self, status: DomainStatus) -> None:
         """Remember how a domain stands."""
@@ -171,11 +178,13 @@ class Storage:
 
     def add_event(self, event: Event) -> None:
         """Remember an event."""
+        self.dropped += len(self._waiting.events) == MAX_WAITING
         self._waiting.events.append(event)
         self._wake.set()
 
     def add_status(self, status: ServiceStatus) -> None:
         """Remember what a service got."""
+        self.dropped += len(self._waiting.statuses) == MAX_WAITING
         self._waiting.statuses.append(status)
         self._wake.set()
 
