@@ -20,6 +20,14 @@ __all__ = ["AlarmStore", "alarm_from_json", "alarm_to_json"]
 
 log = logging.getLogger(__name__)
 
+_NOT_THE_FILES_FAULT = (
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_CANTOPEN",
+    "SQLITE_READONLY",
+    "SQLITE_BUSY",
+    "SQLITE_PERM",
+)
 _SCHEMA = "CREATE TABLE IF NOT EXISTS alarm (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT"
 
 
@@ -40,6 +48,10 @@ class AlarmStore:
                     for (body,) in database.execute("SELECT body FROM alarm ORDER BY id")
                 ]
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+            if getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_FILES_FAULT):
+                self.problem = f"{self._path}: {error}"
+                log.warning("alarms not read", extra={"path": str(self._path), "why": str(error)})
+                return []
             aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
             with contextlib.suppress(OSError):
                 self._path.replace(aside)

@@ -1,5 +1,6 @@
 """The alarm list of one emulated device (RFC 8632): entries come, clear and come again. Knows no packets."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ __all__ = ["AlarmList", "Overload", "Trouble"]
 
 _LIST = "/ietf-alarms:alarms/alarm-list"
 _BUSY, _QUIET = 0.97, 0.85  # an overload begins above the one and ends below the other
+_CHANGES = 32  # default of max-alarm-status-changes
 _INTERVALS = 3  # for so many measuring intervals in a row
 
 
@@ -30,6 +32,7 @@ class AlarmList:
     def __init__(self, store: DeviceDatastore) -> None:
         self._store = store
         self._standing: dict[Trouble, bool] = {}
+        self._changes: dict[Trouble, deque[str]] = {}  # paths of the status changes that are listed
         store.put(f"{_LIST}/number-of-alarms", 0)
 
     def note(self, trouble: Trouble, *, wrong: bool) -> None:
@@ -51,6 +54,12 @@ class AlarmList:
             yield f"{entry}/alarm-text", trouble.text
         if wrong:
             yield f"{entry}/last-raised", at
+        changes = self._changes.setdefault(trouble, deque())
+        changes.append(f"{entry}/status-change[time='{at}']")
+        yield f"{changes[-1]}/perceived-severity", trouble.severity if wrong else "cleared"
+        yield f"{changes[-1]}/alarm-text", trouble.text
+        if len(changes) > _CHANGES:
+            self._store.delete(changes.popleft())
         yield f"{entry}/is-cleared", not wrong
         yield f"{entry}/last-changed", at
         yield f"{_LIST}/number-of-alarms", len(self._standing)

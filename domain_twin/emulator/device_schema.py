@@ -27,7 +27,11 @@ SERVER_MODULES: Mapping[str, tuple[str, ...]] = {
     "fedtwin-device-events": (),
 }
 """Modules that every device runs because of its protocols, with the features it supports of each."""
-_FEATURES: dict[str, tuple[str, ...]] = {**SERVER_MODULES, "ietf-interfaces": ("if-mib",)}
+_FEATURES: dict[str, tuple[str, ...]] = {
+    **SERVER_MODULES,
+    "ietf-interfaces": ("if-mib",),
+    "ietf-alarms": ("alarm-history",),
+}
 
 
 _REMEMBERED_PATHS = 20_000

@@ -39,7 +39,7 @@ def watch(
     *,
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="domain, view, service, finding, device or change; repeatable."),
+        typer.Option("--kind", help="domain, view, service, finding, alarm, device or change; repeatable."),
     ] = None,
     domain: Annotated[str, typer.Option("--domain", help="Only events about this domain.")] = "",
     events: Annotated[

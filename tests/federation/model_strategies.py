@@ -5,6 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from domain_twin.model import (
+    Alarm,
+    AlarmKey,
     BudgetShare,
     ComposedPath,
     Connection,
@@ -20,11 +22,13 @@ from domain_twin.model import (
     Kpi,
     Level,
     Objective,
+    OperatorState,
     Origin,
     Outcome,
     PathAnswer,
     PathKpis,
     PathMode,
+    PerceivedSeverity,
     Point,
     PointKind,
     Requirement,
@@ -34,6 +38,7 @@ from domain_twin.model import (
     ServiceStatus,
     Severity,
     Slice,
+    StatusChange,
     Version,
     View,
     ViewDelta,
@@ -224,6 +229,26 @@ elements = st.builds(
     kpis=few(kpis),
 )
 samples = st.builds(Sample, at=times, value=numbers, origin=st.sampled_from(Origin))
+alarms = st.builds(
+    Alarm,
+    key=st.builds(AlarmKey, texts, texts, names, names, texts),
+    source=texts,
+    severity=st.sampled_from(PerceivedSeverity),
+    text=texts,
+    is_cleared=st.booleans(),
+    created_at=times,
+    raised_at=times,
+    changed_at=times,
+    cleared_at=times,
+    element=texts,
+    remedy=texts,
+    occurrences=counts,
+    stale=st.booleans(),
+    operator_state=st.sampled_from(OperatorState),
+    operator=texts,
+    note=texts,
+    changes=few(st.builds(StatusChange, times, st.none() | st.sampled_from(PerceivedSeverity), texts)),
+)
 events = st.builds(
     Event,
     id=large,
@@ -235,5 +260,6 @@ events = st.builds(
     service_status=st.none() | service_statuses,
     finding=st.none() | findings,
     device_status=st.none() | device_statuses,
+    alarm=st.none() | alarms,
     observed_at=times,
 )

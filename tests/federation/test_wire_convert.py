@@ -41,8 +41,9 @@ TRAVELLERS = {
     "element": (model.elements, pb.Element),
     "sample": (model.samples, pb.Sample),
     "event": (model.events, pb.Event),
+    "alarm": (model.alarms, pb.Alarm),
 }
-MADE_OF_OTHERS = {"VersionOf", "SegmentKey"}
+MADE_OF_OTHERS = {"VersionOf", "SegmentKey", "AlarmStatusChange"}
 
 
 @pytest.mark.parametrize("name", TRAVELLERS)

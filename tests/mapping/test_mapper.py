@@ -28,7 +28,7 @@ from small_network import (
 
 from domain_twin.datastore.live import LiveStore
 from domain_twin.mapping.mapper import UNMEASURED_AFTER, Mapper
-from domain_twin.mapping.tables import TABLES, describe, mirrored_paths, modules
+from domain_twin.mapping.tables import MIRRORED, describe, mirrored_paths, modules
 from domain_twin.model import (
     ACTIVE_UES,
     DELAY,
@@ -349,13 +349,14 @@ def test_tables_say_what_to_subscribe_to_and_which_modules_they_need() -> None:
         "/fedtwin-ran:gnb",
         "/fedtwin-core:network-function",
         "/fedtwin-edge:edge-host",
+        "/ietf-alarms:alarms",
     )
     assert "fedtwin-inter-domain" in modules()
 
 
 def test_every_row_of_the_tables_is_described() -> None:
     rows = describe()
-    assert len(rows) == sum(map(len, TABLES))
+    assert len(rows) == sum(map(len, MIRRORED))
     assert (
         "/fedtwin-performance:performance/link[link-id]/one-way-delay",
         "link figures",

@@ -198,6 +198,7 @@ signing_key = "pki/broker-main-signing.key"
 {members}
 [[access]]
 subject = "spiffe://{BROKER_OPERATOR}/user/*"
+operate = true
 """
 
 
