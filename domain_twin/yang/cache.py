@@ -1,4 +1,4 @@
-"""Schemas on disk, by the fingerprint of the texts they were made of. Owns the form; a cache is never trusted.
+"""Schemas on disk, by the fingerprint of their texts. Owns the form; a cache is never trusted.
 
 A file that is damaged, of another release, or that cannot be written costs time, nothing else.
 """
@@ -70,7 +70,7 @@ def _read(file: Path) -> Made | None:
         return None
     try:
         if hashlib.sha256(octets[32:]).digest() != octets[:32]:
-            raise ValueError("not what was written")  # noqa: TRY301
+            raise ValueError("not what was written")
         return _decoded(json.loads(zlib.decompress(octets[32:])))
     except (ValueError, LookupError, TypeError, zlib.error) as error:
         log.warning("cached schema not usable", extra={"file": str(file), "why": str(error)})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DEVICE", "LARGEST_FILE", "Catalogue", "Need", "Problem", "Source", "scan"]
+__all__ = ["DEVICE", "LARGEST_FILE", "Catalogue", "Need", "Problem", "Source", "scan", "without"]
 
 LARGEST_FILE = 8 * 1024 * 1024
 """Octets of the largest text that is read; published modules stay below 2 MiB."""
@@ -25,8 +25,19 @@ DEVICE = "device"
 _FILE_NAME = re.compile(r"([A-Za-z_][\w.-]*?)(?:@(\d{4}-\d{2}-\d{2}))?\.yang")
 _TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|("(?:[^"\\]|\\.)*"|'[^']*')|([{};])|([^\s{};"']+)""", re.DOTALL)
 _HEADER = frozenset(
-    "yang-version namespace prefix belongs-to import include organization contact description reference"
-    " revision".split()
+    [
+        "yang-version",
+        "namespace",
+        "prefix",
+        "belongs-to",
+        "import",
+        "include",
+        "organization",
+        "contact",
+        "description",
+        "reference",
+        "revision",
+    ]
 )
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -154,7 +165,7 @@ def _files(folders: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
                         Problem(
                             "folder.loop",
                             str(link),
-                            f"links to {os.path.realpath(link)}, which is searched already; it is not entered",
+                            f"links to {os.path.realpath(link)}, searched already; it is not entered",
                             "remove the link",
                             serious=False,
                         )
@@ -183,7 +194,7 @@ def _is_loop(target: str, here: str, entered: set[str]) -> bool:
 def _octets(path: Path, problems: list[Problem]) -> bytes | None:
     try:
         if not path.is_file():
-            raise OSError(0, "no regular file, or a link to nothing")  # noqa: TRY301
+            raise OSError(0, "no regular file, or a link to nothing")
         if (size := path.stat().st_size) > LARGEST_FILE:
             problems.append(
                 Problem(
@@ -299,6 +310,28 @@ def _header(text: str) -> tuple[str, str, str, tuple[Need, ...]] | None:
         if mark == "{":
             depth += 1
     return (name, max(revisions, default=""), owner, tuple(needs)) if name else None
+
+
+def without(text: str, keyword: str) -> str:
+    """The text of a module without its top-level statements of that keyword."""
+    if keyword not in text:
+        return text
+    kept: list[str] = []
+    depth, at, start = 0, 0, -1
+    begun = False  # whether a word of the present statement was seen
+    for token in _TOKEN.finditer(text):
+        quoted, mark, word = token.groups()
+        if mark:
+            depth += {"{": 1, "}": -1}.get(mark, 0)
+            if start >= 0 and mark != "{" and depth == 1:
+                kept.append(text[at:start])
+                at, start = token.end(), -1
+            begun = False
+        elif (word or quoted) and not begun:
+            begun = True
+            if depth == 1 and word == keyword:
+                start = token.start()
+    return "".join([*kept, text[at:]])
 
 
 def _in_order(name: str, sources: list[Source], problems: list[Problem]) -> tuple[Source, ...]:

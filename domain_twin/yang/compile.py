@@ -101,10 +101,15 @@ class Compiler:
             case "enumeration":
                 return (
                     "enumeration",
-                    tuple(name for name, _ in _layer(spec, types.EnumTypeSpec).enums),
+                    tuple(
+                        name
+                        for name, _ in _layer(spec, types.EnumTypeSpec).enums
+                        if name not in _absent(statement, "enum")
+                    ),
                 ), True
             case "bits":
-                return ("bits", tuple(map(tuple, _layer(spec, types.BitTypeSpec).bits))), True
+                bits, absent = _layer(spec, types.BitTypeSpec).bits, _absent(statement, "bit")
+                return ("bits", tuple(tuple(bit) for bit in bits if bit[0] not in absent)), True
             case "binary":
                 return ("binary", _lengths(spec)), True
             case "identityref":
@@ -159,6 +164,13 @@ def _data_children(statement: Any) -> list[Any]:
         elif child.keyword in _KINDS:
             out.append(child)
     return out
+
+
+def _absent(statement: Any, keyword: str) -> set[str]:
+    """Enums or bits whose if-feature is false, found where the type is defined."""
+    while not statement.search(keyword) and getattr(statement, "i_typedef", None) is not None:
+        statement = statement.i_typedef.search_one("type")
+    return {s.arg for s in statement.search(keyword) if getattr(s, "i_not_implemented", False)}
 
 
 def _has_leafref(members: Any) -> bool:

@@ -34,4 +34,4 @@ class ModuleSet:
 
 
 EVERYTHING = ModuleSet()
-"""All features, newest revisions, no deviations: what the twin reads where a device says nothing of itself."""
+"""All features, newest revisions, no deviations: what is read where a device says nothing of itself."""

@@ -19,9 +19,9 @@ from domain_twin.errors import SchemaError
 
 __all__ = ["compile_pattern"]
 
-_XML_NAME_START = ":A-Z_a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c-\u200d"
-_XML_NAME_START += "\u2070-\u218f\u2c00-\u2fef\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd\U00010000-\U000effff"
-_XML_NAME = _XML_NAME_START + r"\-.0-9" + "\u00b7\u0300-\u036f\u203f-\u2040"
+# XML 1.0, 2nd edition, appendix B, to which XSD 1.0 refers: letters, and what else may follow in a name.
+_XML_LETTERS = ("Ll", "Lu", "Lo", "Lt", "Nl")
+_XML_OTHERS = ("Mc", "Me", "Mn", "Lm", "Nd")
 _BLOCKS = {"IsBasicLatin": "\x00-\x7f", "IsLatin-1Supplement": "\x80-\xff"}
 _ESCAPED = {"n": "\\n", "r": "\\r", "t": "\\t"}
 
@@ -136,9 +136,9 @@ class _Translator:
         if char == "W":  # XSD 1.0 F.1.1: punctuation, separators and "other"
             return "".join(_category(c) for c in "PZC"), False
         if char in "iI":
-            return _XML_NAME_START, char == "I"
+            return _xml_name_start(), char == "I"
         if char in "cC":
-            return _XML_NAME, char == "C"
+            return _xml_name(), char == "C"
         if char in "\\|.-^?*+{}()[]$/@#,:;=!\"'%&<>~` _":
             return "\\" + char if char not in " _" else char, False
         raise self._refuse(f"\\{char} is not an XSD escape")
@@ -184,6 +184,14 @@ def _category(name: str) -> str:
         for span in found
     )
     return _spell(_merge(spans))
+
+
+def _xml_name_start() -> str:
+    return ":_" + "".join(map(_category, _XML_LETTERS))
+
+
+def _xml_name() -> str:
+    return _xml_name_start() + "\\-.\u00b7" + "".join(map(_category, _XML_OTHERS))
 
 
 def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -162,9 +162,9 @@ class SchemaSet:
     ) -> SchemaSet:
         """Load `modules` (None: all there are) from texts by name, then `folders`, ours, the standard ones.
 
-        The first of these that has a module wins; among `folders`, the newest revision. `all_of_folders` adds
-        every module of `folders`. `cache` is a folder that keeps what was made of the same texts. Never raises
-        for a bad module: see `report`.
+        The first of these that has a module wins; among `folders`, the newest revision. `all_of_folders`
+        adds every module of `folders`. `cache` is a folder that keeps what was made of the same texts.
+        Never raises for a bad module: see `report`.
         """
         from domain_twin.yang.cache import cached
         from domain_twin.yang.loading import load_modules

@@ -21,13 +21,14 @@ from types import TracebackType
 from typing import Any
 
 from domain_twin.errors import SchemaError, SchemaViolation
+from domain_twin.yang.catalogue import without
 from domain_twin.yang.schema import SchemaSet
 
 __all__ = ["TreeValidator", "Validation", "yang_library"]
 
 
 def yang_library(schema: SchemaSet) -> dict[str, Any]:
-    """The RFC 7895 modules-state of `schema`, all features on, as yangson takes it.
+    """The RFC 7895 modules-state of `schema`, as yangson takes it.
 
     Every module counts as implemented: yangson takes identities and leafref targets from such ones only.
     """
@@ -37,7 +38,7 @@ def yang_library(schema: SchemaSet) -> dict[str, Any]:
             "revision": info.revision,
             "namespace": info.namespace,
             "conformance-type": "implement",
-            "feature": list(info.features),
+            "feature": list(schema.module_set.features.get(info.name, info.features)),
             "submodule": [{"name": name, "revision": revision} for name, revision, _ in info.submodules],
         }
         for info in schema.modules.values()
@@ -142,7 +143,10 @@ def _check_in_worker(tree: dict[str, Any], config_only: bool) -> str:
 def _module_folder(schema: SchemaSet) -> tempfile.TemporaryDirectory[str]:
     """One folder with the text of each loaded module under the name that yangson looks for."""
     folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="fedtwin-yang-")
+    deviating = schema.module_set.deviating
     for name, revision, text in schema.sources():
+        if name not in deviating:  # yangson applies what it finds
+            text = without(text, "deviation")  # noqa: PLW2901
         (Path(folder.name) / (f"{name}@{revision}.yang" if revision else f"{name}.yang")).write_text(
             text, encoding="utf-8"
         )
