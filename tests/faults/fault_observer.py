@@ -1,0 +1,269 @@
+"""Looks at the twins all the time, as operators and engineers would, and judges each answer by itself.
+
+Owns what must never be seen: an answer that rests on a lost domain or device and does not say so, and a value
+without a mark that is not, and has not lately been, the device's. `Loss` says what a fault took away; how long
+it took until the twins said so is measured here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fault_churn import Churn
+from fault_network import DOMAINS, PAIRS, FaultNetwork
+
+from domain_twin.errors import TwinError
+from domain_twin.model import (
+    Connection,
+    DeviceStatus,
+    DomainOutcome,
+    DomainStatus,
+    Element,
+    Hop,
+    Outcome,
+    PathAnswer,
+    ServiceStatus,
+    View,
+)
+
+LOOK_EVERY_S = 0.12
+UNMARKED_S = 12.0
+"""A value without a mark was in force this lately, or it is wrong. Generous: the machine may be busy."""
+NOTICE_S = 25.0
+"""A loss that nobody has marked after this long is not noticed at all."""
+
+
+@dataclass(eq=False, slots=True)
+class Loss:
+    """Something that is gone: a domain for the broker, or a device (all: empty) for its agent."""
+
+    domain: str
+    device: str | None = None  # None: the domain's session with the broker
+    observers: frozenset[str] = frozenset()  # processes and links without which nobody can notice
+    began: float = 0.0
+    noticed: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        if self.device is None:
+            return f"the domain {self.domain}"
+        return f"{self.domain}'s {self.device or 'devices'}"
+
+
+@dataclass(slots=True)
+class Look:
+    """What the twins said at one moment: an answer is None where nobody answered."""
+
+    start: float
+    end: float = 0.0
+    domains: dict[str, DomainStatus] | None = None
+    views: dict[str, View] = field(default_factory=dict)
+    paths: list[PathAnswer] = field(default_factory=list)
+    services: list[ServiceStatus] = field(default_factory=list)
+    devices: dict[str, dict[str, DeviceStatus]] = field(default_factory=dict)
+    elements: dict[str, list[Element]] = field(default_factory=dict)
+
+
+class Observer:
+    """Looks, and keeps what was wrong."""
+
+    def __init__(self, network: FaultNetwork, churn: Churn, points: dict[str, dict[str, set[str]]]) -> None:
+        """`points`: for each domain, the points of its view that rest on each device."""
+        self.wrong: list[str] = []
+        self.looks = 0
+        self.answers = 0
+        self.unavailable: dict[str, float] = {}  # process or link -> since when it cannot be asked; gone: fine
+        self.recovered: dict[str, float] = {}
+        self._network = network
+        self._churn = churn
+        self._points = points
+        self._losses: set[Loss] = set()
+        self._news = asyncio.Event()
+
+    def lose(self, losses: Iterable[Loss]) -> None:
+        """These are gone from now on."""
+        for loss in losses:
+            loss.began = time.monotonic()
+            self._losses.add(loss)
+
+    def regain(self, losses: Iterable[Loss]) -> None:
+        """These are there again, or will be: nothing is expected of them any more."""
+        for loss in losses:
+            loss.ended = time.monotonic()
+            self._losses.discard(loss)
+
+    async def noticed(self, losses: Iterable[Loss], within_s: float = NOTICE_S) -> None:
+        """Return when every loss is marked wherever it shows. Raises AssertionError naming what is not."""
+        waiting = [loss for loss in losses if self._observable(loss, time.monotonic())]
+        try:
+            async with asyncio.timeout(within_s):
+                while waiting := [loss for loss in waiting if not loss.noticed]:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"{waiting[0].what} was lost {within_s:g} s ago, and an answer does not say so:"
+                f" {self._unmarked.get(waiting[0], 'nobody could be asked')}"
+            ) from None
+
+    _unmarked: dict[Loss, str] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            look = await self._look()
+            self.looks += 1
+            self._judge(look)
+            self._news.set()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    # --- looking
+
+    async def _look(self) -> Look:
+        look = Look(time.monotonic())
+        await asyncio.gather(self._look_at_broker(look), *(self._look_at(d, look) for d in DOMAINS))
+        look.end = time.monotonic()
+        return look
+
+    async def _look_at_broker(self, look: Look) -> None:
+        try:
+            async with self._network.broker(timeout_s=2.0) as twin:
+                before = {status.domain: status for status in await twin.domains()}
+                look.views = {view.domain: view for view in await twin.views()}
+                for source, target in PAIRS[:2]:
+                    try:
+                        look.paths.append(await twin.path(source, target))
+                    except TwinError:
+                        continue
+                look.services = list((await twin.services()).statuses)
+                after = {status.domain: status for status in await twin.domains()}
+        except (TwinError, OSError):
+            return
+        self.answers += 1
+        look.domains = {
+            name: status for name, status in after.items() if status.connected == before[name].connected
+        }
+
+    async def _look_at(self, domain: str, look: Look) -> None:
+        try:
+            async with self._network.agent(domain, timeout_s=2.0) as twin:
+                before = {status.name: status for status in await twin.devices()}
+                elements = await twin.elements(domain)
+                after = {status.name: status for status in await twin.devices()}
+        except (TwinError, OSError):
+            return
+        self.answers += 1
+        look.elements[domain] = elements
+        look.devices[domain] = {
+            name: status for name, status in after.items() if status.connection is before[name].connection
+        }
+
+    # --- judging
+
+    def _judge(self, look: Look) -> None:
+        for complaint in (*self._inconsistent(look), *self._outdated(look)):
+            self._complain(complaint)
+        for loss in list(self._losses):
+            if look.start < loss.began or not self._observable(loss, look.start):
+                continue
+            unmarked = self._not_said(loss, look)
+            if unmarked is None:
+                continue
+            if not unmarked and not loss.noticed:
+                loss.noticed = look.end
+            elif unmarked and loss.noticed:
+                self._complain(f"{loss.what} is lost and was marked so; then it was not: {unmarked}")
+            if unmarked:
+                self._unmarked[loss] = unmarked
+
+    def _complain(self, text: str) -> None:
+        if text not in self.wrong:
+            self.wrong.append(text)
+
+    def _observable(self, loss: Loss, at: float) -> bool:
+        return not any(
+            name in self.unavailable or self.recovered.get(name, 0.0) > at for name in loss.observers
+        )
+
+    @staticmethod
+    def _inconsistent(look: Look) -> Iterable[str]:
+        """Marks that the twins' own words demand: what is not connected is stale, in every answer."""
+        for domain, status in (look.domains or {}).items():
+            if not status.connected:
+                yield from (f"broker: {text}" for text in _fresh_parts(look, domain))
+        for domain, statuses in look.devices.items():
+            lost = {n for n, s in statuses.items() if s.connection is not Connection.SYNCHRONISED}
+            for element in look.elements[domain]:
+                if element.attributes.get("device") in lost and not element.stale:
+                    yield f"{domain}: {element.kind} {element.id} is not stale, though its device is lost"
+
+    def _outdated(self, look: Look) -> Iterable[str]:
+        """Markers without a mark that have a value which they did not lately have."""
+        since = look.start - UNMARKED_S
+        for domain, marker in self._churn.markers.items():
+            allowed = self._churn.allowed(domain, since, look.end)
+            for element in look.elements.get(domain, ()):
+                if element.id == marker.element and not element.stale:
+                    value = int(element.attributes.get("metric", "-1"))
+                    if value not in allowed:
+                        yield f"{domain}: {element.id} metric = {value} without a mark; was {sorted(allowed)[-3:]}"
+            view = look.views.get(domain)
+            point = view.points.get(marker.point) if view else None
+            if point and not point.stale and point.metric not in allowed:
+                yield f"broker: {point.id} metric = {point.metric} without a mark; was {sorted(allowed)[-3:]}"
+
+    def _not_said(self, loss: Loss, look: Look) -> str | None:
+        """What rests on a loss without saying so; empty: nothing does; None: nobody could be asked."""
+        if loss.device is None:
+            if look.domains is None:
+                return None
+            return next(iter(_fresh_parts(look, loss.domain)), "")
+        statuses = look.devices.get(loss.domain)
+        if statuses is None:
+            return None
+        for name, status in statuses.items():
+            if loss.device in ("", name) and status.connection is Connection.SYNCHRONISED:
+                return f"{loss.domain}: device {name} is {status.connection}"
+        for element in look.elements[loss.domain]:
+            device = element.attributes.get("device", "")
+            if device and loss.device in ("", device) and not element.stale:
+                return f"{loss.domain}: {element.kind} {element.id} is not stale"
+        view = look.views.get(loss.domain)
+        if look.domains is None or view is None:
+            return ""  # the agent says so; the broker cannot be asked
+        for device, points in self._points[loss.domain].items():
+            for name in points if loss.device in ("", device) else ():
+                if name in view.points and not view.points[name].stale:
+                    return f"broker: point {name} is not stale"
+        return ""
+
+
+def _fresh_parts(look: Look, domain: str) -> Iterable[str]:
+    """Answers of the broker that use a domain without saying that it is not there."""
+    if view := look.views.get(domain):
+        parts = [*view.points.values(), *view.segments.values()]
+        if fresh := next((part for part in parts if not part.stale), None):
+            yield f"the view of {domain} has {type(fresh).__name__} {_name(fresh)} that is not stale"
+    for path in look.paths:
+        hops = [hop for each in path.paths for hop in each.hops]
+        yield from _used(f"the path {path.source} to {path.target}", domain, hops, path.domains)
+    for status in look.services:
+        hops = list(status.path.hops) if status.path else []
+        yield from _used(f"the service {status.service.name}", domain, hops, status.domains)
+
+
+def _used(what: str, domain: str, hops: Iterable[Hop], outcomes: Iterable[DomainOutcome]) -> Iterable[str]:
+    own = [hop for hop in hops if hop.domain == domain]
+    if own and any(not hop.stale for hop in own):
+        yield f"{what} crosses {domain} as if it were there"
+    if any(each.domain == domain and each.outcome is Outcome.OK for each in outcomes):
+        yield f"{what} has {domain} as ok"
+
+
+def _name(part: object) -> str:
+    return str(getattr(part, "id", "") or f"{getattr(part, 'source', '')}>{getattr(part, 'target', '')}")
