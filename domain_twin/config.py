@@ -89,6 +89,23 @@ class DeviceConfig(_Strict):
     paths: tuple[str, ...] = Field((), description="subtrees to mirror; default: all that the mapping reads")
 
 
+class ControllerConfig(DeviceConfig):
+    """A controller that speaks for many devices, over one session."""
+
+    name: str = Field(description="name of the controller; what it says of itself is kept under it")
+    devices: tuple[str, ...] = Field(
+        (), description="devices it may speak for; default: any that has no session of its own"
+    )
+
+
+class IntakeConfig(_Strict):
+    """What may wait between the sessions and the twin."""
+
+    max_mb: float = Field(
+        32.0, gt=0, description="memory for what waits, of all devices, in MB; beyond, state is read anew"
+    )
+
+
 class YangConfig(_Strict):
     """Where YANG modules come from, besides those that ship and those that devices serve."""
 
@@ -191,8 +208,10 @@ class AgentConfig(_Strict):
     operator: str = Field(description="the operator's trust domain, such as longhaul.example")
     state: Path = Field(description="folder of the agent's state: checkpoint, history, audit, socket")
     services: Path | None = Field(None, description="records of fedtwin-service, RFC 7951 JSON")
-    inventory: tuple[Path, ...] = Field((), description="further files with [[device]] tables")
+    inventory: tuple[Path, ...] = Field((), description="further files with [[device]] and [[controller]]")
     device: tuple[DeviceConfig, ...] = Field((), description="devices to mirror")
+    controller: tuple[ControllerConfig, ...] = Field((), description="controllers that speak for devices")
+    intake: IntakeConfig = IntakeConfig()
     yang: YangConfig = YangConfig()
     history: HistoryConfig = HistoryConfig()
     metrics: MetricsConfig = MetricsConfig()
@@ -259,15 +278,23 @@ C = TypeVar("C", bound=_Strict)
 def load_agent(path: Path) -> AgentConfig:
     """Read agent.toml and the inventories it names. Raises ConfigError."""
     config = load(path, AgentConfig)
-    devices = list(config.device)
+    devices, controllers = list(config.device), list(config.controller)
     for inventory in config.inventory:
-        devices += load(inventory, _Inventory).device
+        found = load(inventory, _Inventory)
+        devices += found.device
+        controllers += found.controller
     names = [device.name for device in devices]
     for name in sorted({n for n in names if names.count(n) > 1}):
         raise ConfigError(f"{path}: device {name!r} is declared twice; give each device one [[device]] table")
+    names += [name for controller in controllers for name in {controller.name, *controller.devices}]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        raise ConfigError(
+            f"{path}: {name!r} would be mirrored twice; name it once: as a [[device]], a [[controller]], or"
+            " among the devices of one controller"
+        )
     if config.broker and not config.identity:
         raise ConfigError(f"{path}: [broker] needs [identity]; make one with `fedtwin ca agent`")
-    return config.model_copy(update={"device": tuple(devices)})
+    return config.model_copy(update={"device": tuple(devices), "controller": tuple(controllers)})
 
 
 def load_broker(path: Path) -> BrokerConfig:
@@ -289,6 +316,7 @@ def load_client(path: Path) -> ClientConfig:
 
 class _Inventory(_Strict):
     device: tuple[DeviceConfig, ...] = ()
+    controller: tuple[ControllerConfig, ...] = ()
 
 
 def load(path: Path, kind: type[C]) -> C:

@@ -6,7 +6,6 @@ Runs on the agent's event loop. What a batch breaks is set aside and counted; th
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
@@ -58,7 +57,6 @@ class Pipeline:
         self._mapper = mapper
         self._history = history
         self._on_change = on_change
-        self._updates: Counter[str] = Counter()
         self._quarantine: dict[str, Quarantined] = {}  # the latest per device
         self._statuses: dict[str, DeviceStatus] = {
             name: DeviceStatus(name, "", Connection.CONNECTING) for name in devices
@@ -83,7 +81,6 @@ class Pipeline:
 
     def ingest(self, batch: UpdateBatch) -> None:
         """Fold one batch into the live state."""
-        self._updates[batch.source] += len(batch.updates)
         typed, quarantined = self._typer.type_batch(batch)
         for bad in quarantined:
             if bad.device not in self._quarantine:
@@ -108,7 +105,8 @@ class Pipeline:
         if previous and (previous.connection, previous.problem) == (status.connection, status.problem):
             return False
         stale = status.connection is not Connection.SYNCHRONISED
-        if stale:
+        joining = previous is None and status.connection is Connection.SYNCHRONISING
+        if stale and not joining:  # a device that its controller names meanwhile breaks no resync
             self.store.mark_stale(status.name)
         self._mapper.set_stale(status.name, stale)
         self._on_change(None, True)
@@ -154,6 +152,6 @@ class Pipeline:
             status,
             leaves=freshness.leaves if freshness else 0,
             received_at=freshness.received_at if freshness else status.received_at,
-            updates=self._updates[status.name],
+            updates=(freshness.updates if freshness else 0) + self._typer.counts[status.name],
             quarantined=self._typer.counts[status.name],
         )

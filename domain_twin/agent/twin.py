@@ -42,6 +42,8 @@ from domain_twin.model import (
     Value,
     ViewDelta,
 )
+from domain_twin.southbound.conflate import Facts
+from domain_twin.southbound.intake import Intake, Overload
 from domain_twin.yang.quarantine import Typer
 from domain_twin.yang.schema import SchemaSet
 from federation.wire.event_log import EventLog
@@ -82,7 +84,7 @@ class DomainTwin:
         alarm_store = AlarmStore(config.state / "alarms.sqlite")
         self.alarms = AlarmDesk(alarm_store, alarm_store.load(), self._tell_alarm)
         self.pipeline = Pipeline(
-            devices=[device.name for device in config.device],
+            devices=[device.name for device in (*config.device, *config.controller)],
             typer=Typer(schema),
             store=restored.store,
             mapper=self._mapper,
@@ -105,10 +107,20 @@ class DomainTwin:
             self._whole.set()
         self._lost_at: dict[str, Nanoseconds] = {}
         self._findings: dict[tuple[str, str], Finding] = {}
-        self._mirrors = [
-            Mirror(device, schema=schema, ingest=self.pipeline.ingest, on_status=self._device_status)
-            for device in config.device
-        ]
+        self.intake = Intake(
+            max_bytes=int(config.intake.max_mb * 1e6),
+            keep=Facts(schema),
+            consume=self.pipeline.ingest,
+            on_status=self._device_status,
+            on_overload=self._overload,
+        )
+        taken = [device.name for device in config.device]
+        self._mirrors = {
+            source.name: Mirror(
+                source, schema=schema, intake=self.intake, on_status=self._device_status, taken=taken
+            )
+            for source in (*config.device, *config.controller)
+        }
 
     # --- what the local face shows
 
@@ -166,7 +178,8 @@ class DomainTwin:
         """Mirror, remember and publish until `stop`; then say goodbye and save the state."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                owned = [tasks.create_task(mirror.run()) for mirror in self._mirrors]
+                owned = [tasks.create_task(mirror.run()) for mirror in self._mirrors.values()]
+                owned.append(tasks.create_task(self.intake.run()))
                 owned.append(tasks.create_task(self.publisher.run()))
                 owned.append(tasks.create_task(self._checkpoint.keep(self.pipeline.store)))
                 owned.append(tasks.create_task(self._trees.run()))
@@ -180,6 +193,7 @@ class DomainTwin:
                 for task in owned:
                     task.cancel()
         finally:
+            self.intake.close()
             snapshot = self.pipeline.store.snapshot()
             await asyncio.to_thread(self._checkpoint.save, snapshot, clean=True)
             await self.alarms.flush()
@@ -227,6 +241,14 @@ class DomainTwin:
             if lost_at and self._history:
                 self._history.gap(status.name, lost_at, time.time_ns(), "the session was lost")
 
+    def _overload(self, overload: Overload) -> None:
+        """A source's values were dropped, or are complete again: say so, and keep the gap."""
+        self._mirrors[overload.source].overloaded(overload)
+        if overload.until and self._history:
+            for device, count in overload.dropped.items():
+                reason = f"overload: {count} values were dropped"
+                self._history.gap(device, overload.since, overload.until, reason)
+
     def _leaves_of(self, device: str) -> dict[str, Value]:
         return {path: leaf.value for (_, path), leaf in self.pipeline.store.get("/", device).items()}
 
@@ -256,6 +278,7 @@ class DomainTwin:
         now = time.time_ns()
         found = [
             *self.pipeline.findings(now),
+            *(finding for mirror in self._mirrors.values() for finding in mirror.findings(self.domain, now)),
             *self.publisher.findings(),
             *self._trees.findings(),
             *(self._jobs.findings() if self._jobs else ()),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from domain_twin.config import DeviceConfig
+from domain_twin.config import ControllerConfig, DeviceConfig
 from domain_twin.errors import ConfigError
 from domain_twin.southbound.base import ChangeSession
 from domain_twin.southbound.supervise import Mirror
@@ -36,8 +36,8 @@ class Choice:
     open: Callable[[], Mirror]
 
 
-def mirror_choice(device: DeviceConfig, schema: SchemaSet) -> Choice:
-    """The session that mirrors `device`. Raises ConfigError where it has no protocol."""
+def mirror_choice(device: DeviceConfig | ControllerConfig, schema: SchemaSet) -> Choice:
+    """The session that mirrors a device, or a controller. Raises ConfigError where it has no protocol."""
     name = device.name
     if (replay := device.replay) is not None:
         from domain_twin.southbound.replay import ReplaySession
@@ -47,12 +47,13 @@ def mirror_choice(device: DeviceConfig, schema: SchemaSet) -> Choice:
         from domain_twin.southbound.gnmi import GnmiSession
 
         protocol = "netconf+gnmi" if device.netconf else "gnmi"
-        return Choice(protocol, gnmi.address, lambda: GnmiSession(name, gnmi, schema))
+        targets = "*" if isinstance(device, ControllerConfig) else ""
+        return Choice(protocol, gnmi.address, lambda: GnmiSession(name, gnmi, schema, targets=targets))
     if (netconf := device.netconf) is not None:
         from domain_twin.southbound.netconf import NetconfSession
 
         return Choice("netconf", netconf.address, lambda: NetconfSession(name, netconf, schema))
-    raise ConfigError(f"device {name!r}: add [device.gnmi], [device.netconf] or [device.replay]")
+    raise ConfigError(f"device {name!r}: add its .gnmi, .netconf or .replay table")
 
 
 def change_session(device: DeviceConfig, schema: SchemaSet) -> Changer:

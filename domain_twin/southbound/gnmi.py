@@ -53,14 +53,18 @@ _MODES = (
 class GnmiSession:
     """A session to one gNMI server: a SouthboundSession, and a ChangeSession without confirmed commits.
 
-    `source` names it in its batches (default: the device). Connects at first use; `close` ends it.
+    `source` names it in its batches (default: the device); `targets` is the target that it subscribes to, `*`
+    for all that a controller speaks for. Connects at first use; `close` ends it.
     """
 
-    def __init__(self, device: str, config: GnmiConfig, schema: SchemaSet, *, source: str = "") -> None:
+    def __init__(
+        self, device: str, config: GnmiConfig, schema: SchemaSet, *, source: str = "", targets: str = ""
+    ) -> None:
         self.device = device
         self._config = config
         self._schema = schema
         self._source = source or device
+        self._targets = targets
         self._decoder = Decoder(device, self._source, schema)
         self._channel: Any = None
         self._stub: Any = None
@@ -207,6 +211,8 @@ class GnmiSession:
             )
         request = gnmi_pb2.SubscribeRequest()
         request.subscribe.mode = list_mode
+        if self._targets:
+            request.subscribe.prefix.target = self._targets
         request.subscribe.encoding = gnmi_pb2.PROTO if "PROTO" in offered.encodings else gnmi_pb2.JSON_IETF
         for steps in wanted:
             entry = request.subscribe.subscription.add(path=encode_path(steps))

@@ -7,7 +7,6 @@ an outage. Wrong credentials and refusals do not mend themselves: they are retri
 from __future__ import annotations
 
 import logging
-import time
 from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -15,7 +14,7 @@ from random import Random
 from typing import Protocol, cast
 
 from domain_twin.errors import CredentialError, TwinError, Unreachable
-from domain_twin.model import Connection, DeviceStatus, Nanoseconds, Sync, UpdateBatch
+from domain_twin.model import Connection, DeviceStatus, Sync, UpdateBatch
 from domain_twin.southbound.base import SouthboundSession
 
 log = logging.getLogger(__name__)
@@ -64,16 +63,17 @@ async def supervise(
     protocol: str,
     address: str = "",
     back_off: BackOff | None = None,
-    clock: Callable[[], Nanoseconds] = time.time_ns,
+    reconnects: int = 0,
     wait: Callable[[float], Awaitable[None]] = sleep,
 ) -> AsyncIterator[UpdateBatch | DeviceStatus]:
     """All batches of a device for as long as it is iterated, and its status whenever that changes.
 
     STALE comes right after a loss, with the problem in words; SYNCHRONISED right after the END of a resync.
     Ends only where a session ends by itself, as a replay does. Never raises for a device's failure.
+    `reconnects` is how often it was connected anew before.
     """
     back_off = back_off or BackOff(Random())
-    reconnects = received_at = updates = 0
+    received_at = updates = 0
     problem = ""
 
     def status(connection: Connection) -> DeviceStatus:
