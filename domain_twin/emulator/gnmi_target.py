@@ -34,9 +34,15 @@ _T = TypeVar("_T")
 class GnmiServer:
     """A running gNMI target."""
 
-    def __init__(self, server: Any, port: int):
+    def __init__(self, server: Any, port: int, target: "GnmiTarget"):
         self._server = server
+        self._target = target
         self.port = port
+
+    @property
+    def sessions(self) -> int:
+        """How many subscriptions are open."""
+        return self._target.subscribers
 
     async def close(self) -> None:
         """Stop listening and end every RPC."""
@@ -65,7 +71,8 @@ async def serve_gnmi(
             ("grpc.http2.max_ping_strikes", 0),
         ]
     )
-    gnmi_pb2_grpc.add_gNMIServicer_to_server(GnmiTarget(store), server)
+    target = GnmiTarget(store)
+    gnmi_pb2_grpc.add_gNMIServicer_to_server(target, server)
     credentials = grpc.ssl_server_credentials(
         [(key, certificate)], root_certificates=client_roots, require_client_auth=client_roots is not None
     )
@@ -77,13 +84,14 @@ async def serve_gnmi(
             "free the port or choose another"
         ) from cause
     await server.start()
-    return GnmiServer(server, bound)
+    return GnmiServer(server, bound, target)
 
 
 class GnmiTarget(gnmi_pb2_grpc.gNMIServicer):  # type: ignore[misc]
     """The four RPCs of gNMI on one datastore."""
 
     def __init__(self, store: DeviceDatastore):
+        self.subscribers = 0
         self._store = store
 
     async def Capabilities(self, request: Any, context: Any) -> Any:
@@ -110,6 +118,7 @@ class GnmiTarget(gnmi_pb2_grpc.gNMIServicer):  # type: ignore[misc]
 
     async def Subscribe(self, request_iterator: Any, context: Any) -> None:
         """Serve one subscriber; see `gnmi_subscribe`."""
+        self.subscribers += 1
         try:
             async for first in request_iterator:
                 await Subscriber(self._store, first).run(request_iterator, context)
@@ -123,6 +132,8 @@ class GnmiTarget(gnmi_pb2_grpc.gNMIServicer):  # type: ignore[misc]
             refusal = next(error for error in found.exceptions if isinstance(error, GnmiStatus))
         else:
             return
+        finally:
+            self.subscribers -= 1
         await context.abort(refusal.code, refusal.message)
 
     def _get(self, request: Any) -> Any:

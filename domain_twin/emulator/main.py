@@ -38,6 +38,8 @@ async def emulate(spec: NetworkSpec, *, ready: Callable[[Running], None] | None 
 
     await claim(spec.state / SOCKET)  # before seconds of loading and building
     from domain_twin.emulator.emulation import Emulation
+    from domain_twin.emulator.metrics import EmulatorMetrics
+    from domain_twin.operations.endpoint import serve_metrics
 
     emulation = Emulation(spec)
     loop = asyncio.get_running_loop()
@@ -46,9 +48,10 @@ async def emulate(spec: NetworkSpec, *, ready: Callable[[Running], None] | None 
     try:
         inventories = await emulation.start()
         log.info("emulating", extra={"devices": len(emulation.servers), "socket": str(emulation.socket)})
-        if ready is not None:
-            ready(Running(spec, emulation.socket, tuple(inventories), len(emulation.servers)))
-        await emulation.ended.wait()
+        async with serve_metrics(spec.metrics, EmulatorMetrics(emulation).face, spec.state):
+            if ready is not None:
+                ready(Running(spec, emulation.socket, tuple(inventories), len(emulation.servers)))
+            await emulation.ended.wait()
     finally:
         await emulation.stop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -96,6 +96,11 @@ class NetconfServer:
         """Forget a transport."""
         self._connections.discard(connection)
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
     def describe(self) -> list[dict[str, Any]]:
         """Entries of netconf-state's list of sessions."""
         return [

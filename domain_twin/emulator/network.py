@@ -21,6 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from domain_twin.errors import ConfigError
+from domain_twin.operations.settings import MetricsConfig
 
 __all__ = ["DOMAINS", "Domain", "NetworkSpec", "ServerSpec", "TrafficSpec", "load_network"]
 
@@ -103,6 +104,7 @@ class NetworkSpec(_Strict):
     domains: tuple[Domain, ...] = Field(DOMAINS, min_length=1, description="domains whose devices are served")
     servers: ServerSpec = ServerSpec()
     traffic: TrafficSpec = TrafficSpec()
+    metrics: MetricsConfig = MetricsConfig()
 
     @model_validator(mode="after")
     def _whole_trains(self) -> "NetworkSpec":
@@ -146,7 +148,11 @@ def _explain(file: Path, problem: Any) -> str:
         message = str(problem["msg"]).removeprefix("Value error, ")
         given = "" if place in ("", "servers.password") else f" (given: {problem['input']!r})"
         return f"{file}: {place}: {message}{given}" if place else f"{file}: {message}"
-    sections: dict[str, type[BaseModel]] = {"servers": ServerSpec, "traffic": TrafficSpec}
+    sections: dict[str, type[BaseModel]] = {
+        "servers": ServerSpec,
+        "traffic": TrafficSpec,
+        "metrics": MetricsConfig,
+    }
     accepted = sorted(sections.get(str(problem["loc"][0]), NetworkSpec).model_fields)
     near = difflib.get_close_matches(str(problem["loc"][-1]), accepted, 1)
     hint = f" Did you mean {near[0]}?" if near else ""

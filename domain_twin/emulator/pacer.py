@@ -31,6 +31,7 @@ class Pacer:
     def __init__(self, network: PacketNetwork, on_measurement: Callable[[Measurement], None]) -> None:
         self.network = network
         self.epoch_ns = 0  # Unix time of simulated time zero
+        self.skipped_s = 0.0  # left out so far, as the machine slept
         self.failure: BaseException | None = None
         self._on_measurement = on_measurement
         self._waiting: deque[Callable[[], None]] = deque()
@@ -87,6 +88,11 @@ class Pacer:
         self._wake.set()
         return await answer
 
+    @property
+    def lag_s(self) -> float:
+        """How far simulated time is behind the clock, seconds; 0 before the start."""
+        return max(0.0, time.monotonic() - self._origin - self.network.now) if self.epoch_ns else 0.0
+
     def unix_ns(self, at: float) -> int:
         """Unix time of a simulated time (s)."""
         return self.epoch_ns + round(at * 1e9)
@@ -118,6 +124,7 @@ class Pacer:
         if behind > _BEHIND_S:
             log.warning("skipping time the machine slept", extra={"seconds": round(behind, 1)})
             self._origin += behind
+            self.skipped_s += behind
             self.epoch_ns += round(behind * 1e9)
             now -= behind
         for measurement in self.network.advance(now):

@@ -44,6 +44,10 @@ class DeviceServers:
         """Whether the servers are open."""
         return bool(self._open)
 
+    def sessions(self, protocol: str) -> int:
+        """Sessions (NETCONF) or subscriptions (gNMI) that are open."""
+        return self._open[protocol].sessions if protocol in self._open else 0
+
     async def open(self) -> None:
         """Open what is closed. Raises ConfigError where a port is taken."""
         from domain_twin.emulator.gnmi_target import serve_gnmi
