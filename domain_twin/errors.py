@@ -85,7 +85,9 @@ class NotFound(TwinError, LookupError):
 
 
 class OverCapacity(TwinError):
-    """The peer is working on as much as it accepts at once; transient."""
+    """The peer is working on as much as it accepts at once; transient. `retry_after_s`: 0 is not said."""
+
+    retry_after_s = 0.0
 
 
 class StaleVersion(TwinError):

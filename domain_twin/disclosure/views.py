@@ -41,6 +41,7 @@ class ViewBuilder:
         search_interval_ns: Nanoseconds = 1_000_000_000,
     ) -> None:
         self.agreement = grant.agreement
+        self.expires_at = grant.expires_at or 0
         self.level = grant.level
         self.view: View | None = None
         """The view last built: what a peer has that got every delta."""
@@ -94,6 +95,7 @@ class ViewBuilder:
             hidden_nodes=abstraction.hidden_nodes,
             hidden_links=abstraction.hidden_links,
             kind=network.kind,
+            expires_at=self.expires_at,
         )
         if old is None:
             self.view = new
@@ -141,4 +143,5 @@ def _difference(old: View, new: View) -> ViewDelta | None:
         gone_segments=gone_segments,
         hidden_nodes=new.hidden_nodes,
         hidden_links=new.hidden_links,
+        expires_at=new.expires_at,
     )

@@ -27,6 +27,7 @@ def snapshot(view: View) -> ViewDelta:
         segments=tuple(view.segments.values()),
         hidden_nodes=view.hidden_nodes,
         hidden_links=view.hidden_links,
+        expires_at=view.expires_at,
     )
 
 
@@ -57,6 +58,7 @@ def apply(view: View | None, delta: ViewDelta) -> View:
         segments=segments,
         hidden_nodes=delta.hidden_nodes,
         hidden_links=delta.hidden_links,
+        expires_at=delta.expires_at,
     )
 
 
@@ -98,6 +100,7 @@ def fold(deltas: Iterable[ViewDelta]) -> ViewDelta:
         gone_segments=() if complete else tuple(gone_segments),
         hidden_nodes=last.hidden_nodes,
         hidden_links=last.hidden_links,
+        expires_at=last.expires_at,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from domain_twin.model.values import Origin, StateKind, Version
+from domain_twin.model.values import Nanoseconds, Origin, StateKind, Version
 
 
 class Level(StrEnum):
@@ -97,6 +97,7 @@ class View:
     hidden_nodes: int = 0
     hidden_links: int = 0
     kind: StateKind = StateKind.LIVE
+    expires_at: Nanoseconds = 0  # when the agreement ends, and with it the right to keep this; 0: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +115,4 @@ class ViewDelta:
     gone_segments: tuple[tuple[str, str], ...] = ()
     hidden_nodes: int = 0
     hidden_links: int = 0
+    expires_at: Nanoseconds = 0

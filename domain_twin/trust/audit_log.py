@@ -38,7 +38,7 @@ _LOST = "records could not be written"
 
 
 class AuditLog:
-    """One process's audit. `who` is its identity, `identity` gives the keys of now (None: nothing is signed)."""
+    """One process's audit. `who` is its identity; without an `identity` of now nothing is signed."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ class AuditLog:
             self._signed_seq = known.head.seq
             if known.head.seq > self._seq:
                 what |= {
-                    "what": f"records {self._seq + 1} to {known.head.seq}, known to a signed head, are missing",
+                    "what": f"records {self._seq + 1} to {known.head.seq}, which a head knows, are missing",
                     "damaged": True,
                     "jws": known.jws,
                 }

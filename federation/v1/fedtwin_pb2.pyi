@@ -293,12 +293,14 @@ class Answer(_message.Message):
     def __init__(self, ask_id: _Optional[int] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., signed: _Optional[_Union[Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("outcome", "reason")
+    __slots__ = ("outcome", "reason", "retry_after_ms")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     outcome: str
     reason: str
-    def __init__(self, outcome: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, outcome: _Optional[str] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("ask_id",)
@@ -650,7 +652,7 @@ class SegmentKey(_message.Message):
     def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
 
 class ViewDelta(_message.Message):
-    __slots__ = ("domain", "agreement", "level", "source", "target", "points", "segments", "gone_points", "gone_segments", "hidden_nodes", "hidden_links")
+    __slots__ = ("domain", "agreement", "level", "source", "target", "points", "segments", "gone_points", "gone_segments", "hidden_nodes", "hidden_links", "expires_at")
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -662,6 +664,7 @@ class ViewDelta(_message.Message):
     GONE_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_NODES_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_LINKS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     domain: str
     agreement: str
     level: str
@@ -673,7 +676,8 @@ class ViewDelta(_message.Message):
     gone_segments: _containers.RepeatedCompositeFieldContainer[SegmentKey]
     hidden_nodes: int
     hidden_links: int
-    def __init__(self, domain: _Optional[str] = ..., agreement: _Optional[str] = ..., level: _Optional[str] = ..., source: _Optional[_Union[Version, _Mapping]] = ..., target: _Optional[_Union[Version, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., gone_points: _Optional[_Iterable[str]] = ..., gone_segments: _Optional[_Iterable[_Union[SegmentKey, _Mapping]]] = ..., hidden_nodes: _Optional[int] = ..., hidden_links: _Optional[int] = ...) -> None: ...
+    expires_at: int
+    def __init__(self, domain: _Optional[str] = ..., agreement: _Optional[str] = ..., level: _Optional[str] = ..., source: _Optional[_Union[Version, _Mapping]] = ..., target: _Optional[_Union[Version, _Mapping]] = ..., points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., gone_points: _Optional[_Iterable[str]] = ..., gone_segments: _Optional[_Iterable[_Union[SegmentKey, _Mapping]]] = ..., hidden_nodes: _Optional[int] = ..., hidden_links: _Optional[int] = ..., expires_at: _Optional[int] = ...) -> None: ...
 
 class Requirement(_message.Message):
     __slots__ = ("delay_ms", "bandwidth_mbps", "loss")

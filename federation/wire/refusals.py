@@ -26,10 +26,16 @@ def outcome_of(error: TwinError) -> Outcome:
 
 def encode_refusal(error: TwinError) -> pb.Refusal:
     """An error as a message."""
-    return pb.Refusal(outcome=outcome_of(error), reason=str(error))
+    retry_after_s = getattr(error, "retry_after_s", 0.0)
+    return pb.Refusal(
+        outcome=outcome_of(error), reason=str(error), retry_after_ms=min(int(retry_after_s * 1000), 1 << 31)
+    )
 
 
 def decode_refusal(refusal: pb.Refusal, who: str) -> TwinError:
     """The error that `who` refuses with; a word that is not known here is read as NO_DATA."""
     outcome, reason = decode_outcome(refusal.outcome, refusal.reason)
-    return _CLASSES.get(outcome, errors.NotFound)(f"{who}: {reason or outcome}")
+    error = _CLASSES.get(outcome, errors.NotFound)(f"{who}: {reason or outcome}")
+    if isinstance(error, errors.OverCapacity):
+        error.retry_after_s = refusal.retry_after_ms / 1000
+    return error

@@ -125,6 +125,7 @@ def encode_view_delta(delta: ViewDelta) -> pb.ViewDelta:
         gone_segments=[pb.SegmentKey(source=source, target=target) for source, target in delta.gone_segments],
         hidden_nodes=delta.hidden_nodes,
         hidden_links=delta.hidden_links,
+        expires_at=delta.expires_at,
     )
 
 
@@ -142,6 +143,7 @@ def decode_view_delta(message: pb.ViewDelta) -> ViewDelta:
         gone_segments=tuple((key.source, key.target) for key in message.gone_segments),
         hidden_nodes=message.hidden_nodes,
         hidden_links=message.hidden_links,
+        expires_at=message.expires_at,
     )
 
 
@@ -158,6 +160,7 @@ def encode_view(view: View) -> pb.ViewDelta:
             segments=tuple(view.segments.values()),
             hidden_nodes=view.hidden_nodes,
             hidden_links=view.hidden_links,
+            expires_at=view.expires_at,
         )
     )
 
@@ -178,4 +181,5 @@ def decode_view(message: pb.ViewDelta) -> View:
         segments={(segment.source, segment.target): segment for segment in delta.segments},
         hidden_nodes=delta.hidden_nodes,
         hidden_links=delta.hidden_links,
+        expires_at=delta.expires_at,
     )

@@ -108,6 +108,7 @@ view_deltas = st.builds(
     gone_segments=few(st.tuples(texts, texts)),
     hidden_nodes=counts,
     hidden_links=counts,
+    expires_at=counts,
 )
 views = st.builds(
     View,
@@ -119,6 +120,7 @@ views = st.builds(
     segments=few(segments).map(lambda items: {(s.source, s.target): s for s in items}),
     hidden_nodes=counts,
     hidden_links=counts,
+    expires_at=counts,
 )
 requirements = st.builds(Requirement, delay_ms=bounds, bandwidth_mbps=bounds, loss=bounds)
 hops = st.builds(
