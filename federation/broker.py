@@ -177,6 +177,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             await federation.close("the broker is stopping")
             events.close()
             await server.stop(_GRACE_S)
+            await alarms.flush()
     finally:
         await work.end()
         await storage.close()
