@@ -41,6 +41,7 @@ __all__ = ["GnmiSession"]
 
 _LARGEST_MESSAGE = 64 * 1024 * 1024
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+_BROKEN = "Stream removed"  # UNKNOWN with these words is gRPC's own: the connection broke under the call
 _REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _UNSUITED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 _MODES = (
@@ -291,7 +292,7 @@ class GnmiSession:
             )
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unreachable(f"{where} did not answer within {self._config.heartbeat_s:g} s")
-        if code in _LOST:
+        if code in _LOST or (details or "").startswith(_BROKEN):
             if established:
                 return SessionLost(f"{where}: the session ended ({details})")
             found = await diagnose(self.device, self._config, self._config.heartbeat_s)

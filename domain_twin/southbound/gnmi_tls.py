@@ -144,4 +144,5 @@ def _alert(device: str, config: GnmiConfig, error: ssl.SSLError) -> TwinError:
         return CredentialError(
             f"device {device}: {config.address} does not speak TLS; gNMI without TLS is refused here"
         )
-    return CredentialError(f"device {device}: the TLS handshake with {config.address} failed ({reason})")
+    # Octets that were damaged on the way look like this; no credential does, so it is tried again soon.
+    return Unreachable(f"device {device}: the TLS handshake with {config.address} failed ({reason})")

@@ -141,6 +141,7 @@ def _alert(address: str, certificate: Path, error: ssl.SSLError) -> TwinError:
     for alert, sentence in _ALERTS.items():
         if alert in reason:
             return CredentialError(f"{address}: the broker {sentence.format(certificate=certificate)}")
-    return CredentialError(
+    # Octets that were damaged on the way look like this; no credential does, so it is tried again soon.
+    return Unreachable(
         f"{address}: the TLS handshake fails ({error.reason or error}); is that the broker's port?"
     )

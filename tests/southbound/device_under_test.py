@@ -163,8 +163,13 @@ def certificate(name: str, issuer: Pair | None, *, days: float = 1.0) -> Pair:
 
 
 @asynccontextmanager
-async def relay(port: int) -> AsyncIterator[tuple[asyncio.Event, int]]:
-    """A TCP relay that falls silent when its gate is shut: what stands between when a link dies."""
+async def relay(
+    port: int, damage: asyncio.Event | None = None
+) -> AsyncIterator[tuple[asyncio.Event, int]]:
+    """A TCP relay that falls silent when its gate is shut: what stands between when a link dies.
+
+    With `damage` set, the last octet of all that passes is another.
+    """
     gate = asyncio.Event()
     gate.set()
     tasks: set[asyncio.Task[None]] = set()
@@ -173,6 +178,8 @@ async def relay(port: int) -> AsyncIterator[tuple[asyncio.Event, int]]:
         try:
             while data := await reader.read(65536):
                 await gate.wait()
+                if damage and damage.is_set():
+                    data = data[:-1] + bytes([data[-1] ^ 0x55])
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:

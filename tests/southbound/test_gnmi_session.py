@@ -189,6 +189,22 @@ async def test_silent_loss_is_noticed(serve, gnmi_config, schema):
             gate.set()
 
 
+async def test_octets_damaged_on_the_way_are_a_loss_and_no_refusal(serve, gnmi_config, schema, store):
+    """A refusal is retried slowly, as a person must act; a broken connection mends itself."""
+    device, damage = await serve(), asyncio.Event()
+    async with relay(device.port, damage) as (_, port):
+        config = gnmi_config.model_copy(update={"address": f"127.0.0.1:{port}"})
+        async with GnmiSession("warsaw", config, schema) as opened, aclosing(opened.subscribe(SUBTREES)) as s:
+            await until_end(s)
+            damage.set()
+            store.put(IN_OCTETS, 4711)
+            with pytest.raises(SessionLost):
+                await asyncio.wait_for(anext(s), 30)
+        async with GnmiSession("warsaw", config, schema) as again:
+            with pytest.raises(Unreachable):
+                await again.capabilities()
+
+
 async def test_quiet_but_living_device_is_not_lost(serve, gnmi_config, schema, store):
     async with (
         session(gnmi_config, schema, await serve(), heartbeat_s=0.2) as opened,

@@ -10,13 +10,13 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 
-from domain_twin.errors import ConfigError, CredentialError
+from domain_twin.errors import ConfigError, CredentialError, Unreachable
 from domain_twin.trust.ca import IssuedIdentity, OperatorCA
 from domain_twin.trust.credentials import load_tls
 from domain_twin.trust.guard import Guard, current_peer
@@ -189,6 +189,39 @@ async def test_probe_names_the_version_to_a_tls_12_client(
 
     assert isinstance(error, CredentialError)
     assert "TLS 1.3 is the least accepted" in str(error)
+
+
+async def test_a_handshake_damaged_on_the_way_is_no_fault_of_a_credential(
+    floor_server: str, ca: OperatorCA, user: IssuedIdentity
+) -> None:
+    """It is tried again soon; what is wrong with a certificate waits for a person."""
+    host, _, port = floor_server.partition(":")
+    done = asyncio.Event()
+
+    async def damage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(host, int(port))
+        ours.write(await reader.read(65536))
+        answer = await theirs.read(65536)
+        writer.write(answer[:-1] + bytes([answer[-1] ^ 0x55]))
+        for each in (ours, writer):
+            each.close()
+            with suppress(OSError, ssl.SSLError):
+                await each.wait_closed()
+        done.set()
+
+    async with await asyncio.start_server(damage, "127.0.0.1", 0) as server:
+        error = await explain_handshake(
+            f"127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            root=ca.root,
+            certificate=user.certificate,
+            key=user.key,
+        )
+        await done.wait()
+    await asyncio.sleep(0.05)  # transports close on the next turns of the loop
+
+    assert isinstance(error, Unreachable)
+    assert not isinstance(error, CredentialError)
+    assert "TLS handshake" in str(error)
 
 
 async def test_guard_refuses_tls_12_where_the_handshake_let_it_pass(
