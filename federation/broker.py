@@ -46,6 +46,7 @@ async def run_broker(
     *,
     load_records: LoadRecords | None = None,
     ready: Callable[[], None] | None = None,
+    stopping: Callable[[], None] | None = None,
 ) -> None:
     """Run a broker until SIGINT or SIGTERM. Raises ConfigError, CredentialError.
 
@@ -60,9 +61,15 @@ async def run_broker(
             raise ConfigError(f"{config_path}: services: this process cannot read service records")
         records = await asyncio.to_thread(load_records, config.services)
     async with serve(config, records) as broker:
+
+        def stop() -> None:
+            if stopping:
+                stopping()
+            broker.stop.set()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, broker.stop.set)
+            loop.add_signal_handler(number, stop)
         try:
             log.info("broker ready", extra={"address": broker.address})
             gc.freeze()  # what was loaded to get here lives on: no collection need look at it again

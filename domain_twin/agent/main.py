@@ -28,8 +28,14 @@ from domain_twin.yang.records import load_services
 log = logging.getLogger(__name__)
 
 
-async def run_agent(config_path: Path, *, ready: Callable[[], None] | None = None) -> None:
-    """Run one twin agent until SIGINT or SIGTERM. `ready` is called when it serves its operator.
+async def run_agent(
+    config_path: Path,
+    *,
+    ready: Callable[[], None] | None = None,
+    stopping: Callable[[], None] | None = None,
+) -> None:
+    """Run one twin agent until SIGINT or SIGTERM. `ready` is called when it serves its operator, `stopping` when
+    it is asked to end.
 
     Raises ConfigError for whatever a person has to mend before it can start.
     """
@@ -71,9 +77,15 @@ async def run_agent(config_path: Path, *, ready: Callable[[], None] | None = Non
         serve_local(twin, config.state / "agent.sock"),
         serve_metrics(config.metrics, AgentMetrics(config, twin).face, config.state),
     ):
+
+        def stop() -> None:
+            if stopping:
+                stopping()
+            twin.stop()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, twin.stop)
+            loop.add_signal_handler(number, stop)
         gc.freeze()  # what was loaded to get here lives on: no collection need look at it again
         if ready:
             ready()

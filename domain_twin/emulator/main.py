@@ -32,7 +32,12 @@ def run_emulator(config: Path, *, ready: Callable[[Running], None] | None = None
     asyncio.run(emulate(load_network(config), ready=ready))
 
 
-async def emulate(spec: NetworkSpec, *, ready: Callable[[Running], None] | None = None) -> None:
+async def emulate(
+    spec: NetworkSpec,
+    *,
+    ready: Callable[[Running], None] | None = None,
+    stopping: Callable[[], None] | None = None,
+) -> None:
     """Emulate a network until SIGINT, SIGTERM or `shutdown`; leaves no socket, server or thread behind."""
     from domain_twin.emulator.control import SOCKET, claim
 
@@ -42,9 +47,15 @@ async def emulate(spec: NetworkSpec, *, ready: Callable[[Running], None] | None 
     from domain_twin.operations.endpoint import serve_metrics
 
     emulation = Emulation(spec)
+
+    def stop() -> None:
+        if stopping is not None:
+            stopping()
+        emulation.ended.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, emulation.ended.set)
+        loop.add_signal_handler(number, stop)
     try:
         inventories = await emulation.start()
         log.info("emulating", extra={"devices": len(emulation.servers), "socket": str(emulation.socket)})
