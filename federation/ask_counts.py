@@ -47,7 +47,7 @@ def counted(
     """Count each call of a session's `ask`, by the kind of its body."""
 
     @wraps(ask)
-    async def measured(session: S, body: Any, *rest: P.args, **options: P.kwargs) -> T:
+    async def measured(session: S, body: Any, /, *rest: P.args, **options: P.kwargs) -> T:
         action = type(body).__name__.removesuffix("Ask").lower()
         began, outcome = time.monotonic(), "cancelled"
         try:

@@ -116,7 +116,7 @@ def _family(
         histogram = HistogramMetricFamily(name, instrument.help, labels=labels)
         for key, value in series.items():
             assert isinstance(value, Distribution)
-            histogram.add_metric(list(key), value.cumulative(), value.sum)  # type: ignore[arg-type]
+            histogram.add_metric(list(key), value.cumulative(), value.sum)
         return histogram
     kind = CounterMetricFamily if instrument.kind is Kind.COUNTER else GaugeMetricFamily
     family = kind(name, instrument.help, labels=labels)

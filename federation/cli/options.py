@@ -23,6 +23,12 @@ ConfigFile: TypeAlias = Annotated[Path, typer.Argument(show_default=False)]
 LogLevel: TypeAlias = Annotated[
     str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error; goes to stderr.")
 ]
+LogFormat: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--log-format", metavar="FORM", help="text, or json: one object a line with typed fields."
+    ),
+]
 Last: TypeAlias = Annotated[
     str, typer.Option("--last", metavar="DURATION", help="How far to go back: 90s, 10m, 2h, 1d.")
 ]

@@ -1,18 +1,30 @@
-"""Commands that run a long-lived process: emulate, agent, broker. Owns its start, log and lifeline."""
+"""Commands that run a long-lived process: emulate, agent, broker. Owns its start, its log and its end.
+
+SIGTERM and SIGINT end it in good order, within `END_WITHIN_S` or else at once with status 3; SIGHUP switches
+its log between the level that was asked for and debug.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
+from logging import Logger
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-from federation.cli.options import LogLevel
+from federation.cli.options import LogFormat, LogLevel
 from federation.cli.register import command
 
 Run: TypeAlias = Callable[..., Awaitable[None]]
+
+END_WITHIN_S = 30.0
+OVERDUE = 3
+"""Exit status of a process that did not end in time."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,6 +38,7 @@ def emulate(
     *,
     network: Annotated[Path, typer.Argument(metavar="NETWORK_TOML", help="The network to emulate.")],
     log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
 ) -> None:
     """Run an emulated network: real protocols, packets behind them.
 
@@ -37,15 +50,16 @@ def emulate(
         from domain_twin.emulator.main import emulate as run
         from domain_twin.emulator.network import load_network
 
-        return lambda path, ready: run(load_network(path), ready=ready)
+        return lambda path, **told: run(load_network(path), **told)
 
-    _serve("emulated network", load, network, log_level)
+    _serve("emulated network", load, network, log_level, log_format)
 
 
 def agent(
     *,
     config: Annotated[Path, typer.Argument(metavar="AGENT_TOML", help="Configuration of the agent.")],
     log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
 ) -> None:
     """Run the twin agent of one domain.
 
@@ -58,13 +72,14 @@ def agent(
 
         return run_agent
 
-    _serve("agent", load, config, log_level)
+    _serve("agent", load, config, log_level, log_format)
 
 
 def broker(
     *,
     config: Annotated[Path, typer.Argument(metavar="BROKER_TOML", help="Configuration of the broker.")],
     log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
 ) -> None:
     """Run the broker that composes the domains' twins into one."""
 
@@ -79,24 +94,73 @@ def broker(
 
         return partial(run_broker, load_records=load_services)
 
-    _serve("broker", load, config, log_level)
+    _serve("broker", load, config, log_level, log_format)
 
 
-def _serve(title: str, load: Callable[[], Run], config: Path, log_level: str) -> None:
+def _serve(title: str, load: Callable[[], Run], config: Path, log_level: str, log_format: str) -> None:
     import asyncio
     import logging
 
+    from domain_twin.operations.notify import Notifier
     from federation.cli import lifeline, logs
 
-    line = lifeline.take()
-    logs.to_stderr(log_level)
+    line, manager = lifeline.take(), Notifier.take()
+    logs.to_stderr(log_level, log_format)
     log = logging.getLogger("fedtwin")
+    ending = _Ending(log)
 
     def ready(*_: object) -> None:
         line.ready()
+        manager.ready(f"{title} serves")
         log.info("%s is ready", title, extra={"config": str(config)})
+
+    def stopping() -> None:
+        manager.stopping()
+        ending.begin()
+
+    async def serve() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _switch_level, log, log_level.upper())
+        async with manager.beating():
+            await run(config, ready=ready, stopping=stopping)
 
     run = load()
     if sys.stderr.isatty():
         typer.echo(f"{title} {config}: starting; Ctrl-C ends it", err=True)
-    asyncio.run(run(config, ready=ready))  # type: ignore[arg-type]
+    try:
+        asyncio.run(serve())
+    finally:
+        ending.done()
+        logs.close()
+
+
+class _Ending:
+    """Sees that a process which was asked to end does."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        """It was asked to; asking again changes nothing."""
+        if self._timer is None:
+            self._timer = threading.Timer(END_WITHIN_S, self._overdue)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def done(self) -> None:
+        """It has ended by itself."""
+        if self._timer:
+            self._timer.cancel()
+
+    def _overdue(self) -> None:
+        self._log.error("not ended in time", extra={"within_s": END_WITHIN_S})
+        os._exit(OVERDUE)
+
+
+def _switch_level(log: Logger, asked: str) -> None:
+    """Debug, and back: SIGHUP at run time, such as `systemctl reload`."""
+    import logging
+
+    root = logging.getLogger()
+    root.setLevel(asked if root.level == logging.DEBUG and asked != "DEBUG" else "DEBUG")
+    log.warning("log level switched", extra={"to": logging.getLevelName(root.level).lower()})
