@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from domain_twin.config import AgentConfig, DeviceConfig
 from domain_twin.errors import TwinError
-from domain_twin.mapping.tables import modules
+from domain_twin.mapping.tables import required_modules
 from domain_twin.yang.paths import parse_path
 from domain_twin.yang.schema import SchemaSet
 
@@ -25,7 +25,7 @@ async def load_schema(config: AgentConfig) -> SchemaSet:
     """
     folders = config.yang.directories
     found = (path for folder in folders for path in sorted(folder.glob("*.yang")))
-    named = dict.fromkeys([*modules(), *_ALWAYS, *(path.stem.partition("@")[0] for path in found)])
+    named = dict.fromkeys([*required_modules(), *_ALWAYS, *(path.stem.partition("@")[0] for path in found)])
     schema = await asyncio.to_thread(SchemaSet.load, list(named), folders)
     missing = _asked_for(config.device) - schema.modules.keys()
     if missing and config.yang.from_devices:
@@ -34,7 +34,7 @@ async def load_schema(config: AgentConfig) -> SchemaSet:
             schema = await asyncio.to_thread(SchemaSet.load, [*named, *texts], folders, texts)
     for name, error in schema.report.failed.items():
         log.error("YANG module left out", extra={"yang_module": name, "why": str(error)})
-    schema.require(*modules())
+    schema.require(*required_modules())
     return schema
 
 

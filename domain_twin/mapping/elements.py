@@ -12,6 +12,7 @@ from domain_twin.model import (
     DELAY_VARIANCE,
     LOSS,
     Cell,
+    Counters,
     Host,
     InterDomainEnd,
     Kpi,
@@ -22,15 +23,39 @@ from domain_twin.model import (
     no_kpis,
 )
 
+_COUNTERS = frozenset(Counters.__slots__)
+_CHASSIS = "CHASSIS"
+_SYSTEM = "OPERATING_SYSTEM"
 
-def node(key: RecordKey, record: Record | None, identity: str, *, stale: bool) -> Node:
-    """A node; one that is known only by its termination points has no record."""
+
+def node(
+    key: RecordKey, record: Record | None, identity: str, *, parts: Iterable[Record], stale: bool
+) -> Node:
+    """A node; one that is known only by its termination points has no record. `parts` are its components."""
     name = record.attributes.get("name") if record else None
-    return Node(id=identity, device=key.device, name=name or identity.rpartition(":")[2], stale=stale)
+    by_type = {part.attributes.get("type"): part.attributes for part in parts}
+    chassis, system = by_type.get(_CHASSIS, {}), by_type.get(_SYSTEM, {})
+    return Node(
+        id=identity,
+        device=key.device,
+        name=name or identity.rpartition(":")[2],
+        vendor=chassis.get("vendor", ""),
+        part=chassis.get("part", ""),
+        hardware=chassis.get("hardware", ""),
+        software=system.get("software", "") or chassis.get("software", ""),
+        serial=chassis.get("serial", ""),
+        stale=stale,
+    )
 
 
 def termination_point(
-    key: RecordKey, record: Record, *, interface: Record | None, figures: Record | None, stale: bool
+    key: RecordKey,
+    record: Record,
+    *,
+    interface: Record | None,
+    figures: Record | None,
+    counters: Record | None = None,
+    stale: bool,
 ) -> TerminationPoint:
     """A termination point with its interface; without one it counts as down."""
     said = record.attributes
@@ -45,8 +70,15 @@ def termination_point(
         speed_mbps=port.get("speed_mbps", 0.0),
         inter_domain=_border(said),
         kpis=kpis(figures),
+        counters=_counters(counters),
         stale=stale,
     )
+
+
+def _counters(record: Record | None) -> Counters | None:
+    if record is None:
+        return None
+    return Counters(**{name: value for name, value in record.attributes.items() if name in _COUNTERS})
 
 
 def _border(said: Mapping[str, Any]) -> InterDomainEnd | None:

@@ -43,6 +43,16 @@ class Index(Generic[K, V]):
         """The keys that have this value."""
         return frozenset(self._keys.get(value, ()))
 
+    def values(self) -> Iterator[V]:
+        """Each value that some key has, once."""
+        return iter(self._keys)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._values)
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
     def shared(self) -> Iterator[tuple[V, frozenset[K]]]:
         """Values that more than one key has, with the keys."""
         return ((value, frozenset(keys)) for value, keys in self._keys.items() if len(keys) > 1)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from domain_twin.model import Finding, Network, Severity
 
+Found = tuple[str, Severity, str, str, str]
+"""Code, severity, element, message, remedy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -23,13 +26,20 @@ class Evidence:
     homeless_figures: Collection[tuple[str, str]]  # (device, link-id) of figures that belong to no link
     unmeasured: Collection[str]  # links and border points up for a while without any figure
     refused: Mapping[tuple[str, str], str]  # (device, path) -> why its value cannot be used
+    neighbours: Collection[Found] = ()  # what is wrong with those that devices hear
 
 
 def check(network: Network, evidence: Evidence) -> tuple[Finding, ...]:
     """All findings of one network, by code and element."""
     found = [
         Finding(code, severity, network.domain, element, message, remedy)
-        for source in (_claims(evidence), _points(network, evidence), _links(network), _placed(network))
+        for source in (
+            _claims(evidence),
+            _points(network, evidence),
+            _links(network),
+            _placed(network),
+            evidence.neighbours,
+        )
         for code, severity, element, message, remedy in source
     ]
     found += [
@@ -39,7 +49,7 @@ def check(network: Network, evidence: Evidence) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda finding: (finding.code, finding.element)))
 
 
-_Found = Iterator[tuple[str, Severity, str, str, str]]
+_Found = Iterator[Found]
 
 
 def _claims(evidence: Evidence) -> _Found:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from domain_twin.mapping import elements
+from domain_twin.mapping.derive import Derivation, Port
 from domain_twin.mapping.index import Index
 from domain_twin.mapping.integrity import Evidence, check
 from domain_twin.mapping.records import Record, RecordKey, Records
@@ -53,6 +54,7 @@ class Mapper:
         self._dest_of: Index[RecordKey, str] = Index()
         self._device_of: Index[RecordKey, str] = Index()
         self._kin: Index[RecordKey, tuple[str, Kind]] = Index()  # what is joined by device alone
+        self._derived = Derivation(domain, self._records, self._stated_point)
         self._points: Mapping[str, TerminationPoint] = {}
         self._waiting: dict[str, Nanoseconds] = {}  # up without figures, since when
         self._unmeasured: frozenset[str] = frozenset()
@@ -109,6 +111,8 @@ class Mapper:
         dirty: dict[Kind, set[str]] = {kind: set() for kind in _COLLECTIONS}
         for key in touched:
             self._index(key, dirty)
+        for key in self._derived.update(touched):
+            self._index(key, dirty)
         for key in figures:
             self._note_figures(key, dirty)
         makers: list[tuple[Kind, Callable[[RecordKey, str], Any]]] = [
@@ -146,16 +150,18 @@ class Mapper:
 
     def _index(self, key: RecordKey, dirty: dict[Kind, set[str]]) -> None:
         """Note what a touched record says now, and mark every element that rests on it."""
-        record = self._records.get(key)
+        record = self._record(key)
         said: Mapping[str, Any] = record.attributes if record else {}
         kind, device = key.kind, key.device
         if kind is Kind.INTERFACE:
             for point in self._interface_of.keys((device, key.keys[0])):
                 dirty[Kind.TERMINATION_POINT].add(point.keys[-1])
             return
-        if kind in {Kind.GNB, Kind.CELL, Kind.APPLICATION, Kind.HOST}:
+        if kind in {Kind.SYSTEM, Kind.NEIGHBOUR, Kind.ALARM}:
+            return  # seen to by what is derived of them, or none of the network's business
+        if kind in {Kind.GNB, Kind.CELL, Kind.APPLICATION, Kind.HOST, Kind.COMPONENT}:
             self._kin.put(key, (device, kind) if record else None)
-        if kind in {Kind.LINK_FIGURES, Kind.GNB, Kind.APPLICATION}:
+        if kind in {Kind.LINK_FIGURES, Kind.COUNTERS, Kind.GNB, Kind.APPLICATION, Kind.COMPONENT}:
             self._note_figures(key, dirty)
             return
         self._device_of.put(key, device if record else None)
@@ -182,6 +188,13 @@ class Mapper:
                 dirty[Kind.LINK].add(key.keys[0])
             for point in self._border_of.keys((device, key.keys[0])):
                 dirty[Kind.TERMINATION_POINT].add(point.keys[-1])
+        elif kind is Kind.COUNTERS:
+            for point in self._interface_of.keys((device, key.keys[0])):
+                dirty[Kind.TERMINATION_POINT].add(point.keys[-1])
+        elif kind is Kind.COMPONENT:
+            claims = self._claims[Kind.NODE]
+            named = (claims.get(other) for other in self._device_of.keys(device))
+            dirty[Kind.NODE].update(name for name in named if name is not None)
         elif kind in {Kind.GNB, Kind.APPLICATION}:
             of = Kind.CELL if kind is Kind.GNB else Kind.HOST
             named = (
@@ -195,15 +208,24 @@ class Mapper:
 
     # --- one element of each kind
 
+    def _record(self, key: RecordKey) -> Record | None:
+        return self._records.get(key) or self._derived.get(key)
+
     def _of(self, key: RecordKey) -> Record:
-        return self._records.get(key) or Record()
+        return self._record(key) or Record()
+
+    def _stated_point(self, port: Port) -> RecordKey | None:
+        """The termination point of a port in the topology that its device states."""
+        return min(self._interface_of.keys((port.device, port.name)), default=None)
 
     def _is_stale(self, key: RecordKey) -> bool:
         return key.device in self._stale
 
     def _node(self, key: RecordKey, identity: str) -> Any:
-        record = self._records.get(key) if key.kind is Kind.NODE else None
-        return elements.node(key, record, identity, stale=self._is_stale(key))
+        record = self._record(key) if key.kind is Kind.NODE else None
+        found = (self._records.get(part) for part in sorted(self._kin.keys((key.device, Kind.COMPONENT))))
+        parts = [part for part in found if part is not None]
+        return elements.node(key, record, identity, parts=parts, stale=self._is_stale(key))
 
     def _point(self, key: RecordKey, identity: str) -> Any:
         interface, border = self._interface_of.get(key), self._border_of.get(key)
@@ -212,6 +234,7 @@ class Mapper:
             self._of(key),
             interface=self._joined(Kind.INTERFACE, interface),
             figures=self._joined(Kind.LINK_FIGURES, border),
+            counters=self._joined(Kind.COUNTERS, interface),
             stale=self._is_stale(key),
         )
 
@@ -286,6 +309,7 @@ class Mapper:
             ],
             unmeasured=self._unmeasured,
             refused=self._records.refused,
+            neighbours=self._derived.findings,
         )
         return check(self._network, evidence)
 

@@ -27,8 +27,10 @@ class Record:
 
     attributes: dict[str, Any] = field(default_factory=dict)
     kpis: dict[str, Kpi] = field(default_factory=dict)
+    said_by: dict[str, int] = field(default_factory=dict)
+    """The rank of the row behind an attribute that several rows feed, while only one does."""
     rivals: dict[str, dict[int, Any]] = field(default_factory=dict)
-    """What each row said of an attribute that several rows feed, by the row's rank."""
+    """What each row said of an attribute that several rows do feed, by the row's rank."""
 
 
 class _Bound(NamedTuple):
@@ -104,7 +106,7 @@ class Records:
             records = self._by_kind[row.kind]
             existed = key in records
             if self._put(key, bound, value, gone):
-                figure = row.kpi or row.attribute == "samples"
+                figure = row.kpi or row.attribute == "samples" or row.kind is Kind.COUNTERS
                 (figures if figure and existed and key in records else touched).add(key)
         return touched, figures - touched
 
@@ -119,16 +121,7 @@ class Records:
         name = bound.row.attribute
         said: dict[str, Any] = record.kpis if bound.row.kpi else record.attributes
         if bound.contested:
-            slots = record.rivals.setdefault(name, {})
-            if gone:
-                slots.pop(bound.rank, None)
-            else:
-                slots[bound.rank] = value
-            gone = not slots
-            if gone:
-                del record.rivals[name]
-            else:
-                value = slots[min(slots)]
+            value, gone = _weighed(record, said, bound, value, gone)
         if gone:
             changed = said.pop(name, None) is not None
             if not record.attributes and not record.kpis:
@@ -150,6 +143,32 @@ class Records:
                 found = bound, tuple(values[position] for position in bound.positions)
         self._resolved[path] = found
         return found
+
+
+def _weighed(record: Record, said: dict[str, Any], bound: _Bound, value: Any, gone: bool) -> tuple[Any, bool]:
+    """What holds of an attribute that several rows may feed: the word of the first row that has one."""
+    name, rank = bound.row.attribute, bound.rank
+    slots = record.rivals.get(name)
+    if slots is None:
+        first = record.said_by.get(name, rank)
+        if first == rank:  # the only one so far, or still
+            if gone:
+                record.said_by.pop(name, None)
+            else:
+                record.said_by[name] = rank
+            return value, gone
+        if gone:
+            return said[name], False  # took back what it never said
+        slots = record.rivals[name] = {first: said[name]}
+        del record.said_by[name]
+    if gone:
+        slots.pop(rank, None)
+    else:
+        slots[rank] = value
+    if not slots:
+        del record.rivals[name]
+        return value, True
+    return slots[min(slots)], False
 
 
 def _kpi(row: Row, value: float, change: Change) -> Kpi:

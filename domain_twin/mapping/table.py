@@ -32,6 +32,10 @@ class Kind(StrEnum):
     FUNCTION = "network-function"  # likewise
     HOST = "host"  # likewise
     APPLICATION = "application"  # last key: its name
+    COUNTERS = "counters"  # key: the interface's name; read as figures, which come and go without notice
+    SYSTEM = "system"  # the device itself
+    COMPONENT = "component"  # a part of the device
+    NEIGHBOUR = "neighbour"  # keys: interface, an id of the neighbour there
     ALARM = "alarm"  # keys: resource, alarm-type-id, alarm-type-qualifier
 
 
@@ -43,6 +47,10 @@ KEYS: Mapping[Kind, tuple[int, int]] = MappingProxyType(
         Kind.LINK: (1, 9),
         Kind.LINK_FIGURES: (1, 1),
         Kind.APPLICATION: (1, 9),
+        Kind.COUNTERS: (1, 1),
+        Kind.SYSTEM: (0, 0),
+        Kind.COMPONENT: (1, 1),
+        Kind.NEIGHBOUR: (2, 2),
         Kind.ALARM: (3, 3),
     }
 )

@@ -33,6 +33,7 @@ from domain_twin.model.answer import (
 )
 from domain_twin.model.network import (
     Cell,
+    Counters,
     Finding,
     Host,
     InterDomainEnd,
@@ -98,6 +99,7 @@ __all__ = [
     "ComposedPath",
     "Condition",
     "Connection",
+    "Counters",
     "Customer",
     "Delete",
     "Delta",

@@ -11,11 +11,16 @@ from domain_twin.model.values import Kpi, Nanoseconds, StateKind, Version, no_kp
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of the domain's topology (RFC 8345 4.1)."""
+    """A node of the domain's topology (RFC 8345 4.1), with what its device says of its make."""
 
     id: str
     device: str
     name: str = ""
+    vendor: str = ""
+    part: str = ""  # part number of the chassis
+    hardware: str = ""  # version
+    software: str = ""  # version
+    serial: str = ""  # serial number of the chassis
     stale: bool = False
 
 
@@ -27,6 +32,20 @@ class InterDomainEnd:
     peer_domain: str
     capacity_mbps: float
     metric: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What an interface has counted since it was reset; None where it says nothing."""
+
+    in_octets: int | None = None
+    out_octets: int | None = None
+    in_pkts: int | None = None
+    out_pkts: int | None = None
+    in_errors: int | None = None
+    out_errors: int | None = None
+    in_discards: int | None = None
+    out_discards: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +61,7 @@ class TerminationPoint:
     speed_mbps: float = 0.0
     inter_domain: InterDomainEnd | None = None
     kpis: Mapping[str, Kpi] = field(default_factory=no_kpis)  # of the inter-domain link, outbound
+    counters: Counters | None = None
     stale: bool = False
 
     @property

@@ -349,6 +349,10 @@ def test_tables_say_what_to_subscribe_to_and_which_modules_they_need() -> None:
         "/fedtwin-ran:gnb",
         "/fedtwin-core:network-function",
         "/fedtwin-edge:edge-host",
+        "/openconfig-interfaces:interfaces",
+        "/openconfig-system:system",
+        "/openconfig-lldp:lldp",
+        "/openconfig-platform:components",
         "/ietf-alarms:alarms",
     )
     assert "fedtwin-inter-domain" in modules()
