@@ -34,8 +34,8 @@ async def run_agent(
     ready: Callable[[], None] | None = None,
     stopping: Callable[[], None] | None = None,
 ) -> None:
-    """Run one twin agent until SIGINT or SIGTERM. `ready` is called when it serves its operator, `stopping` when
-    it is asked to end.
+    """Run one twin agent until SIGINT or SIGTERM. `ready` is called when it serves its operator, `stopping`
+    when it is asked to end.
 
     Raises ConfigError for whatever a person has to mend before it can start.
     """

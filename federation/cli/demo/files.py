@@ -94,7 +94,7 @@ def write_network(folder: Path, *, seed: int) -> DemoFiles:
     files = DemoFiles(folder, f"127.0.0.1:{free_port()}")
     files.network.write_text(
         f"# The four emulated networks; every key that is left out has its default.\nseed = {seed}\n"
-        'state = "emulator"\n',
+        'state = "emulator"\n\n[metrics]\nlisten = "127.0.0.1:0"\n',
         encoding="utf-8",
     )
     return files
@@ -145,6 +145,10 @@ key = "pki/agent-{domain}.key"
 signing_certificate = "pki/agent-{domain}-signing.pem"
 signing_key = "pki/agent-{domain}-signing.key"
 
+# Metrics and health, for this machine alone; which port it is, state/metrics.address says.
+[metrics]
+listen = "127.0.0.1:0"
+
 # The one peer that sees anything, and what it sees: border points, published end points, and the figures
 # between them. No device, no router, no link of the inside.
 [[agreement]]
@@ -189,6 +193,9 @@ certificate = "pki/broker-main.pem"
 key = "pki/broker-main.key"
 signing_certificate = "pki/broker-main-signing.pem"
 signing_key = "pki/broker-main-signing.key"
+
+[metrics]
+listen = "127.0.0.1:0"
 
 # Each operator's roots count for that operator's names alone.
 [trust]
