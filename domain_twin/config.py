@@ -169,7 +169,15 @@ class HistoryConfig(_Strict):
     """How long history is kept, and in which pieces."""
 
     enabled: bool = Field(True, description="keep history at all")
-    retention_days: float = Field(365.0, gt=0, description="rolled files older than this are deleted")
+    raw_days: float = Field(
+        14.0, gt=0, description="every change is kept so long; of older figures, a value a minute"
+    )
+    minute_days: float = Field(
+        180.0, gt=0, description="a value a minute is kept so long; of older figures, one an hour"
+    )
+    retention_days: float = Field(
+        1095.0, gt=0, description="history older than this is deleted, days; shorter than the others: all of it"
+    )
     flush_s: float = Field(1.0, gt=0, description="longest time a change waits before it is written")
 
 

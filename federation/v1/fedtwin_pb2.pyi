@@ -371,12 +371,14 @@ class ListElementsRequest(_message.Message):
     def __init__(self, domain: _Optional[str] = ..., kind: _Optional[str] = ..., id_prefix: _Optional[str] = ..., at: _Optional[int] = ...) -> None: ...
 
 class ListElementsResponse(_message.Message):
-    __slots__ = ("elements", "versions")
+    __slots__ = ("elements", "versions", "resolution")
     ELEMENTS_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
     elements: _containers.RepeatedCompositeFieldContainer[Element]
     versions: _containers.RepeatedCompositeFieldContainer[VersionOf]
-    def __init__(self, elements: _Optional[_Iterable[_Union[Element, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionOf, _Mapping]]] = ...) -> None: ...
+    resolution: int
+    def __init__(self, elements: _Optional[_Iterable[_Union[Element, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionOf, _Mapping]]] = ..., resolution: _Optional[int] = ...) -> None: ...
 
 class GetViewRequest(_message.Message):
     __slots__ = ("domain", "level")
@@ -461,14 +463,18 @@ class GetHistoryRequest(_message.Message):
     def __init__(self, device: _Optional[str] = ..., path: _Optional[str] = ..., service: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
 
 class GetHistoryResponse(_message.Message):
-    __slots__ = ("samples", "statuses", "events")
+    __slots__ = ("samples", "statuses", "events", "rolled_before", "resolution")
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
     samples: _containers.RepeatedCompositeFieldContainer[Sample]
     statuses: _containers.RepeatedCompositeFieldContainer[ServiceStatus]
     events: _containers.RepeatedCompositeFieldContainer[Event]
-    def __init__(self, samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[ServiceStatus, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
+    rolled_before: int
+    resolution: int
+    def __init__(self, samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[ServiceStatus, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., rolled_before: _Optional[int] = ..., resolution: _Optional[int] = ...) -> None: ...
 
 class ListAlarmsRequest(_message.Message):
     __slots__ = ("domain", "all")
@@ -499,6 +505,18 @@ class SetAlarmStateResponse(_message.Message):
     ALARM_FIELD_NUMBER: _ClassVar[int]
     alarm: Alarm
     def __init__(self, alarm: _Optional[_Union[Alarm, _Mapping]] = ...) -> None: ...
+
+class CopyStateRequest(_message.Message):
+    __slots__ = ("history_only",)
+    HISTORY_ONLY_FIELD_NUMBER: _ClassVar[int]
+    history_only: bool
+    def __init__(self, history_only: _Optional[bool] = ...) -> None: ...
+
+class CopyStateResponse(_message.Message):
+    __slots__ = ("folder",)
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    folder: str
+    def __init__(self, folder: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("kinds", "domain", "after")

@@ -170,6 +170,11 @@ class TwinStub:
                 request_serializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateRequest.SerializeToString,
                 response_deserializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateResponse.FromString,
                 _registered_method=True)
+        self.CopyState = channel.unary_unary(
+                '/fedtwin.v1.Twin/CopyState',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServicer:
@@ -244,6 +249,13 @@ class TwinServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyState(self, request, context):
+        """An agent only: writes a consistent copy of its state beside its socket, for a backup or an export.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -301,6 +313,11 @@ def add_TwinServicer_to_server(servicer, server):
                     servicer.SetAlarmState,
                     request_deserializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateRequest.FromString,
                     response_serializer=federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateResponse.SerializeToString,
+            ),
+            'CopyState': grpc.unary_unary_rpc_method_handler(
+                    servicer.CopyState,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -602,6 +619,33 @@ class Twin:
             '/fedtwin.v1.Twin/SetAlarmState',
             federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateRequest.SerializeToString,
             federation_dot_v1_dot_fedtwin__pb2.SetAlarmStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/CopyState',
+            federation_dot_v1_dot_fedtwin__pb2.CopyStateRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.CopyStateResponse.FromString,
             options,
             channel_credentials,
             insecure,
