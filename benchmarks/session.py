@@ -59,7 +59,7 @@ class Answers:
     async def budget(self, ask: Asked, body: pb.BudgetAsk) -> pb.BudgetAnswer:
         return pb.BudgetAnswer()
 
-    def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
+    async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         return []
 
     def job_end(self, job_id: str) -> None: ...

@@ -56,6 +56,7 @@ from federation.wire.refusals import encode_refusal
 log = logging.getLogger(__name__)
 
 _WELCOME_WITHIN_S = 10.0
+_DEAF_FACTOR = 2.0  # times `dead_after_s`: as long as slow links may take over one window
 _OFF_LOOP = 1 << 20  # bytes from which on a signature is made in a thread
 
 
@@ -83,7 +84,7 @@ class AskHandler(Protocol):
     async def budget(self, ask: Asked, body: pb.BudgetAsk) -> pb.BudgetAnswer:
         """Take or decline a share of a service's delay objective."""
 
-    def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
+    async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """What to send first: the deltas since `resume_from`, else a snapshot. Raises NotShared."""
 
     def job_end(self, job_id: str) -> None:
@@ -312,6 +313,8 @@ class Attachment:
             chunked = parse(pb.Ask, self._framing.inbox.take(ask.transfer))
             ask.ClearField("transfer")
             ask.MergeFrom(pb.Ask(**_only_body(chunked)))
+        if ask.id in self._asks:
+            raise ContractError(f"{self._peer}: ask {ask.id} came a second time before it was answered")
         task = self._asks[ask.id] = self._tasks.create_task(self._answer(ask))
         task.add_done_callback(lambda _: self._asks.pop(ask.id, None))
 
@@ -319,6 +322,8 @@ class Attachment:
         assert self._framing
         try:
             async with asyncio.timeout(ask.timeout_ms / 1000 if ask.timeout_ms else None):
+                if self._view:
+                    await self._view.begun.wait()  # an answer never tells of what the view does not show yet
                 payload = (await self._work(ask)).SerializeToString()
                 if ask.max_answer_bytes and len(payload) > ask.max_answer_bytes:
                     raise OverCapacity(
@@ -437,6 +442,10 @@ class Attachment:
             silence = loop.time() - self._heard_at
             if silence >= dead_after_s:
                 raise SessionLost(f"{self._peer}: nothing was heard for {dead_after_s:g} s")
+            if self._framing and self._framing.stuck_s >= _DEAF_FACTOR * dead_after_s:
+                raise SessionLost(
+                    f"{self._peer}: takes nothing of what is said to it for {_DEAF_FACTOR * dead_after_s:g} s"
+                )
             self._post(heartbeat=pb.Heartbeat())
             await asyncio.sleep(min(heartbeat_s, dead_after_s - silence))
 

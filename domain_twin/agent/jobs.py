@@ -61,9 +61,9 @@ class Jobs:
         self._rate = RateLimiter()
         self._commitments: dict[str, Commitment] = {}
 
-    def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
+    async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """Open a view: its first deltas. Raises NotShared, OverCapacity."""
-        return self._publisher.open(self._granted(ask, Action.VIEW, level), resume_from)
+        return await self._publisher.open(self._granted(ask, Action.VIEW, level), resume_from)
 
     async def describe(self, ask: Asked, body: pb.DescribeAsk) -> pb.DescribeAnswer:
         """What this peer may see and ask here."""

@@ -44,6 +44,7 @@ class Publisher:
         self._clock = clock
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._building = asyncio.Lock()  # a builder is for one thread at a time
         self._builders: dict[tuple[str, Level], tuple[ViewBuilder, Grant]] = {}
         # Risk tokens and epochs are of this run: what was seen in one cannot be linked with another.
         self._salt = secrets.token_bytes(16)
@@ -54,20 +55,23 @@ class Publisher:
         if urgent:
             self._urgent.set()
 
-    def open(self, grant: Grant, resume_from: Version | None) -> list[ViewDelta]:
+    async def open(self, grant: Grant, resume_from: Version | None) -> list[ViewDelta]:
         """The first deltas of a view: what the peer lacks since `resume_from`, else a snapshot.
 
         Later ones go to `send` by themselves.
         """
         key = (grant.agreement, grant.level)
-        held = self._builders.get(key)
-        if held is None or held[1] != grant:
-            builder = ViewBuilder(
-                grant, published=self._published, risk_salt=self._salt, epoch=secrets.token_hex(8)
-            )
-            builder.update(self._network(), now=self._clock())
-            self._builders[key] = held = (builder, grant)
-        return held[0].resume(resume_from)
+        async with self._building:
+            held = self._builders.get(key)
+            if held is None or held[1] != grant:
+                builder = ViewBuilder(
+                    grant, published=self._published, risk_salt=self._salt, epoch=secrets.token_hex(8)
+                )
+                # A cold search of a large domain takes a third of a second: not on the loop.
+                await asyncio.to_thread(builder.update, self._network(), now=self._clock())
+                self._builders[key] = held = (builder, grant)
+            # Without a pause until the peer has them: what `send` gets next follows these.
+            return held[0].resume(resume_from)
 
     def view(self, agreement: str) -> View:
         """The finest view open under an agreement, as last built. Raises NotShared when there is none."""
@@ -99,10 +103,10 @@ class Publisher:
                     log.info("agreement expired", extra={"agreement": grant.agreement})
                     del self._builders[key]
                     continue
-                # A cold search of a large domain takes a third of a second: not on the loop.
-                delta = await asyncio.to_thread(builder.update, network, now=now)
-                if delta is not None:
-                    self._send(delta)
+                async with self._building:
+                    delta = await asyncio.to_thread(builder.update, network, now=now)
+                    if delta is not None:
+                        self._send(delta)
 
     async def _wait(self) -> None:
         due = [b.due_at for b, _ in self._builders.values() if b.due_at is not None]

@@ -30,12 +30,14 @@ class ViewSender:
         level: Level,
         resume_from: Version | None,
         *,
-        first: Callable[[Version | None], list[ViewDelta]],
+        first: Callable[[Version | None], Awaitable[list[ViewDelta]]],
         send: Callable[[ViewDelta], Awaitable[None]],
         refuse: Callable[[TwinError], None],
     ) -> None:
         self.sent = resume_from
         """The version that the peer has when all that was sent has arrived."""
+        self.begun = asyncio.Event()
+        """Set when the first deltas are on their way, or it is clear that there will be none."""
         self._level = level
         self._agreement = ""  # known from the first delta on
         self._first = first
@@ -43,38 +45,56 @@ class ViewSender:
         self._refuse = refuse
         self._refused = False
         self._unsent: ViewDelta | None = None
+        self._taken = resume_from  # what the peer has when also what is being sent has arrived
         self._end = resume_from  # of what was sent and what is waiting
         self._changed = asyncio.Event()
-        self._begin(resume_from)
+        self._beginning = True  # after `_taken`; what is published until it is done is part of it
 
     def publish(self, delta: ViewDelta) -> None:
         """Take over a change of this view; those of other views are left alone."""
         other = delta.level is not self._level or delta.agreement != (self._agreement or delta.agreement)
-        if self._refused or other or _same(self._end, delta.target):
+        if self._refused or self._beginning or other or _same(self._end, delta.target):
             return
         if delta.source is None or _same(self._end, delta.source):
             self._add([delta])
         else:
-            self._begin(self._end)
+            self._begin_after(self._taken)
 
     def start_over(self) -> None:
         """The peer could not use what it got: send it all."""
-        self._begin(None)
+        self._begin_after(None)
 
     async def run(self) -> NoReturn:
         """Send what is waiting, forever."""
-        while True:
-            while self._unsent is None:
-                self._changed.clear()
-                await self._changed.wait()
-            delta, self._unsent = self._unsent, None
-            await self._send(delta)
-            self.sent = delta.target
-
-    def _begin(self, resume_from: Version | None) -> None:
-        self._unsent = None
         try:
-            deltas = self._first(resume_from)
+            while True:
+                delta = await self._next()
+                self._taken = delta.target
+                await self._send(delta)
+                self.sent = delta.target
+        finally:
+            self.begun.set()
+
+    async def _next(self) -> ViewDelta:
+        while True:
+            while self._beginning:
+                await self._begin()
+            self.begun.set()  # whoever waits for it goes on after what is returned now was queued
+            if self._unsent is not None:
+                delta, self._unsent = self._unsent, None
+                return delta
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _begin_after(self, version: Version | None) -> None:
+        self._unsent, self._taken, self._end = None, version, version
+        self._beginning = not self._refused
+        self._changed.set()
+
+    async def _begin(self) -> None:
+        resume_from = self._taken
+        try:
+            deltas = await self._first(resume_from)
         except TwinError as error:
             self._refused = True
             self._refuse(error)
@@ -84,8 +104,10 @@ class ViewSender:
             self._refused = True
             self._refuse(NotShared("the agent failed to make this view; its log says why"))
             return
-        self._end = resume_from
-        self._add(deltas)
+        finally:
+            self._beginning = self._taken is not resume_from  # told to start over meanwhile
+        if not self._beginning:
+            self._add(deltas)
 
     def _add(self, deltas: Sequence[ViewDelta]) -> None:
         if not deltas:
@@ -95,7 +117,7 @@ class ViewSender:
             self._unsent = fold([self._unsent, *deltas] if self._unsent else deltas)
         except StaleVersion as error:
             log.warning("deltas of the view do not follow each other", extra={"reason": str(error)})
-            self._begin(None)
+            self._begin_after(None)
             return
         self._end = self._unsent.target
         self._changed.set()

@@ -120,7 +120,7 @@ class FakeDomain:
         kpis = replace(segment.current, delay_ms=delay_ms)
         return self.change(segments=[replace(segment, current=kpis, options=(kpis,))], **more)
 
-    def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
+    async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         if self.granted is None:
             raise NotShared("no agreement speaks of you")
         if level is not self.granted:

@@ -225,7 +225,7 @@ class Domain:
             self.session.publish(delta)
         return delta
 
-    def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
+    async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         if self.not_shared:
             raise NotShared("no agreement grants a view; ask the domain's operator for one")
         if resume_from and resume_from.epoch == "e":
