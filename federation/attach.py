@@ -171,17 +171,17 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
                 f" {who.name!r}; correct `domain` in the agent's configuration, or use that domain's"
                 " certificate"
             )
-        version = next((v for v in CONTRACT_VERSIONS if v in message.contract_versions), None)
-        if version is None:
-            raise ContractError(
-                f"{who}: speaks contract version {', '.join(map(str, message.contract_versions)) or 'none'},"
-                f" and this broker {', '.join(map(str, CONTRACT_VERSIONS))}; update the older of the two"
-            )
+        version = next((v for v in CONTRACT_VERSIONS if v in message.contract_versions), 0)
         if len(message.nonce) not in _NONCE_BYTES or not message.instance:
             raise ContractError(f"{who}: its Hello lacks an instance, or a nonce of 16 to 64 bytes")
         signer = self._trust.verify_signing(message.signing_certificate, expected=who)
         hello = AgentHello(message.domain, message.instance, message.incarnation, version, message.software)
         self._host.admit(who, hello.domain, hello)
+        if not version:  # last: a Hello of no version is how `fedtwin doctor` asks whether all else is right
+            raise ContractError(
+                f"{who}: speaks contract version {', '.join(map(str, message.contract_versions)) or 'none'},"
+                f" and this broker {', '.join(map(str, CONTRACT_VERSIONS))}; update the older of the two"
+            )
         session = Session(
             who,
             hello,
