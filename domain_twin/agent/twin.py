@@ -18,10 +18,11 @@ from domain_twin.agent.mirror import Mirror
 from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
+from domain_twin.agent.unheard import Unheard
 from domain_twin.agent.validation import TreeCheck
 from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.alarms.store import AlarmStore
-from domain_twin.config import AgentConfig
+from domain_twin.config import AgentConfig, DeviceConfig
 from domain_twin.datastore.checkpoint import Checkpoint, Restored
 from domain_twin.datastore.history import History, HistoryStatus
 from domain_twin.errors import NotFound
@@ -52,6 +53,7 @@ log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 1.0
 _GOODBYE_S = 2.0
 _WHOLE_WITHIN_S = 10.0
+_SILENCE_NS: Nanoseconds = 10_000_000_000
 
 
 class DomainTwin:
@@ -105,7 +107,8 @@ class DomainTwin:
         self._whole = asyncio.Event()
         if self.pipeline.complete():
             self._whole.set()
-        self._lost_at: dict[str, Nanoseconds] = {}
+        self._unheard = Unheard(config.state, [device.name for device in config.device], now=time.time_ns())
+        self._silence_ns = {device.name: _silence_ns(device) for device in config.device}
         self._findings: dict[tuple[str, str], Finding] = {}
         self.intake = Intake(
             max_bytes=int(config.intake.max_mb * 1e6),
@@ -232,14 +235,20 @@ class DomainTwin:
         text = f"{status.name}: {status.connection.value}" + (f": {status.problem}" if status.problem else "")
         self.events.publish(EventKind.DEVICE, text, domain=self.domain, device_status=status)
         if status.connection is Connection.STALE:
-            self._lost_at.setdefault(status.name, time.time_ns())
+            now = time.time_ns()
+            self._unheard.lost(
+                status.name,
+                heard_at=status.received_at,
+                now=now,
+                silence_ns=self._silence_ns.get(status.name, _SILENCE_NS),
+            )
             self.alarms.set_stale(status.name, True)
         elif status.connection is Connection.SYNCHRONISED:
             self._trees.note(status.name)
             self._report_alarms(status.name)
-            lost_at = self._lost_at.pop(status.name, 0)
+            lost_at = self._unheard.back(status.name)
             if lost_at and self._history:
-                self._history.gap(status.name, lost_at, time.time_ns(), "the session was lost")
+                self._history.gap(status.name, lost_at, time.time_ns(), "the device was not heard")
 
     def _overload(self, overload: Overload) -> None:
         """A source's values were dropped, or are complete again: say so, and keep the gap."""
@@ -297,3 +306,9 @@ class DomainTwin:
 
     def _tell_finding(self, finding: Finding, text: str) -> None:
         self.events.publish(EventKind.FINDING, text, domain=self.domain, finding=finding)
+
+
+def _silence_ns(device: DeviceConfig) -> Nanoseconds:
+    """How long a device can have been silent when its loss is noticed: two heartbeats of its mirror."""
+    access = device.gnmi or device.netconf
+    return int(2e9 * access.heartbeat_s) if access else _SILENCE_NS
