@@ -100,6 +100,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.events import FindingBoard, event_log
     from federation.metrics import BrokerMetrics
     from federation.registry import Registry
+    from federation.renewal import Renewal
     from federation.storage import Storage
     from federation.twin import BrokerFace, access_check
     from federation.v1.fedtwin_pb2_grpc import add_FederationServicer_to_server, add_TwinServicer_to_server
@@ -164,6 +165,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         address = _listen(server, config.listen, credentials)
         work.start(work.forever(storage.run))
         work.start(work.forever(assurance.run))
+        work.start(work.forever(Renewal(federation, trust, findings).run))
         work.start(work.forever(watch_over_alarms))
         await server.start()
         metrics = BrokerMetrics(

@@ -291,6 +291,7 @@ class DomainTwin:
             *self.publisher.findings(),
             *self._trees.findings(),
             *(self._jobs.findings() if self._jobs else ()),
+            *(self.broker.findings() if self.broker else ()),
         ]
         if self.pipeline.complete():  # else what looks like a missing neighbour has only not been heard yet
             found += self.network().findings
