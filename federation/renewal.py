@@ -1,4 +1,4 @@
-"""Keep up with certificates and roots that are renewed while the broker runs. Owns when sessions are opened anew.
+"""Keep up with certificates and roots that are renewed while the broker runs. Owns when sessions open anew.
 
 Files that cannot be used change nothing but the findings: the last good ones stay until their end.
 """
@@ -97,7 +97,7 @@ class Renewal:
                     session.domain,
                     str(session.peer),
                     f"the certificates of {session.peer} expire at"
-                    f" {session.peer_expires_at:%Y-%m-%d %H:%M:%S} UTC, and it has not renewed them; its session"
-                    " ends then",
+                    f" {session.peer_expires_at:%Y-%m-%d %H:%M:%S} UTC, and it has not renewed them; its"
+                    " session ends then",
                     f"the operator of {session.domain} puts renewed files in place, without a restart",
                 )
