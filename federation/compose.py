@@ -115,6 +115,18 @@ class ComposedGraph:
         for link_id in touched:
             self._join(link_id)
 
+    def frozen(self) -> ComposedGraph:
+        """The graph as it is now, for a search in another thread: shares what never changes."""
+        copy = ComposedGraph()
+        copy.crossings = dict(self.crossings)
+        copy._members = dict(self._members)
+        copy._points = dict(self._points)
+        copy._segments = {source: dict(targets) for source, targets in self._segments.items()}
+        copy._leaving = dict(self._leaving)
+        copy._findings = dict(self._findings)
+        copy._incomplete = {domain: dict(cut) for domain, cut in self._incomplete.items()}
+        return copy
+
     def remove(self, domain: str) -> None:
         """Forget a domain."""
         if domain in self._members:

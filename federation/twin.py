@@ -9,12 +9,14 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.config import BrokerConfig
-from domain_twin.errors import ContractError, CredentialError, NotFound, NotShared
+from domain_twin.errors import ContractError, CredentialError, NotFound, NotShared, OverCapacity
 from domain_twin.model import (
     DELAY,
     DELAY_VARIANCE,
@@ -39,7 +41,7 @@ from domain_twin.model import (
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.assurance import Assurance
 from federation.events import EventLog, FindingBoard
-from federation.paths import find
+from federation.paths import DISJOINT_CANDIDATES, find
 from federation.registry import Registry
 from federation.storage import Storage
 from federation.wire.questions import (
@@ -60,6 +62,8 @@ _TWIN = "/fedtwin.v1.Twin/"
 _CHANGES = (f"{_TWIN}SetAlarmState",)
 _KINDS = ("point", "segment")
 _PAGE = 200
+_SMALL_SEARCH = 20_000  # segments times paths: a few milliseconds
+_SEARCHES_WAITING = 16
 _LONGEST_TIMER_S = 30 * 86_400.0
 
 
@@ -115,6 +119,8 @@ class BrokerFace:
         self._alarms = alarms
         self._caller = caller
         self._watch_ends_at = watch_ends_at
+        self._searchers = ThreadPoolExecutor(2, "path")
+        self._searching = 0
         self._clock = clock
 
     async def domains(self) -> Sequence[DomainStatus]:
@@ -156,16 +162,29 @@ class BrokerFace:
 
     async def path(self, query: PathQuery) -> PathAnswer:
         """A path across domains. Raises NotFound, NoPath."""
-        return find(
-            self._registry.graph,
-            query.source,
-            query.target,
+        graph = self._registry.graph
+        segments = sum(len(member.view.segments) for member in graph.members.values() if member.view)
+        searches = DISJOINT_CANDIDATES if query.disjoint else query.alternatives
+        search = partial(
+            find,
+            source=query.source,
+            target=query.target,
             mode=query.mode,
             requirement=query.requirement,
             k=query.alternatives,
             disjoint=query.disjoint,
             now=self._clock(),
         )
+        if segments * searches < _SMALL_SEARCH:
+            return search(graph)
+        if self._searching >= _SEARCHES_WAITING:
+            raise OverCapacity(f"{self._searching} large path questions wait here already; try again later")
+        self._searching += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._searchers, search, graph.frozen())
+        finally:
+            self._searching -= 1
 
     async def services(self, service: str) -> ServiceList:
         """Services as they stand. Raises NotFound."""
