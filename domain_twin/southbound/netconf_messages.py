@@ -1,4 +1,4 @@
-"""NETCONF messages as elements: the envelope, the hello, errors, and parsing. Refuses DTDs and boundless input.
+"""NETCONF messages as elements: envelope, hello, errors, and parsing. Refuses DTDs and boundless input.
 
 Every octet that a device sends is parsed here and nowhere else. libxml2's own limits (depth 256, 10 MB of
 text in one node) stay on.
@@ -39,7 +39,7 @@ _PROLOG = 4096  # octets in which a document type is looked for before the messa
 
 
 class MessageParser:
-    """Parses one message after another, piece by piece as it arrives. Raises ValueError for what it refuses."""
+    """Parses one message after another, piece by piece. Raises ValueError for what it refuses."""
 
     def __init__(self) -> None:
         self._parser = etree.XMLParser(
@@ -67,7 +67,8 @@ class MessageParser:
             root = self._parser.close()
         except etree.XMLSyntaxError as error:
             raise ValueError(f"not well-formed XML: {error}") from error
-        if root.getroottree().docinfo.doctype:  # of any length or encoding of what stands before it
+        document: Any = root.getroottree().docinfo
+        if document.doctype:  # whatever the length or encoding of what stands before it
             raise ValueError("a NETCONF message with a document type declaration (RFC 6241 3)")
         return root, size
 
@@ -111,7 +112,8 @@ def check_hello(where: str, capabilities: Iterable[str], session_id: str) -> Non
         )
     if not session_id.isascii() or not session_id.isdigit() or not 0 < int(session_id) < 2**32:
         raise OperationRejected(
-            f"{where}: the hello has no session-id ({session_id[:20]!r}); see that a NETCONF server listens there"
+            f"{where}: the hello has no session-id ({session_id[:20]!r}); see that a NETCONF server listens"
+            " there"
         )
 
 

@@ -1,4 +1,4 @@
-"""NETCONF over SSH by ncclient, driven from asyncio: for devices whose quirks its handlers know. Owns threads.
+"""NETCONF over SSH by ncclient, driven from asyncio: for devices whose quirks it knows. Owns threads.
 
 ncclient brings SSH, hello, framing and its handlers for vendors' quirks. Its reader sleeps up to 100 ms
 before it sends; here a socket pair wakes it, so that an idle session costs nothing. Two threads a session

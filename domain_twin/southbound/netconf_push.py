@@ -85,7 +85,7 @@ class PushReader:
                 pushed.full = True
                 contents = event.find(f"{{{PUSH}}}datastore-contents")
                 pushed.updates = self._reader.leaves(contents if contents is not None else ())
-                self._leaf_lists = {path: v for path, v in pushed.updates.items() if isinstance(v, tuple)}
+                self._leaf_lists = {path: v for path, v in pushed.updates.items() if type(v) is tuple}
                 return pushed
             if name.namespace == PUSH and name.localname == "push-change-update":
                 for edit in event.iter(f"{{{PUSH}}}edit"):
@@ -99,22 +99,21 @@ class PushReader:
 
     def _edit(self, pushed: Pushed, edit: Any) -> None:
         operation = (edit.findtext(f"{{{PUSH}}}operation") or "").strip()
-        target = edit.find(f"{{{PUSH}}}target")
-        if target is None:
+        element = edit.find(f"{{{PUSH}}}target")
+        if element is None:
             raise SchemaViolation("a yang-patch edit without a target")
-        path = self._reader.path(target.text or "", target.nsmap)
-        node = self._reader.schema.node(path)
+        target = self._reader.target(element)
+        node, value = target.node, edit.find(f"{{{PUSH}}}value")
         if node is not None and node.kind is NodeKind.LEAF_LIST:
-            self._leaf_list(pushed, path, operation, edit.find(f"{{{PUSH}}}value"))
+            self._leaf_list(pushed, target.path, operation, value)
             return
         if operation in _GONE or (operation in _NEW and (node is None or not node.is_leaf)):
-            self._forget(pushed, path)
+            self._forget(pushed, target.path)
         if operation not in _GONE:
-            value = edit.find(f"{{{PUSH}}}value")
-            above = format_path(parse_path(path)[:-1])
-            for leaf, held in self._reader.leaves(value if value is not None else (), above).items():
+            found = self._reader.leaves_below(value if value is not None else (), target)
+            for leaf, held in found.items():
                 pushed.updates[leaf] = held
-                if isinstance(held, tuple):
+                if type(held) is tuple:
                     self._leaf_lists[leaf] = held
 
     def _forget(self, pushed: Pushed, path: str) -> None:

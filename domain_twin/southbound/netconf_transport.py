@@ -1,9 +1,9 @@
 """One NETCONF session as its user sees it: RPCs by message-id, notifications in order, one end for all.
 
-Owns what is pending and what is set aside; how octets travel is a subclass's (`netconf_asyncssh`, the default,
-and `netconf_ncclient`). An answer that comes after its time, a second time, or to an rpc that was never sent is
-dropped, counted in `strays`, and logged once a session. A session outlives an rpc without an answer: ids are
-not used again, so that a late answer is never another's.
+Owns what is pending and what is set aside; how octets travel is a subclass's (`netconf_asyncssh`, the
+default, and `netconf_ncclient`). An answer that comes after its time, a second time, or to an rpc that was
+never sent is dropped, counted in `strays`, and logged once a session. A session outlives an rpc without an
+answer: ids are not used again, so that a late answer is never another's.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Transport(ABC):
     async def _collect(self) -> None:
         """Wait until everything that the session held is gone."""
 
-    def _hold(self, held: bool) -> None:
+    def _hold(self, held: bool) -> None:  # noqa: B027 - by default it cannot
         """Stop or go on taking octets, where the transport can."""
 
     # ---- what its user does

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
+from weakref import WeakKeyDictionary
 
 from lxml import etree
 
@@ -17,11 +18,58 @@ from domain_twin.southbound.netconf_messages import BASE
 from domain_twin.yang.codec import LeafCodec
 from domain_twin.yang.paths import POSITION, Step, format_path, parse_path, predicates
 from domain_twin.yang.schema import NodeKind, SchemaNode, SchemaSet
-from domain_twin.yang.types import IdentityrefType, UnionType, YangType
+from domain_twin.yang.types import IdentityrefType, InstanceIdentifierType, UnionType, YangType
 
-__all__ = ["XmlReader", "config_element", "event_time", "filter_element"]
+__all__ = [
+    "LONGEST_TEXT",
+    "HoldsElements",
+    "OccursTwice",
+    "Target",
+    "TooLong",
+    "XmlReader",
+    "config_element",
+    "event_time",
+    "filter_element",
+]
 
+LONGEST_TEXT = 256 * 1024
+"""Characters of one leaf that are taken; what is longer is quarantined, and only its beginning kept."""
+
+_REMEMBERED = 100_000  # names and targets
+_NONE: dict[str | None, str] = {}
 _RESOURCE_STEP = re.compile(r"/(?:([^:/=\[]+):)?([^:/=\[]+)(?:=([^/]*))?")
+
+
+class OccursTwice(tuple[Any, ...]):
+    """What a leaf holds that a device sent more than once: no leaf's type takes it."""
+
+
+class HoldsElements(tuple[Any, ...]):
+    """What a leaf holds whose element has elements inside: no leaf's type takes it."""
+
+
+class TooLong(tuple[Any, ...]):
+    """The beginning of a text longer than LONGEST_TEXT: no leaf's type takes it."""
+
+
+class _Seen:
+    """What all readers of one schema have learnt; a device that invents names or paths is not remembered."""
+
+    def __init__(self) -> None:
+        self.children: dict[tuple[str, str], tuple[SchemaNode | None, str, bool]] = {}
+        self.targets: dict[str, Target] = {}
+
+
+_seen: WeakKeyDictionary[SchemaSet, _Seen] = WeakKeyDictionary()
+
+
+class Target(NamedTuple):
+    """A path with what is known of it: its node, and the node above and its path."""
+
+    path: str
+    node: SchemaNode | None
+    above: str
+    parent: SchemaNode | None
 
 
 class XmlReader:
@@ -29,16 +77,26 @@ class XmlReader:
 
     def __init__(self, schema: SchemaSet) -> None:
         self.schema = schema
-        self._children: dict[tuple[str, str], tuple[SchemaNode | None, str]] = {}
+        if schema not in _seen:
+            _seen[schema] = _Seen()
+        self._children = _seen[schema].children
+        self._targets = _seen[schema].targets
 
     def leaves(self, elements: Iterable[Any], above: str = "/") -> dict[str, Any]:
         """Values by path of `elements`, which are children of the node at `above`.
 
-        Presence containers have None. Elements that no module defines keep their text.
+        Presence containers have None. Elements that no module defines keep their text. A leaf that comes
+        twice, holds elements or is too long has a value that no type takes.
         """
         out: dict[str, Any] = {}
         node = None if above == "/" else self.schema.node(above)
         self._read(elements, node, "" if above == "/" else above, out)
+        return out
+
+    def leaves_below(self, elements: Iterable[Any], target: Target) -> dict[str, Any]:
+        """The same where `elements` are what `target` is to hold."""
+        out: dict[str, Any] = {}
+        self._read(elements, target.parent, "" if target.above == "/" else target.above, out)
         return out
 
     def _read(self, elements: Iterable[Any], node: SchemaNode | None, path: str, out: dict[str, Any]) -> None:
@@ -46,19 +104,23 @@ class XmlReader:
         for element in elements:
             if not isinstance(element.tag, str):
                 continue
-            child, step = self._child(node, element.tag)
+            child, step, prefixed = self._child(node, element.tag)
             here = f"{path}/{step}"
             if child is None:
-                out[here] = element.text if not len(element) else etree.tostring(element, encoding="unicode")
+                text = element.text if not len(element) else etree.tostring(element, encoding="unicode")
+                out[here] = _bounded(text or "")
                 continue
             match child.kind:
                 case NodeKind.LEAF:
-                    out[here] = _decode(child.codec, element, self._prefixes(element))
+                    value = _decode(child.codec, element, self._prefixes(element) if prefixed else _NONE)
+                    out[here] = OccursTwice((out[here], value)) if here in out else value
                 case NodeKind.LEAF_LIST:
-                    value = _decode(child.codec, element, self._prefixes(element))
+                    value = _decode(child.codec, element, self._prefixes(element) if prefixed else _NONE)
                     out[here] = (*out.get(here, ()), value)
                 case NodeKind.ANYDATA:
-                    out[here] = "".join(etree.tostring(part, encoding="unicode") for part in element)
+                    out[here] = _bounded(
+                        "".join(etree.tostring(part, encoding="unicode") for part in element)
+                    )
                 case NodeKind.CONTAINER:
                     if child.presence:
                         out[here] = None
@@ -67,7 +129,7 @@ class XmlReader:
                     positions[here] = positions.get(here, 0) + 1
                     self._read(element, child, here + self._keys(child, element, positions[here]), out)
 
-    def _child(self, node: SchemaNode | None, tag: str) -> tuple[SchemaNode | None, str]:
+    def _child(self, node: SchemaNode | None, tag: str) -> tuple[SchemaNode | None, str, bool]:
         key = (node.path if node else "", tag)
         found = self._children.get(key)
         if found is None:
@@ -75,10 +137,10 @@ class XmlReader:
             module = self.schema.module_of.get(name.namespace or "", "")
             child = node.child(name.localname, module) if node else self.schema.top(name.localname, module)
             if child is None:
-                found = None, f"{module or name.namespace}:{name.localname}"
+                found = None, f"{module or name.namespace}:{name.localname}", False
             else:
-                found = child, child.step(node)
-            if len(self._children) < 100_000:  # a device that invents names is not remembered for ever
+                found = child, child.step(node), _takes_prefixes(child)
+            if len(self._children) < _REMEMBERED:
                 self._children[key] = found
         return found
 
@@ -97,12 +159,28 @@ class XmlReader:
                     [(POSITION, str(position))]
                 )  # no such entry: the stage after this refuses it
             codec = node.children[key].codec
-            value = _decode(codec, held, self._prefixes(held))
+            value = _decode(
+                codec, held, self._prefixes(held) if _takes_prefixes(node.children[key]) else _NONE
+            )
             try:
                 keys.append((key, codec.lexical(codec.native(value))))
             except SchemaViolation:
                 keys.append((key, str(value)))
         return predicates(keys)
+
+    def target(self, element: Any) -> Target:
+        """What the text of an edit's target names. Raises SchemaViolation."""
+        text, nsmap = element.text or "", element.nsmap
+        plain = not any(nsmap)  # but for the default namespace, which names in a path do not have
+        found = self._targets.get(text) if plain else None
+        if found is None:
+            path = self.path(text, nsmap)
+            above = format_path(parse_path(path)[:-1])
+            parent = None if above == "/" else self.schema.node(above)
+            found = Target(path, self.schema.node(path), above, parent)
+            if plain and len(self._targets) < _REMEMBERED:
+                self._targets[text] = found
+        return found
 
     def path(self, text: str, nsmap: dict[str | None, str] | None = None) -> str:
         """The canonical path of an instance-identifier or a data resource identifier (RFC 8040 3.5.3).
@@ -143,12 +221,33 @@ class XmlReader:
 
 def _decode(codec: LeafCodec, element: Any, prefixes: dict[str | None, str]) -> Any:
     text = element.text or ""
-    for spelling in (text, text.strip()):  # some devices indent values
-        try:
-            return codec.text(spelling, prefixes)
-        except SchemaViolation:
-            continue
-    return text
+    if len(element):
+        return HoldsElements((etree.QName(element[0]).localname,))
+    if len(text) > LONGEST_TEXT:
+        return _bounded(text)
+    try:
+        return codec.text(text, prefixes)
+    except SchemaViolation:
+        pass
+    try:
+        return codec.text(text.strip(), prefixes)  # some devices indent values
+    except SchemaViolation:
+        return text
+
+
+def _bounded(text: str) -> Any:
+    return text if len(text) <= LONGEST_TEXT else TooLong((text[:80],))
+
+
+def _takes_prefixes(node: SchemaNode) -> bool:
+    """Whether the node's text may hold XML prefixes (RFC 7950 9.10.3, 9.13.2)."""
+    return node.is_leaf and node.kind is not NodeKind.ANYDATA and _may_be_prefixed(node.codec.type)
+
+
+def _may_be_prefixed(leaf_type: YangType) -> bool:
+    if isinstance(leaf_type, UnionType):
+        return any(_may_be_prefixed(member) for member in leaf_type.members)
+    return isinstance(leaf_type, IdentityrefType | InstanceIdentifierType)
 
 
 def event_time(text: str | None) -> Nanoseconds:
