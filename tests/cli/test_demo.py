@@ -78,6 +78,11 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         assert phase["delay_ms"] == pytest.approx(phase["packets_delay_ms"], rel=0.15)
         assert {share["domain"] for share in phase["budget"]} == {*DOMAINS, ""}
     assert [reaction["name"] for reaction in told["reactions"]] == ["cut", "repair"]
+    (outage,) = told["outages"]
+    assert outage["same"] is True
+    assert outage["values"] > 1000
+    assert 0 < outage["kill_to_lost_ms"] <= outage["kill_to_stale_ms"]
+    assert outage["start_to_back_ms"] <= outage["start_to_whole_ms"]
     assert all(reaction["commit_to_event_ms"] > 0 for reaction in told["reactions"])
     assert told["history_samples"] > 10
     for words in (

@@ -8,9 +8,12 @@ import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from federation.cli.console import iso, plain
+
+if TYPE_CHECKING:
+    from federation.cli.demo.outage import Outage
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Account:
     first_view_s: float | None = None
     phases: list[Phase] = field(default_factory=list)
     reactions: list[Reaction] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     history_samples: int = 0
     outcome: str = "unfinished"
     problem: str = ""
@@ -111,6 +115,19 @@ class Account:
                     "commit_to_event_ms": round(each.after_commit_ms, 3),
                 }
                 for each in self.reactions
+            ],
+            "outages": [
+                {
+                    "process": each.process,
+                    "killed_at": iso(each.killed_at),
+                    "kill_to_lost_ms": round((each.lost_at - each.killed_at) / 1e6, 3),
+                    "kill_to_stale_ms": round((each.stale_at - each.killed_at) / 1e6, 3),
+                    "start_to_back_ms": round((each.back_at - each.started_at) / 1e6, 3),
+                    "start_to_whole_ms": round((each.whole_at - each.started_at) / 1e6, 3),
+                    "values": each.values,
+                    "same": each.same,
+                }
+                for each in self.outages
             ],
             "history_samples": self.history_samples,
         }

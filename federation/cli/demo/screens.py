@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from federation.cli.demo.account import Account, Phase, Reaction
     from federation.cli.demo.files import DemoFiles
     from federation.cli.demo.inside import Inside, Stretch
+    from federation.cli.demo.outage import Outage
     from federation.cli.demo.screen import Screen
 
 _BETWEEN = "inter-domain"
@@ -176,6 +177,24 @@ def reaction(happened: Reaction) -> Table:
     return table
 
 
+def outage(happened: Outage) -> Table:
+    """From the kill to the whole twin, as somebody who watches the composed one has it."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = [
+        (happened.killed_at, "SIGKILL", "dim"),
+        (happened.lost_at, "a watcher knows that transport is lost", "bold"),
+        (happened.stale_at, "the service's answer says that transport's part of it is stale", "bold"),
+        (happened.started_at, "the agent is started again", "dim"),
+        (happened.back_at, "its devices are mirrored, its session is back", "dim"),
+        (happened.whole_at, "the service is answered from current figures", "bold"),
+    ]
+    for at, words, style in rows:
+        table.add_row(Text(f"{(at - happened.killed_at) / 1e6:,.0f} ms", style), Text(words, style))
+    return table
+
+
 def history(
     statuses: Sequence[ServiceStatus], events: Sequence[Event], reactions: Sequence[Reaction], width: int
 ) -> RenderableType:
@@ -223,6 +242,13 @@ def summary(screen: Screen, account: Account) -> None:
         if not at_once:
             words = f"{happened.name}: to its delay and budget, once the devices had measured it"
             times.add_row(words, Text(f"{happened.after_reply_ms:.0f} ms", "bold"))
+    for each in account.outages:
+        lost_ms = (each.stale_at - each.killed_at) / 1e6
+        times.add_row(
+            f"{each.process} killed: to the answer being marked stale", Text(f"{lost_ms:.0f} ms", "bold")
+        )
+        whole_s = (each.whole_at - each.started_at) / 1e9
+        times.add_row(f"{each.process} started again: to the whole twin", Text(f"{whole_s:.1f} s", "bold"))
     screen.show(times)
     hidden = sum(domain["hidden_nodes"] for domain in account.domains)
     screen.say(

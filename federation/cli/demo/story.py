@@ -63,6 +63,8 @@ class Story:
             await self._screen.pause(5)
             await self._repair(twin, watcher, device, stretch)
             await self._screen.pause(3)
+            await self._outage(twin, watcher)
+            await self._screen.pause(3)
             await self._history(twin, began)
         self._screen.act("What was seen")
         screens.summary(self._screen, self._account)
@@ -293,6 +295,31 @@ class Story:
         status, phase = await self._phase(twin, "repaired")
         self._screen.show(screens.service(status, phase, self._screen.width, self._account.phases[1]))
         self._screen.show(screens.truth(phase))
+
+    async def _outage(self, twin: TwinClient, watcher: Watcher) -> None:
+        from federation.cli.demo.outage import suffer
+
+        self._screen.act(
+            "A process dies",
+            "kill -9 of the transport operator's agent, without a warning to anybody. The last view stays,"
+            " marked stale: an answer that rests on it says so. Then the agent is started again.",
+        )
+        name = "agent-transport"
+        (process,) = [each for each in self._supervisor.processes if each.name == name]
+
+        async def restart() -> None:
+            await self._process(name, ["agent", str(self._files.agent("transport"))])
+
+        async with self._screen.steps([name]) as steps:
+            steps.begin(name, "killed; waiting for the end-to-end twin to be whole again")
+            happened = await suffer(twin, watcher, process, self._files.socket("transport"), restart)
+            steps.done(name, "died, was started again, and is in step")
+        self._account.outages.append(happened)
+        self._screen.show(screens.outage(happened))
+        self._screen.say(
+            f"The agent holds {happened.values:,} values again, and its network is what it was, element for"
+            f" element. The broker's alarm has come and gone: [dim]{happened.alarm.text}[/]"
+        )
 
     async def _history(self, twin: TwinClient, began: int) -> None:
         self._screen.act(

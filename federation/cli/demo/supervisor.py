@@ -56,11 +56,17 @@ class Process:
     line: socket.socket
     began: float
     ready_s: float | None = None
+    excused: bool = False
 
     @property
     def running(self) -> Running:
         """What another process needs to find it again."""
         return Running(self.name, self.child.pid, self._started)
+
+    def kill(self, number: int) -> None:
+        """Signal it on purpose: its end is no surprise to `Supervisor.watch`."""
+        self.excused = True
+        _kill_group(self, number)
 
     _started: float = 0.0
 
@@ -85,7 +91,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         environment = {**os.environ, lifeline.VARIABLE: str(theirs.fileno()), "PYTHONUNBUFFERED": "1"}
-        with log.open("wb") as output, theirs:
+        again = any(each.name == name for each in self.processes)
+        with log.open("ab" if again else "wb") as output, theirs:
             popen = await asyncio.to_thread(
                 subprocess.Popen,
                 list(command),
@@ -96,6 +103,7 @@ class Supervisor:
                 pass_fds=(theirs.fileno(), *self._inherited),
                 start_new_session=True,
             )
+        self.processes = [each for each in self.processes if each.name != name or not each.excused]
         process = Process(name, log, Child(popen), ours, time.monotonic(), _started=started_at(popen.pid))
         self.processes.append(process)
         return process
@@ -124,13 +132,11 @@ class Supervisor:
 
     async def watch(self) -> None:
         """Run until a process ends that should not. Raises Unreachable with its last words."""
-        waits = {asyncio.create_task(p.child.wait(), name=p.name): p for p in self.processes}
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            raise Unreachable(self._obituary(waits[done.pop()]))
-        finally:
-            for task in waits:
-                task.cancel()
+        while True:
+            for process in self.processes:
+                if process.child.returncode is not None and not process.excused:
+                    raise Unreachable(self._obituary(process))
+            await asyncio.sleep(_POLL_S)
 
     def keep(self) -> None:
         """Let the processes outlive this one."""
