@@ -41,33 +41,13 @@ def check(
     """Say what is fine in configuration files, and what is not.
 
     Looks at keys, files they name, certificates, identities, secrets and ports. Which kind
-    a file is shows in its keys. Exit status 1 when something is wrong.
+    a file is shows in its keys. Dials nobody: `fedtwin doctor` does. Exit status 1 when something is
+    wrong.
     """
     from federation.cli.checks import Verdict, check_file
-    from federation.cli.console import emit, out, short_path
+    from federation.cli.report import show
 
     reports = [check_file(path) for path in files]
-    bad = any(row.verdict is Verdict.WRONG for report in reports for row in report.rows)
-    if as_json:
-        emit({"ok": not bad, "files": reports})
-    else:
-        from rich.table import Table
-        from rich.text import Text
-
-        styles = {
-            Verdict.FINE: ("ok", "good"),
-            Verdict.DOUBTFUL: ("look", "warn"),
-            Verdict.WRONG: ("wrong", "bad"),
-        }
-        for report in reports:
-            out().print(Text.assemble((short_path(report.file), "bold"), f"  {report.kind}"))
-            table = Table.grid(padding=(0, 2, 0, 0))
-            table.add_column(no_wrap=True)
-            table.add_column(no_wrap=True, style="dim")
-            table.add_column(overflow="fold")
-            for row in report.rows:
-                word, style = styles[row.verdict]
-                table.add_row(Text(f"  {word:<5}", style), row.subject, Text(row.text))
-            out().print(table)
-    if bad:
+    show(reports, as_json=as_json)
+    if any(row.verdict is Verdict.WRONG for report in reports for row in report.rows):
         raise typer.Exit(1)

@@ -44,6 +44,8 @@ class Row:
     verdict: Verdict
     subject: str
     text: str
+    remedy: str = ""
+    """A command that mends it or shows more, to be pasted; empty where the text says all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +57,41 @@ class Report:
     rows: tuple[Row, ...]
 
 
-class _Rows:
+class Rows:
     """Collects rows; a check that raises becomes a wrong one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False) -> None:
         self.rows: list[Row] = []
+        self.live = live
 
     def fine(self, subject: str, text: str) -> None:
+        """Note what is as it should be."""
         self.rows.append(Row(Verdict.FINE, subject, text))
 
-    def doubtful(self, subject: str, text: str) -> None:
-        self.rows.append(Row(Verdict.DOUBTFUL, subject, text))
+    def doubtful(self, subject: str, text: str, remedy: str = "") -> None:
+        """Note what works and may not be meant, or not for long."""
+        self.rows.append(Row(Verdict.DOUBTFUL, subject, text, remedy))
 
-    def wrong(self, subject: str, text: str) -> None:
-        self.rows.append(Row(Verdict.WRONG, subject, text))
+    def wrong(self, subject: str, text: str, remedy: str = "") -> None:
+        """Note what must be mended."""
+        self.rows.append(Row(Verdict.WRONG, subject, text, remedy))
 
-    def attempt(self, subject: str, check: Callable[[], str]) -> bool:
+    def attempt(self, subject: str, check: Callable[[], str], remedy: str = "") -> bool:
+        """Note what `check` says, or the TwinError that it raises; True when it was fine."""
         try:
             self.fine(subject, check())
         except TwinError as error:
-            self.wrong(subject, str(error))
+            self.wrong(subject, str(error), remedy)
             return False
         return True
 
 
-def check_file(path: Path) -> Report:
-    """Look at everything a file says. Which kind it is shows in its keys."""
-    rows = _Rows()
+def check_file(path: Path, *, live: bool = False) -> Report:
+    """Look at everything a file says. Which kind it is shows in its keys.
+
+    `live`: the process may be running now, so that its own port is not free.
+    """
+    rows = Rows(live=live)
     kind = "unknown"
     try:
         kind = kind_of(path)
@@ -123,7 +133,7 @@ _MARKS: Mapping[str, set[str]] = {
 }
 
 
-def _agent(path: Path, rows: _Rows) -> None:
+def _agent(path: Path, rows: Rows) -> None:
     config = load_agent(path)
     rows.fine("keys", f"agent of domain {config.domain}, operator {config.operator}")
     _folder(rows, "state", config.state)
@@ -144,7 +154,7 @@ def _agent(path: Path, rows: _Rows) -> None:
         _exists(rows, "yang.directories", folder)
 
 
-def _devices(rows: _Rows, devices: tuple[DeviceConfig, ...]) -> None:
+def _devices(rows: Rows, devices: tuple[DeviceConfig, ...]) -> None:
     if not devices:
         rows.doubtful("device", "no device is declared; add [[device]] tables or an inventory")
         return
@@ -175,7 +185,7 @@ def _devices(rows: _Rows, devices: tuple[DeviceConfig, ...]) -> None:
         rows.fine("device", ", ".join(f"{number} by {name}" for name, number in protocols.items()))
 
 
-def _publish(rows: _Rows, config: AgentConfig) -> None:
+def _publish(rows: Rows, config: AgentConfig) -> None:
     for field, values in (
         ("alias", [item.alias for item in config.publish]),
         ("element", [item.element for item in config.publish]),
@@ -187,7 +197,7 @@ def _publish(rows: _Rows, config: AgentConfig) -> None:
         rows.fine("publish", f"{len(config.publish)} end points have an alias that peers may name")
 
 
-def _agreements(rows: _Rows, config: AgentConfig) -> None:
+def _agreements(rows: Rows, config: AgentConfig) -> None:
     if not config.agreement:
         rows.doubtful("agreement", "no agreement: nobody sees anything of this domain (deny by default)")
     for name, number in Counter(item.id for item in config.agreement).items():
@@ -205,13 +215,13 @@ def _agreements(rows: _Rows, config: AgentConfig) -> None:
         rows.fine(subject, f"{item.peer} sees level {item.level.value}, may {', '.join(item.actions)}{until}")
 
 
-def _broker(path: Path, rows: _Rows) -> None:
+def _broker(path: Path, rows: Rows) -> None:
     from domain_twin.trust.roots import TrustBundle
 
     config: BrokerConfig = load_broker(path)
     rows.fine("keys", f"broker {config.id} of operator {config.operator}")
     _folder(rows, "state", config.state)
-    if _address(rows, "listen", config.listen, quiet=True):
+    if _address(rows, "listen", config.listen, quiet=True) and not rows.live:
         rows.attempt("listen", lambda: _free(config.listen))
     _identity(rows, config.identity, config.operator, "broker", config.id)
     rows.attempt("trust", lambda: f"roots of {', '.join(TrustBundle.load(config.trust).operators)}")
@@ -231,7 +241,7 @@ def _broker(path: Path, rows: _Rows) -> None:
     _services(rows, config.services)
 
 
-def _client(path: Path, rows: _Rows) -> None:
+def _client(path: Path, rows: Rows) -> None:
     from domain_twin.trust.credentials import load_tls
 
     config: ClientConfig = load_client(path)
@@ -242,13 +252,13 @@ def _client(path: Path, rows: _Rows) -> None:
     rows.attempt("certificate", lambda: _valid(load_tls(config.certificate, config.key)))
 
 
-def _network(path: Path, rows: _Rows) -> None:
+def _network(path: Path, rows: Rows) -> None:
     from federation.cli.seams import load_network
 
     rows.fine("keys", load_network(path))
 
 
-def _inventory(path: Path, rows: _Rows) -> None:
+def _inventory(path: Path, rows: Rows) -> None:
     from domain_twin.config import _Inventory, load
 
     devices = load(path, _Inventory).device
@@ -256,11 +266,11 @@ def _inventory(path: Path, rows: _Rows) -> None:
     _devices(rows, devices)
 
 
-def _service_file(path: Path, rows: _Rows) -> None:
+def _service_file(path: Path, rows: Rows) -> None:
     _services(rows, path)
 
 
-def _services(rows: _Rows, path: Path | None) -> None:
+def _services(rows: Rows, path: Path | None) -> None:
     if path is None:
         return
     from federation.cli.seams import load_services
@@ -268,7 +278,7 @@ def _services(rows: _Rows, path: Path | None) -> None:
     rows.attempt("services", lambda: load_services(path))
 
 
-def _identity(rows: _Rows, identity: IdentityConfig, operator: str, role: str, name: str) -> None:
+def _identity(rows: Rows, identity: IdentityConfig, operator: str, role: str, name: str) -> None:
     from domain_twin.trust.credentials import load_identity
     from domain_twin.trust.identity import Role
 
@@ -286,7 +296,7 @@ def _valid(tls: Any) -> str:
     return f"{tls.identity}, key matches, valid until {tls.not_after:%Y-%m-%d %H:%M} UTC"
 
 
-def _roots(rows: _Rows, subject: str, path: Path, *, quiet: bool = False) -> None:
+def _roots(rows: Rows, subject: str, path: Path, *, quiet: bool = False) -> None:
     from cryptography import x509
 
     def check() -> str:
@@ -308,7 +318,7 @@ def _roots(rows: _Rows, subject: str, path: Path, *, quiet: bool = False) -> Non
     _quietly(rows, subject, check, quiet)
 
 
-def _known_host(rows: _Rows, where: str, path: Path, address: str) -> None:
+def _known_host(rows: Rows, where: str, path: Path, address: str) -> None:
     host, _, port = address.rpartition(":")
     names = {f"[{host.strip('[]')}]:{port}", host.strip("[]")}
 
@@ -329,7 +339,7 @@ def _known_host(rows: _Rows, where: str, path: Path, address: str) -> None:
     _quietly(rows, where, check, True)
 
 
-def _secret(rows: _Rows, where: str, reference: str) -> None:
+def _secret(rows: Rows, where: str, reference: str) -> None:
     def check() -> str:
         secret(reference)
         return "password is there"
@@ -337,7 +347,7 @@ def _secret(rows: _Rows, where: str, reference: str) -> None:
     _quietly(rows, where, check, True)
 
 
-def _exists(rows: _Rows, subject: str, path: Path, *, quiet: bool = False) -> None:
+def _exists(rows: Rows, subject: str, path: Path, *, quiet: bool = False) -> None:
     def check() -> str:
         if not path.exists():
             raise ConfigError(f"{path}: does not exist; check the path")
@@ -346,7 +356,7 @@ def _exists(rows: _Rows, subject: str, path: Path, *, quiet: bool = False) -> No
     _quietly(rows, subject, check, quiet)
 
 
-def _spiffe(rows: _Rows, subject: str, text: str, role: str | None, *, quiet: bool = False) -> bool:
+def _spiffe(rows: Rows, subject: str, text: str, role: str | None, *, quiet: bool = False) -> bool:
     from domain_twin.trust.identity import SpiffeId
 
     def check() -> str:
@@ -358,7 +368,7 @@ def _spiffe(rows: _Rows, subject: str, text: str, role: str | None, *, quiet: bo
     return _quietly(rows, subject, check, quiet)
 
 
-def _address(rows: _Rows, subject: str, address: str, *, quiet: bool = False) -> bool:
+def _address(rows: Rows, subject: str, address: str, *, quiet: bool = False) -> bool:
     def check() -> str:
         host, separator, port = address.rpartition(":")
         if not separator or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
@@ -383,7 +393,7 @@ def _free(listen: str) -> str:
     return f"{listen} is free"
 
 
-def _folder(rows: _Rows, subject: str, path: Path) -> None:
+def _folder(rows: Rows, subject: str, path: Path) -> None:
     def check() -> str:
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path}: is a file, and must be a folder")
@@ -392,7 +402,7 @@ def _folder(rows: _Rows, subject: str, path: Path) -> None:
     rows.attempt(subject, check)
 
 
-def _socket(rows: _Rows, path: Path) -> None:
+def _socket(rows: Rows, path: Path) -> None:
     length = len(str(path).encode())
     if length > SOCKET_PATH_LIMIT:
         rows.wrong(
@@ -402,7 +412,7 @@ def _socket(rows: _Rows, path: Path) -> None:
         )
 
 
-def _quietly(rows: _Rows, subject: str, check: Callable[[], str], quiet: bool) -> bool:
+def _quietly(rows: Rows, subject: str, check: Callable[[], str], quiet: bool) -> bool:
     """Like `attempt`, but with `quiet` only a failure becomes a row."""
     if not quiet:
         return rows.attempt(subject, check)
@@ -414,7 +424,7 @@ def _quietly(rows: _Rows, subject: str, check: Callable[[], str], quiet: bool) -
     return True
 
 
-_CHECKS: Mapping[str, Callable[[Path, _Rows], None]] = {
+_CHECKS: Mapping[str, Callable[[Path, Rows], None]] = {
     "agent": _agent,
     "broker": _broker,
     "client": _client,
