@@ -89,6 +89,15 @@ class Checkpoint:
             mark.write_text(json.dumps([version.epoch, version.sequence]), encoding="utf-8")
             put_in_place(mark, self._clean)
 
+    def examine(self) -> Version | None:
+        """The version in the file, None without one; changes nothing. Raises ValueError for damage, OSError."""
+        try:
+            return _parse(self._file.read_bytes()).version
+        except FileNotFoundError:
+            return None
+        except _UNREADABLE as error:
+            raise ValueError(_first_line(error)) from error
+
     def restore(self, *, last: Version | None = None, now: Nanoseconds | None = None) -> Restored:
         """The store to start with. `last` is the last version that the history knows, if it knows one.
 

@@ -25,6 +25,7 @@ from federation.cli import (
     recordings,
     watch,
 )
+from federation.cli.doctor import command as doctor
 from federation.cli.register import FedtwinGroup
 
 app = typer.Typer(
@@ -62,7 +63,7 @@ def fedtwin(
 
 
 demo.add_to(app)
-for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, audit):
+for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, doctor, audit):
     part.add_to(app)
 authority.add_to(app)
 
