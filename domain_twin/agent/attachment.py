@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 
+from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.session_counts import SessionCounts
 from domain_twin.agent.view_sender import ViewSender
 from domain_twin.config import AgentConfig
@@ -105,6 +106,7 @@ class Attachment:
         on_attached: Callable[[Attachment, str], None],
         on_status: Callable[[str], None],
         counts: SessionCounts | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         assert config.broker
         assert config.identity
@@ -130,6 +132,8 @@ class Attachment:
         self._on_attached = on_attached
         self._on_status = on_status
         self._counts = counts or SessionCounts()
+        self._auditor = auditor or Auditor()
+        self._subjects: dict[int, str] = {}  # on whose behalf an ask is made
         self._framing: Framing | None = None
         self._view: ViewSender | None = None
         self._view_ask = 0
@@ -148,12 +152,19 @@ class Attachment:
             log.exception("the session failed")
             self.error = SessionLost(f"{self._peer}: this agent failed ({error!r}); its log says more")
         finally:
+            if self.error and (self.welcomed or not isinstance(self.error, Unreachable)):
+                self._auditor.detached(str(self._peer), str(self.error), welcomed=self.welcomed)
             self.over.set()
 
     def publish(self, delta: ViewDelta) -> None:
         """Send a change of the view; dropped when the broker did not ask for it."""
         if self._view:
             self._view.publish(delta)
+
+    def withdraw(self, agreement: str, level: Level, error: TwinError) -> None:
+        """Take a view back: its agreement has ended, or is another one now."""
+        if self._view:
+            self._view.withdraw(agreement, level, error)
 
     def say_goodbye(self, reason: str) -> None:
         """Tell the broker that this is the end; it closes the stream."""
@@ -235,6 +246,7 @@ class Attachment:
             )
         if not 0 < terms.heartbeat_ms <= terms.dead_after_ms:
             raise ContractError(f"{self._peer}: a heartbeat of {terms.heartbeat_ms} ms cannot work")
+        self._auditor.attached(str(self._peer), terms.session_id, welcome.signing_certificate)
         return terms
 
     async def _serve(self, call: Any, identity: Identity, terms: pb.WelcomeTerms) -> None:
@@ -316,7 +328,7 @@ class Attachment:
         if ask.id in self._asks:
             raise ContractError(f"{self._peer}: ask {ask.id} came a second time before it was answered")
         task = self._asks[ask.id] = self._tasks.create_task(self._answer(ask))
-        task.add_done_callback(lambda _: self._asks.pop(ask.id, None))
+        task.add_done_callback(lambda _: (self._asks.pop(ask.id, None), self._subjects.pop(ask.id, None)))
 
     async def _answer(self, ask: pb.Ask) -> None:
         assert self._framing
@@ -372,6 +384,8 @@ class Attachment:
             if statement.expires_at < time.time_ns():
                 raise ContractError(f"{self._peer}: asked for {statement.subject} with an expired statement")
             subject = statement.subject
+        if subject:
+            self._subjects[ask.id] = subject
         deadline = time.time_ns() + ask.timeout_ms * 1_000_000
         return Asked(ask.id, ask.job_id, ask.round, self._peer, subject, deadline)
 
@@ -384,6 +398,14 @@ class Attachment:
 
     def _refuse(self, ask_id: int, error: TwinError, action: str | None) -> None:
         refusal = encode_refusal(error)
+        self._auditor.refused(
+            str(self._peer),
+            ask_id,
+            on_behalf_of=self._subjects.pop(ask_id, ""),
+            action=action,
+            outcome=refusal.outcome,
+            reason=refusal.reason,
+        )
         self._counts.asked(action, "failed" if type(error) is TwinError else refusal.outcome)
         self._post(answer=pb.Answer(ask_id=ask_id, refusal=refusal))
 
@@ -407,21 +429,28 @@ class Attachment:
             level,
             resume_from,
             first=lambda since: self._handler.view(asked, level, since),
-            send=lambda delta: self._send_view(ask.id, delta),
+            send=lambda delta: self._send_view(asked, delta),
             refuse=lambda error: self._refuse(ask.id, error, "view"),
         )
         self._view_task = self._tasks.create_task(self._view.run())
 
-    async def _send_view(self, ask_id: int, delta: ViewDelta) -> None:
+    async def _send_view(self, asked: Asked, delta: ViewDelta) -> None:
         assert self._framing
         payload = encode_view_delta(delta).SerializeToString()
+        try:
+            await self._auditor.view_sent(asked, delta, payload)
+        except OverCapacity as error:
+            self.withdraw(delta.agreement, delta.level, error)
+            return
+        if 0 < delta.expires_at <= time.time_ns():
+            return  # the agreement ended while this waited
         jws = await self._sign(payload, statements.VIEW_DELTA)
         self._view_transfers += 1
         await self._framing.send_signed(
             VIEW_TRANSFER | self._view_transfers,
             payload,
             jws,
-            lambda signed: {"view_update": pb.ViewUpdate(ask_id=ask_id, delta=signed)},
+            lambda signed: {"view_update": pb.ViewUpdate(ask_id=asked.id, delta=signed)},
         )
         self._counts.sent(len(payload))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from domain_twin import __version__
+from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import Asked
 from domain_twin.disclosure.policy import Action, Agreement, Grant, RateLimiter, Refusal, decide
-from domain_twin.errors import NotShared, OverCapacity
+from domain_twin.errors import NotShared, OverCapacity, StaleVersion, TwinError
 from domain_twin.model import (
     Finding,
     Level,
@@ -29,6 +32,12 @@ from domain_twin.model import (
 from domain_twin.model.algebra import meets
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis
+
+_COMMITMENTS = 1000  # a peer that makes up services costs no memory
+_MOST_SEGMENTS = 4096
+_SEGMENTS_PER_ASK = 20  # so many cost as much as an ask: by the time they take
+_VIEW_COST = 5.0  # a new view may cost a search
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,11 @@ class Jobs:
         published: Mapping[str, str],
         publisher: Publisher,
         clock: Callable[[], Nanoseconds] = time.time_ns,
+        auditor: Auditor | None = None,
     ) -> None:
+        self.on_withdrawn: Callable[[str, Level, TwinError], None] = lambda *_: None
+        """Told of a view that may no longer be shown: agreement, level, why."""
+        self.auditor = auditor or Auditor()
         self._domain = domain
         self._agreements = tuple(agreements)
         self._published = published
@@ -60,10 +73,19 @@ class Jobs:
         self._clock = clock
         self._rate = RateLimiter()
         self._commitments: dict[str, Commitment] = {}
+        self._viewing: dict[tuple[str, Level], tuple[Asked, Grant]] = {}
+        publisher.on_expired = self._expired
 
     async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """Open a view: its first deltas. Raises NotShared, OverCapacity."""
-        return await self._publisher.open(self._granted(ask, Action.VIEW, level), resume_from)
+        grant = self._granted(ask, Action.VIEW, level, cost=_VIEW_COST)
+        key = grant.agreement, grant.level
+        self._viewing[key] = (ask, grant)
+        deltas = await self._publisher.open(grant, resume_from)
+        if self._viewing.get(key, (None, None))[1] != grant:
+            self._publisher.close(*key)
+            raise StaleVersion(f"the agreement {grant.agreement!r} was changed; ask for the view again")
+        return deltas
 
     async def describe(self, ask: Asked, body: pb.DescribeAsk) -> pb.DescribeAnswer:
         """What this peer may see and ask here."""
@@ -73,7 +95,7 @@ class Jobs:
             for action in Action
             if isinstance(decide(self._agreements, str(ask.peer), action, now=self._clock()), Grant)
         ]
-        return pb.DescribeAnswer(
+        answer = pb.DescribeAnswer(
             agreement=grant.agreement,
             level=grant.level.value,
             actions=actions,
@@ -82,38 +104,35 @@ class Jobs:
             published=[f"{self._domain}/{alias}" for alias in sorted(self._published)],
             software=f"fedtwin {__version__}",
         )
+        await self._disclose(ask, grant, answer)
+        return answer
 
     async def evaluate(self, ask: Asked, body: pb.EvaluateAsk) -> pb.EvaluateAnswer:
         """Confirm segments, as the view of this peer has them now, against requirements."""
-        self._granted(ask, Action.EVALUATE)
+        grant = self._granted(ask, Action.EVALUATE, cost=_cost(body.segments))
         view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement)
-        return pb.EvaluateAnswer(segments=[self._segment(view, segment) for segment in body.segments])
+        answer = pb.EvaluateAnswer()
+        for number, segment in enumerate(body.segments, start=1):
+            answer.segments.append(self._segment(view, segment))
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # a long ask does not hold up the others
+        await self._disclose(ask, grant, answer, segments=len(answer.segments))
+        return answer
 
     async def budget(self, ask: Asked, body: pb.BudgetAsk) -> pb.BudgetAnswer:
         """Accept a share of a delay objective where this domain keeps within it now."""
-        self._granted(ask, Action.EVALUATE)
+        grant = self._granted(ask, Action.EVALUATE, cost=_cost(body.segments))
         view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement)
-        used = 0.0
-        for asked in body.segments:
-            answer = self._segment(view, asked)
-            if answer.HasField("refusal"):
-                return pb.BudgetAnswer(accepted=False, least_ms=math.inf, reason=answer.refusal.reason)
-            used += answer.kpis.delay_ms
-        self._commitments[body.service_id] = Commitment(body.service_id, body.share_ms, used, self._clock())
-        if used <= body.share_ms:
-            return pb.BudgetAnswer(accepted=True, least_ms=used)
-        return pb.BudgetAnswer(
-            accepted=False,
-            least_ms=used,
-            reason=f"{self._domain} uses {used:.2f} ms now and was offered {body.share_ms:.2f} ms",
-        )
+        answer = self._share(view, body)
+        await self._disclose(ask, grant, answer, service=body.service_id)
+        return answer
 
     def job_end(self, job_id: str) -> None:
         """Forget what was kept for a job: nothing is kept between the rounds of today's asks."""
 
     def findings(self) -> list[Finding]:
-        """Shares that this domain does not keep."""
-        return [
+        """Shares that this domain does not keep, and an audit that cannot be written."""
+        return self.auditor.findings(self._domain) + [
             Finding(
                 code="budget.missed",
                 severity=Severity.WARNING,
@@ -128,8 +147,73 @@ class Jobs:
             if c.used_ms > c.share_ms
         ]
 
+    def replace_agreements(self, agreements: Iterable[Agreement]) -> None:
+        """From now on these hold: views that none of them grants any more are taken back."""
+        self._agreements = tuple(agreements)
+        now = self._clock()
+        for (agreement, level), (ask, grant) in list(self._viewing.items()):
+            granted = decide(
+                self._agreements,
+                str(ask.peer),
+                Action.VIEW,
+                now=now,
+                level=level,
+                on_behalf_of=ask.on_behalf_of,
+            )
+            if isinstance(granted, Refusal):
+                why: TwinError = NotShared(
+                    f"the agreement {agreement!r} was withdrawn; delete what was shown under it"
+                )
+            elif granted == grant:
+                continue
+            else:
+                why = StaleVersion(f"the agreement {agreement!r} was changed; ask for the view again")
+            self._publisher.close(agreement, level)
+            self._withdraw(agreement, level, why)
+
+    def _expired(self, agreement: str, level: Level) -> None:
+        why = NotShared(f"the agreement {agreement!r} has expired; delete what was shown under it")
+        self._withdraw(agreement, level, why)
+
+    def _withdraw(self, agreement: str, level: Level, why: TwinError) -> None:
+        asked = self._viewing.pop((agreement, level), None)
+        peer = str(asked[0].peer) if asked else ""
+        self.auditor.agreement_ended(agreement, peer, level.value, str(why))
+        self.on_withdrawn(agreement, level, why)
+
+    async def _disclose(self, ask: Asked, grant: Grant, answer: Any, **more: Any) -> None:
+        """Record an answer, which leaves when this returns. Raises OverCapacity, NotShared."""
+        await self.auditor.answered(ask, grant, answer.SerializeToString(), **more)
+        if grant.expires_at is not None and self._clock() >= grant.expires_at:
+            raise NotShared(f"the agreement {grant.agreement!r} has expired")
+
+    def _share(self, view: View, body: pb.BudgetAsk) -> pb.BudgetAnswer:
+        used = 0.0
+        for asked in body.segments:
+            answer = self._segment(view, asked)
+            if answer.HasField("refusal"):
+                return pb.BudgetAnswer(accepted=False, least_ms=math.inf, reason=answer.refusal.reason)
+            used += answer.kpis.delay_ms
+        self._commitments.pop(body.service_id, None)
+        if len(self._commitments) >= _COMMITMENTS:
+            del self._commitments[next(iter(self._commitments))]
+        self._commitments[body.service_id] = Commitment(body.service_id, body.share_ms, used, self._clock())
+        if used <= body.share_ms:
+            return pb.BudgetAnswer(accepted=True, least_ms=used)
+        return pb.BudgetAnswer(
+            accepted=False,
+            least_ms=used,
+            reason=f"{self._domain} uses {used:.2f} ms now and was offered {body.share_ms:.2f} ms",
+        )
+
     def _granted(
-        self, ask: Asked, action: Action, level: Level | None = None, *, counted: bool = True
+        self,
+        ask: Asked,
+        action: Action,
+        level: Level | None = None,
+        *,
+        counted: bool = True,
+        cost: float = 1.0,
     ) -> Grant:
         now = self._clock()
         grant = decide(
@@ -137,11 +221,14 @@ class Jobs:
         )
         if isinstance(grant, Refusal):
             raise NotShared(grant.reason)
-        if counted and not self._rate.admit(grant, now):
-            raise OverCapacity(
+        if counted and not self._rate.admit(grant, now, cost=cost):
+            wait_s = self._rate.waiting_s(grant)
+            error = OverCapacity(
                 f"the agreement {grant.agreement!r} allows {grant.asks_per_second:g} asks a second;"
-                f" ask again in {self._rate.waiting_s(grant):.1f} s"
+                f" ask again in {wait_s:.1f} s"
             )
+            error.retry_after_s = wait_s
+            raise error
         return grant
 
     def _segment(self, view: View, asked: pb.SegmentAsk) -> pb.SegmentAnswer:
@@ -164,6 +251,13 @@ class Jobs:
                 )
             )
         return answer
+
+
+def _cost(segments: Sequence[Any]) -> float:
+    """What an ask about so many segments counts. Raises OverCapacity."""
+    if len(segments) > _MOST_SEGMENTS:
+        raise OverCapacity(f"{len(segments)} segments were asked about; at most {_MOST_SEGMENTS} at once")
+    return max(1.0, len(segments) / _SEGMENTS_PER_ASK)
 
 
 def _meeting(segment: Segment, mode: PathMode, required: Requirement) -> PathKpis | None:

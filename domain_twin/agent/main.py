@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from domain_twin.agent import collector
+from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.local import serve_local
 from domain_twin.agent.metrics import AgentMetrics
 from domain_twin.agent.schema import load_schema
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.twin import DomainTwin
-from domain_twin.config import AgreementConfig, load_agent
+from domain_twin.config import AgreementConfig, SyslogConfig, load_agent
 from domain_twin.datastore.checkpoint import Checkpoint
 from domain_twin.datastore.history import History
 from domain_twin.disclosure.policy import Action, Agreement
@@ -23,6 +25,8 @@ from domain_twin.disclosure.precision import Precision
 from domain_twin.errors import ConfigError
 from domain_twin.model import ServiceRecords
 from domain_twin.operations.endpoint import serve_metrics
+from domain_twin.trust.audit_export import Exporter
+from domain_twin.trust.audit_log import AuditLog
 from domain_twin.yang.records import load_services
 
 log = logging.getLogger(__name__)
@@ -68,14 +72,33 @@ async def run_agent(
     twin = DomainTwin(
         config, schema=schema, records=records, restored=restored, checkpoint=checkpoint, history=history
     )
+    trail = None
+    if config.audit.enabled:
+        who = f"spiffe://{config.operator}/agent/{config.domain}"
+        trail = AuditLog(
+            config.state / "audit",
+            who=who,
+            config=config.audit,
+            identity=lambda: twin.broker.signs_with() if twin.broker else None,
+        )
+    auditor = Auditor(trail)
+    content = await asyncio.to_thread(config_path.read_bytes)
+    auditor.configured(str(config_path), content, [item.id for item in config.agreement])
     if config.broker:
         jobs = Jobs(
-            domain=config.domain, agreements=agreements, published=twin.published, publisher=twin.publisher
+            domain=config.domain,
+            agreements=agreements,
+            published=twin.published,
+            publisher=twin.publisher,
+            auditor=auditor,
         )
-        twin.attach(BrokerSession(config, jobs, twin.broker_status), jobs)
+        session = BrokerSession(config, jobs, twin.broker_status, auditor=auditor)
+        jobs.on_withdrawn = session.withdraw
+        twin.attach(session, jobs)
     async with (
         serve_local(twin, config.state / "agent.sock"),
         serve_metrics(config.metrics, AgentMetrics(config, twin).face, config.state),
+        _kept(trail, config.audit.syslog),
     ):
 
         def stop() -> None:
@@ -86,10 +109,44 @@ async def run_agent(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-        gc.freeze()  # what was loaded to get here lives on: no collection need look at it again
+        if config.broker:
+            loop.add_signal_handler(signal.SIGHUP, _take_up, config_path, jobs, session)
+        collector.settle()
         if ready:
             ready()
         await twin.run()
+
+
+@contextlib.asynccontextmanager
+async def _kept(trail: AuditLog | None, syslog: SyslogConfig | None) -> AsyncIterator[None]:
+    """Keep the audit on disk, signed and exported as long as the block lasts."""
+    if trail is None:
+        yield
+        return
+    tasks = [asyncio.create_task(trail.run())]
+    if syslog:
+        tasks.append(asyncio.create_task(Exporter(trail, syslog).run()))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        trail.close("the agent ended")
+
+
+def _take_up(config_path: Path, jobs: Jobs, session: BrokerSession) -> None:
+    """Take up changed agreements (SIGHUP); the rest of a changed configuration needs a new start."""
+    try:
+        content = config_path.read_bytes()
+        agreements = [to_agreement(item) for item in load_agent(config_path).agreement]
+    except (ConfigError, OSError) as error:
+        log.error("changed configuration not used", extra={"reason": str(error)})
+        return
+    jobs.auditor.configured(str(config_path), content, [item.id for item in agreements])
+    jobs.replace_agreements(agreements)
+    session.reattach("the agreements of this agent were changed")
+    log.info("agreements taken up", extra={"agreements": len(agreements)})
 
 
 def to_agreement(item: AgreementConfig) -> Agreement:

@@ -22,6 +22,8 @@ from domain_twin.model import Finding, Level, Nanoseconds, Network, Version, Vie
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY_S = 1.0
+
 
 class Publisher:
     """Keeps the views that peers asked for up to date. `send` gets every delta, with the ask it answers."""
@@ -40,8 +42,11 @@ class Publisher:
         self._published = published
         self._interval_s = interval_s
         self._figures_interval_s = figures_interval_s
+        self.on_expired: Callable[[str, Level], None] = lambda *_: None
+        """Told when an agreement has ended, with the level of its view: nothing more of it is sent."""
         self._send = send
         self._clock = clock
+        self._opened = asyncio.Event()
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
         self._building = asyncio.Lock()  # a builder is for one thread at a time
@@ -70,6 +75,7 @@ class Publisher:
                 # A cold search of a large domain takes a third of a second: not on the loop.
                 await asyncio.to_thread(builder.update, self._network(), now=self._clock())
                 self._builders[key] = held = (builder, grant)
+                self._opened.set()
             # Without a pause until the peer has them: what `send` gets next follows these.
             return held[0].resume(resume_from)
 
@@ -81,13 +87,41 @@ class Publisher:
                 return held[0].view
         raise NotShared(f"no view was asked for under {agreement!r}; ask for one first")
 
+    def close(self, agreement: str, level: Level) -> None:
+        """Make this view no more."""
+        self._builders.pop((agreement, level), None)
+
     def findings(self) -> list[Finding]:
         """What the owner should see about what its views can and cannot show."""
         found = {f.code + f.element: f for builder, _ in self._builders.values() for f in builder.findings()}
         return list(found.values())
 
     async def run(self) -> None:
-        """Rebuild and send until cancelled."""
+        """Rebuild, send and end what has expired, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._rebuild())
+            tasks.create_task(self._mind_expiry())
+
+    async def _mind_expiry(self) -> None:
+        """End views at the moment at which their agreements do, though nothing changes and nobody asks."""
+        while True:
+            self._opened.clear()
+            now = self._clock()
+            ends = []
+            for (agreement, level), (_, grant) in list(self._builders.items()):
+                if grant.expires_at is None:
+                    continue
+                if now >= grant.expires_at:
+                    log.info("agreement expired", extra={"agreement": agreement})
+                    self.close(agreement, level)
+                    self.on_expired(agreement, level)
+                else:
+                    ends.append(grant.expires_at)
+            # Looked at every second: the clock may be set.
+            wait_s = min((min(ends) - now) / 1e9, _LOOK_EVERY_S) if ends else math.inf
+            await _set_within(self._opened, max(wait_s, 0.001))
+
+    async def _rebuild(self) -> None:
         started = -math.inf
         while True:
             await self._wait()
@@ -100,12 +134,11 @@ class Publisher:
             now = self._clock()
             for key, (builder, grant) in list(self._builders.items()):
                 if grant.expires_at is not None and now >= grant.expires_at:
-                    log.info("agreement expired", extra={"agreement": grant.agreement})
-                    del self._builders[key]
+                    self._opened.set()  # `_mind_expiry` sees to it
                     continue
                 async with self._building:
                     delta = await asyncio.to_thread(builder.update, network, now=now)
-                    if delta is not None:
+                    if delta is not None and self._builders.get(key, (None,))[0] is builder:
                         self._send(delta)
 
     async def _wait(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from domain_twin.agent.attachment import Asked, AskHandler, Attachment
+from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.session_counts import SessionCounts
 from domain_twin.config import AgentConfig
 from domain_twin.errors import (
@@ -31,7 +32,7 @@ from domain_twin.errors import (
     SessionLost,
     TwinError,
 )
-from domain_twin.model import Finding, ViewDelta
+from domain_twin.model import Finding, Level, ViewDelta
 from domain_twin.trust.credentials import Identity, RenewingIdentity, identity_files, load_identity
 from domain_twin.trust.files import stamp
 from domain_twin.trust.identity import Role
@@ -66,6 +67,7 @@ class BrokerSession:
         *,
         rng: random.Random | None = None,
         retry: Retry | None = None,
+        auditor: Auditor | None = None,
     ) -> None:
         """Count this start of the installation. Raises ConfigError, also where there is no [broker]."""
         if config.broker is None or config.identity is None:
@@ -78,6 +80,7 @@ class BrokerSession:
         self._on_status = on_status
         self._rng = rng or random.Random()
         self._retry = retry or Retry()
+        self._auditor = auditor
         self._instance, self._incarnation = _count_start(config.state)
         self._current: Attachment | None = None
         self._renewing: RenewingIdentity | None = None
@@ -95,6 +98,10 @@ class BrokerSession:
         """What a person should see of this agent's certificates."""
         return self._renewing.findings(self._config.domain) if self._renewing else []
 
+    def signs_with(self) -> Identity | None:
+        """The keys of now; None before they were read for the first time."""
+        return self._renewing.current() if self._renewing else None
+
     async def run(self) -> None:
         """Attach, serve, and attach again, until `close`."""
         delay_s = self._retry.first_s
@@ -110,6 +117,7 @@ class BrokerSession:
                     on_attached=self._attached,
                     on_status=self._on_status,
                     counts=self.counts,
+                    auditor=self._auditor,
                 )
                 started = time.monotonic()
                 task = tasks.create_task(self._run(attachment))
@@ -141,6 +149,16 @@ class BrokerSession:
         """Send a change of the view, folded with those that are not sent yet; dropped when nobody watches."""
         if self._current:
             self._current.publish(delta)
+
+    def withdraw(self, agreement: str, level: Level, error: TwinError) -> None:
+        """Take a view back from the broker, with the reason that it is told."""
+        if self._current:
+            self._current.withdraw(agreement, level, error)
+
+    def reattach(self, reason: str) -> None:
+        """Open a new session in the place of the present one."""
+        if self._current and not self._current.over.is_set():
+            self._current.give_way(reason)
 
     async def close(self, goodbye: str) -> None:
         """Tell the broker goodbye and have `run` return."""

@@ -60,6 +60,14 @@ class ViewSender:
         else:
             self._begin_after(self._taken)
 
+    def withdraw(self, agreement: str, level: Level, error: TwinError) -> None:
+        """Send no more of this view, not even what is waiting, and say why; another view is left alone."""
+        if self._refused or level is not self._level or self._agreement not in ("", agreement):
+            return
+        self._refused = True
+        self._unsent, self._beginning = None, False
+        self._refuse(error)
+
     def start_over(self) -> None:
         """The peer could not use what it got: send it all."""
         self._begin_after(None)
@@ -96,8 +104,9 @@ class ViewSender:
         try:
             deltas = await self._first(resume_from)
         except TwinError as error:
-            self._refused = True
-            self._refuse(error)
+            if not self._refused:  # it may have been withdrawn meanwhile
+                self._refused = True
+                self._refuse(error)
             return
         except Exception:
             log.exception("the view could not be made")
@@ -105,8 +114,9 @@ class ViewSender:
             self._refuse(NotShared("the agent failed to make this view; its log says why"))
             return
         finally:
-            self._beginning = self._taken is not resume_from  # told to start over meanwhile
-        if not self._beginning:
+            # Told to start over meanwhile.
+            self._beginning = self._taken is not resume_from and not self._refused
+        if not self._beginning and not self._refused:
             self._add(deltas)
 
     def _add(self, deltas: Sequence[ViewDelta]) -> None:

@@ -86,6 +86,8 @@ class Grant:
     precision: Precision
     asks_per_second: float
     expires_at: Nanoseconds | None = None
+    rates: tuple[tuple[str, float], ...] = ()
+    """Every agreement that this counts against, with its rate: asking for others wins nobody more asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ def decide(
     relayed = on_behalf_of != peer and any(agreement.covers(on_behalf_of) for agreement in agreements)
     if isinstance(own, Grant) and relayed:
         partner = _decide_for(agreements, on_behalf_of, action, now=now)
-        own = _narrower(own, partner) if isinstance(partner, Grant) else partner
+        # The relaying peer learns no more of the partner's agreement than that it does not reach so far.
+        withheld = Refusal(f"this is not shared with {on_behalf_of}")
+        own = _narrower(own, partner) if isinstance(partner, Grant) else withheld
     if isinstance(own, Refusal) or action is not Action.VIEW or level is None:
         return own
     if _FINENESS[level] > _FINENESS[own.level]:
@@ -125,24 +129,45 @@ def decide(
 
 
 class RateLimiter:
-    """Asks per second and agreement: a bucket that holds one second's worth. Time comes in as an argument."""
+    """Asks per second and agreement: a bucket that holds one second's worth. Time comes in as an argument.
 
-    def __init__(self) -> None:
+    An ask that costs more than one is admitted like any other and paid off before the next one is. There are
+    as many buckets as agreements that were used, and never more than `most`: the oldest makes room.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
         self._buckets: dict[str, tuple[float, Nanoseconds]] = {}
+        self._most = most
 
-    def admit(self, grant: Grant, now: Nanoseconds) -> bool:
-        """Whether this ask is within the agreed rate; counts it when it is."""
-        burst = max(1.0, grant.asks_per_second)
-        left, since = self._buckets.get(grant.agreement, (burst, now))
-        left = min(burst, left + max(0, now - since) * grant.asks_per_second / 1e9)
-        admitted = left >= 1.0
-        self._buckets[grant.agreement] = (left - 1.0 if admitted else left, now)
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def admit(self, grant: Grant, now: Nanoseconds, *, cost: float = 1.0) -> bool:
+        """Whether this ask is within all the agreed rates; counts it in all of them when it is."""
+        found = [(name, rate, self._left(name, rate, now)) for name, rate in _rates(grant)]
+        admitted = all(left >= 1.0 for _, _, left in found)
+        for name, _, left in found:
+            self._buckets.pop(name, None)
+            if len(self._buckets) >= self._most:
+                del self._buckets[next(iter(self._buckets))]
+            self._buckets[name] = (left - max(1.0, cost) if admitted else left, now)
         return admitted
 
     def waiting_s(self, grant: Grant) -> float:
         """Seconds until the next ask would be admitted, for the refusal's text."""
-        left, _ = self._buckets.get(grant.agreement, (1.0, 0))
-        return max(0.0, (1.0 - left) / grant.asks_per_second)
+        waits = (
+            (1.0 - self._buckets[name][0]) / rate for name, rate in _rates(grant) if name in self._buckets
+        )
+        return max(0.0, *waits, 0.0)
+
+    def _left(self, name: str, rate: float, now: Nanoseconds) -> float:
+        burst = max(1.0, rate)
+        left, since = self._buckets.get(name, (burst, now))
+        return min(burst, left + max(0, now - since) * rate / 1e9)
+
+
+def _rates(grant: Grant) -> tuple[tuple[str, float], ...]:
+    return grant.rates or ((grant.agreement, grant.asks_per_second),)
 
 
 def _decide_for(
@@ -168,6 +193,7 @@ def _decide_for(
         precision=best.precision,
         asks_per_second=best.asks_per_second,
         expires_at=best.expires_at,
+        rates=((best.id, best.asks_per_second),),
     )
 
 
@@ -185,4 +211,5 @@ def _narrower(one: Grant, other: Grant) -> Grant:
         ),
         asks_per_second=min(one.asks_per_second, other.asks_per_second),
         expires_at=min(ends) if ends else None,
+        rates=(*one.rates, *other.rates),
     )

@@ -138,6 +138,8 @@ class AuditLog:
         identity = self._identity()
         if identity is None or self._seq == self._signed_seq:
             return
+        if identity.not_after.timestamp() * 1e9 <= self._clock():
+            return  # what an expired key says counts for nothing; a renewed one makes up for it
         chain = identity.signing_chain.decode()
         if chain != self._certificates:
             signer = {"identity": str(identity.id), "certificates": _split(chain)}

@@ -93,9 +93,9 @@ class Agent:
     def ask(self, peer: SpiffeId = BROKER, on_behalf_of: str = "") -> Asked:
         return Asked(1, "", 0, peer, on_behalf_of, self.now + SECOND)
 
-    def ends(self) -> tuple[str, str]:
+    async def ends(self) -> tuple[str, str]:
         """The border points as the broker sees them."""
-        (snapshot,) = self.jobs.view(self.ask(), Level.MESH, None)
+        (snapshot,) = await self.jobs.view(self.ask(), Level.MESH, None)
         by_peer = {point.peer_domain: point.id for point in snapshot.points}
         return by_peer["ran"], by_peer["core"]
 
@@ -105,30 +105,30 @@ def agent() -> Agent:
     return Agent()
 
 
-def test_a_view_shows_borders_and_nothing_of_the_inside(agent: Agent) -> None:
-    (snapshot,) = agent.jobs.view(agent.ask(), Level.MESH, None)
+async def test_a_view_shows_borders_and_nothing_of_the_inside(agent: Agent) -> None:
+    (snapshot,) = await agent.jobs.view(agent.ask(), Level.MESH, None)
 
     assert len(snapshot.points) == 2
     assert snapshot.hidden_nodes == 3
     assert "secret" not in repr(snapshot)
 
 
-def test_a_view_goes_on_from_where_the_peer_is(agent: Agent) -> None:
-    (snapshot,) = agent.jobs.view(agent.ask(), Level.MESH, None)
+async def test_a_view_goes_on_from_where_the_peer_is(agent: Agent) -> None:
+    (snapshot,) = await agent.jobs.view(agent.ask(), Level.MESH, None)
 
-    assert agent.jobs.view(agent.ask(), Level.MESH, snapshot.target) == []
-    assert agent.jobs.view(agent.ask(), Level.MESH, Version("other", 7)) == [snapshot]
+    assert await agent.jobs.view(agent.ask(), Level.MESH, snapshot.target) == []
+    assert await agent.jobs.view(agent.ask(), Level.MESH, Version("other", 7)) == [snapshot]
 
 
 @pytest.mark.parametrize("level", [Level.NATIVE])
-def test_a_finer_level_than_granted_is_refused(agent: Agent, level: Level) -> None:
+async def test_a_finer_level_than_granted_is_refused(agent: Agent, level: Level) -> None:
     with pytest.raises(NotShared, match="native"):
-        agent.jobs.view(agent.ask(), level, None)
+        await agent.jobs.view(agent.ask(), level, None)
 
 
-def test_a_stranger_is_refused(agent: Agent) -> None:
+async def test_a_stranger_is_refused(agent: Agent) -> None:
     with pytest.raises(NotShared, match=r"stranger\.example"):
-        agent.jobs.view(agent.ask(STRANGER), Level.NODE, None)
+        await agent.jobs.view(agent.ask(STRANGER), Level.NODE, None)
 
 
 async def test_a_peer_learns_what_it_may_ask(agent: Agent) -> None:
@@ -151,7 +151,7 @@ async def test_asking_faster_than_agreed_is_refused() -> None:
 
 
 async def test_a_segment_is_confirmed_against_a_requirement(agent: Agent) -> None:
-    source, target = agent.ends()
+    source, target = await agent.ends()
     body = pb.EvaluateAsk(
         segments=[
             pb.SegmentAsk(
@@ -169,7 +169,7 @@ async def test_a_segment_is_confirmed_against_a_requirement(agent: Agent) -> Non
 
 
 async def test_what_is_hidden_answers_as_what_does_not_exist(agent: Agent) -> None:
-    source, _ = agent.ends()
+    source, _ = await agent.ends()
     body = pb.EvaluateAsk(
         segments=[
             pb.SegmentAsk(source=source, target=target, mode="current")
@@ -186,7 +186,7 @@ async def test_what_is_hidden_answers_as_what_does_not_exist(agent: Agent) -> No
 
 
 async def test_a_share_that_is_kept_is_accepted_and_one_that_is_not_says_what_would_be(agent: Agent) -> None:
-    source, target = agent.ends()
+    source, target = await agent.ends()
     segments = [pb.SegmentAsk(source=source, target=target, mode="current")]
 
     kept = await agent.jobs.budget(agent.ask(), pb.BudgetAsk(service_id="s", segments=segments, share_ms=4.5))
@@ -203,7 +203,7 @@ async def test_a_share_that_is_kept_is_accepted_and_one_that_is_not_says_what_wo
 
 
 async def test_a_share_of_what_is_not_there_is_declined(agent: Agent) -> None:
-    source, _ = agent.ends()
+    source, _ = await agent.ends()
     segments = [pb.SegmentAsk(source=source, target="transport/nowhere", mode="current")]
 
     answer = await agent.jobs.budget(
@@ -215,7 +215,7 @@ async def test_a_share_of_what_is_not_there_is_declined(agent: Agent) -> None:
 
 
 async def test_a_change_is_sent_by_itself_and_no_change_is_not(agent: Agent) -> None:
-    source, target = agent.ends()
+    source, target = await agent.ends()
     running = asyncio.create_task(agent.publisher.run())
     agent.publisher.notify(urgent=False)
     await asyncio.sleep(0.1)
@@ -236,7 +236,7 @@ async def test_a_change_is_sent_by_itself_and_no_change_is_not(agent: Agent) -> 
 
 async def test_figures_alone_gather_and_anything_else_takes_them_along() -> None:
     agent = Agent(figures_interval_s=3600.0)
-    agent.ends()
+    await agent.ends()
     running = asyncio.create_task(agent.publisher.run())
     for number, delay_ms in enumerate((3.0, 4.0), start=2):
         agent.network = replace(line(delay_ms), version=Version("e", number))
@@ -255,7 +255,7 @@ async def test_figures_alone_gather_and_anything_else_takes_them_along() -> None
 
 async def test_nothing_is_sent_after_an_agreement_has_expired() -> None:
     agent = Agent(expires_at=101 * SECOND)
-    agent.ends()
+    await agent.ends()
     running = asyncio.create_task(agent.publisher.run())
     agent.now = 102 * SECOND
     agent.network = replace(line(3.0), version=Version("e", 2))
@@ -265,4 +265,4 @@ async def test_nothing_is_sent_after_an_agreement_has_expired() -> None:
 
     assert agent.sent == []
     with pytest.raises(NotShared, match="expired"):
-        agent.jobs.view(agent.ask(), Level.MESH, None)
+        await agent.jobs.view(agent.ask(), Level.MESH, None)
