@@ -1,7 +1,7 @@
 """What doctor sees of the broker: name, port, TLS, identity, and whether it would accept us. Attaches nobody.
 
-The Hello that asks offers no version of the contract: a broker judges that last, so its refusal for the version
-says that everything before was accepted.
+The Hello that asks offers no version of the contract: a broker judges that last, so its refusal for the
+version says that everything before was accepted.
 """
 
 from __future__ import annotations
@@ -87,8 +87,7 @@ async def _reach(rows: Rows, address: BrokerAddress, certificate: Path, key: Pat
         address.address, root=address.root, certificate=certificate, key=key, server_name=address.server_name
     )
     if error:
-        host, _, port = address.address.rpartition(":")
-        name = address.server_name or host
+        name = address.server_name or address.address.rpartition(":")[0]
         rows.wrong(
             "broker tls",
             str(error),

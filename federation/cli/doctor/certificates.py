@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
@@ -51,7 +52,7 @@ def _end(rows: Rows, subject: str, path: Path, renew: str) -> None:
         chain = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError):
         return  # told by the check of the file already
-    for below, above in zip(chain, chain[1:], strict=False):
+    for below, above in pairwise(chain):
         if below.issuer != above.subject:
             rows.wrong(
                 subject,

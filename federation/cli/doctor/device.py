@@ -1,10 +1,11 @@
-"""What doctor sees of devices: name, port, TLS or host key, log-in, models, a first read, push. Only reads."""
+"""What doctor sees of devices: name, port, TLS or host key, log-in, models, first read, push. Only reads."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from domain_twin.config import AgentConfig, DeviceConfig, GnmiConfig, NetconfConfig
 from domain_twin.errors import CredentialError, TwinError, Unreachable
@@ -13,6 +14,9 @@ from domain_twin.southbound.supervise import Mirror
 from domain_twin.yang.schema import SchemaSet
 from federation.cli.checks import Rows
 from federation.cli.doctor.broker import dial
+
+if TYPE_CHECKING:
+    import asyncssh
 
 _AT_ONCE = 8
 _WITHIN_S = 20.0
@@ -128,8 +132,8 @@ async def _netconf(rows: Rows, what: str, config: NetconfConfig) -> bool:
         known = ", ".join(key.get_fingerprint() for key in pinned) or "none"
         rows.wrong(
             f"{what} host key",
-            f"{config.address} shows {shown}, and {config.known_hosts} pins {known}: the device was replaced, or"
-            " something stands between; compare with the device itself before the file is changed",
+            f"{config.address} shows {shown}, and {config.known_hosts} pins {known}: the device was replaced,"
+            " or something stands between; compare with the device itself before the file is changed",
             look,
         )
         return False
@@ -137,14 +141,14 @@ async def _netconf(rows: Rows, what: str, config: NetconfConfig) -> bool:
     return True
 
 
-async def _offered(host: str, port: int, algorithm: str) -> "asyncssh.SSHKey | None":  # noqa: F821, UP037
+async def _offered(host: str, port: int, algorithm: str) -> asyncssh.SSHKey | None:
     import asyncssh
 
     algorithms = [algorithm] if algorithm else ()
     return await asyncssh.get_server_host_key(host, port, server_host_key_algs=algorithms, config=None)
 
 
-def _pinned(path: Path, host: str, port: int) -> "list[asyncssh.SSHKey]":  # noqa: F821, UP037
+def _pinned(path: Path, host: str, port: int) -> list[asyncssh.SSHKey]:
     import asyncssh
 
     known = asyncssh.import_known_hosts(path.read_text(encoding="utf-8"))

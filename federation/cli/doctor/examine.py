@@ -16,7 +16,8 @@ from domain_twin.config import (
 )
 from domain_twin.errors import NotFound, TwinError
 from federation.cli.checks import Report, Rows, check_file
-from federation.cli.doctor import broker, certificates, device, host, state
+from federation.cli.doctor import broker, certificates, host, state
+from federation.cli.doctor.device import devices
 
 __all__ = ["examine"]
 
@@ -69,8 +70,8 @@ def _load(path: Path, kind: str) -> AgentConfig | BrokerConfig | ClientConfig | 
 
 
 def _agent(rows: Rows, path: Path, config: AgentConfig, device_name: str, free_mb: float) -> None:
-    devices = tuple(item for item in config.device if device_name in ("", item.name))
-    if device_name and not devices:
+    chosen = tuple(item for item in config.device if device_name in ("", item.name))
+    if device_name and not chosen:
         known = ", ".join(item.name for item in config.device) or "none"
         raise NotFound(f"{path}: no device {device_name!r}; there are {known}")
     running = state.answers(config.state / "agent.sock")
@@ -81,10 +82,10 @@ def _agent(rows: Rows, path: Path, config: AgentConfig, device_name: str, free_m
             certificates.identity(rows, config.identity, "agent", config.domain)
         host.metrics(rows, config.metrics, config.state, "agent", running=running)
         state.agent(rows, config, running=running)
-    asyncio.run(_over_the_network(rows, config.model_copy(update={"device": devices}), running, device_name))
+    asyncio.run(_over_the_network(rows, config.model_copy(update={"device": chosen}), running, device_name))
 
 
 async def _over_the_network(rows: Rows, config: AgentConfig, running: bool, device_name: str) -> None:
     if config.broker and config.identity and not device_name:
         await broker.agent(rows, config, running=running)
-    await device.devices(rows, config)
+    await devices(rows, config)

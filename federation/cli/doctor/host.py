@@ -99,8 +99,8 @@ def _caches(rows: Rows) -> None:
 def _clock(rows: Rows) -> None:
     now = time.time()
     if now < _RELEASED:
-        text = f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now))}; certificates fail by a wrong clock"
-        rows.wrong("clock", text, "timedatectl set-ntp true")
+        shown = time.strftime("%Y-%m-%d", time.gmtime(now))
+        rows.wrong("clock", f"it says {shown}; certificates fail by it", "timedatectl set-ntp true")
     else:
         rows.fine("clock", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 

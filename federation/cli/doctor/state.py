@@ -56,7 +56,8 @@ def _socket(rows: Rows, path: Path, *, running: bool) -> None:
     elif path.is_socket():
         rows.doubtful(
             "agent",
-            f"{path} was left by an agent that was killed, or by one that hangs; the next start takes it away",
+            f"{path} was left by an agent that was killed, or by one that hangs; the next start takes it"
+            " away",
             f"fuser -v {path.parent}/history/history.duckdb",
         )
     elif path.exists():
@@ -73,8 +74,8 @@ def _clock(rows: Rows, folder: Path) -> None:
         seconds = max(path.lstat().st_mtime for path in ahead) - now
         rows.doubtful(
             "clock",
-            f"{ahead[0]} was written {seconds / 60:.0f} min in the future: the clock is wrong now, or was then;"
-            " history is not told apart while clocks run back",
+            f"{ahead[0]} was written {seconds / 60:.0f} min in the future: the clock is wrong now, or was"
+            " then; history is not told apart while clocks run back",
             "timedatectl status",
         )
 
@@ -159,7 +160,7 @@ def _audit(rows: Rows, folder: Path) -> None:
         fault = report.fault
         rows.wrong(
             "audit",
-            f"{folder / fault.file} line {fault.line}: {fault.what}; keep the folder as it is, it is evidence",
+            f"{folder / fault.file} line {fault.line}: {fault.what}; keep the folder, it is evidence",
             f"fedtwin audit verify {folder}",
         )
     else:
