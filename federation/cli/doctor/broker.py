@@ -7,6 +7,7 @@ version says that everything before was accepted.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import ssl
 from collections.abc import AsyncIterator
@@ -119,7 +120,7 @@ async def dial(rows: Rows, what: str, address: str) -> bool:
         )
         return False
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         rows.wrong(f"{what} tcp", f"{address}: {reason}; nothing listens there", f"nc -vz {host} {port}")
         return False
     writer.transport.abort()
