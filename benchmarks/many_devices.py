@@ -1,10 +1,10 @@
 """Hundreds of devices on one agent: CPU, memory, threads and time to be in step, and how they grow.
 
 A farm process of light devices (`domain_twin.emulator.farm`: real SSH and gNMI servers, no packets) and a
-real `fedtwin agent` that mirrors them, for several numbers of devices and mixes of protocols. Every device reports
-16 counters a second, so that the load grows with the devices; then nothing at all, for what idle sessions
-cost. The rival in the same run is the same agent with ncclient, the thread-bound session that it replaces.
-Prints JSON.
+real `fedtwin agent` that mirrors them, for several numbers of devices and mixes of protocols. Every device
+reports 16 counters a second, so that the load grows with the devices; before that nothing at all, for what
+idle sessions cost. The rival in the same run is the same agent with ncclient, the thread-bound session that
+ours replaces. Prints JSON.
 
     python benchmarks/many_devices.py [--quick] [--sizes 50,200,500] [--mixes mixed,netconf,gnmi]
 """
@@ -149,7 +149,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 def rss_mb(process: psutil.Process) -> float:
     """Resident memory of a process, MB."""
-    return round(process.memory_info().rss / 1e6, 1)
+    return float(round(process.memory_info().rss / 1e6, 1))
 
 
 async def measure(folder: Path, *, mix: str, client: str, devices: int, seconds: float) -> Run:
@@ -240,7 +240,7 @@ def main() -> None:
     plan = [(mix, "asyncssh", size) for mix in chosen.mixes.split(",") for size in sizes]
     if chosen.rival:
         plan += [("netconf", client, chosen.rival) for client in ("asyncssh", "ncclient")]
-    runs = []
+    runs: list[Run] = []
     for mix, client, size in plan:
         if (mix, client, size) in [(run.mix, run.client, run.devices) for run in runs]:
             continue

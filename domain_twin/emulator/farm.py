@@ -1,8 +1,8 @@
 """Hundreds of light devices in one process: real servers and datastores, no packets behind them.
 
 For load: every device has its own port, key, session and YANG data, and reports counters at a pace that is
-set from outside. Devices are routers in a ring, so that a twin of them is a network. Owns their data; the servers
-are the emulator's own.
+set from outside. Devices are routers in a ring, so that a twin of them is a network. Owns their data; the
+servers are the emulator's own.
 
     python -m domain_twin.emulator.farm STATE --netconf 250 --gnmi 250
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -40,6 +41,8 @@ from domain_twin.southbound.netconf_push import (
     changed_paths,
     create_subscription,
     establish_push,
+    resync_push,
+    subscription_id,
 )
 from domain_twin.southbound.netconf_transport import Transport
 from domain_twin.southbound.netconf_xml import XmlReader, config_element, filter_element
@@ -51,6 +54,8 @@ log = logging.getLogger(__name__)
 __all__ = ["NetconfSession"]
 
 _RPC_S = 30.0
+_OLDEST_NS = 24 * 3600 * 10**9  # an event older than this is of a clock that was never set
+_NEWEST_NS = 60 * 10**9
 
 
 class NetconfSession:
@@ -73,6 +78,7 @@ class NetconfSession:
         self._capabilities: Capabilities | None = None
         self._persist_id = ""
         self._push = push
+        self._subscription = ""
 
     async def __aenter__(self) -> NetconfSession:
         return self
@@ -87,6 +93,11 @@ class NetconfSession:
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.close()
+
+    @property
+    def strays(self) -> Counter[str]:
+        """How much of what the device sent was set aside in this session, by kind."""
+        return self._transport.strays if self._transport else Counter()
 
     async def capabilities(self) -> Capabilities:
         """What the hello announces, completed from the YANG library (RFC 8525) where the device has one."""
@@ -128,6 +139,12 @@ class NetconfSession:
                 await self._rpc(create_subscription())
         async for batch in self._polled(wanted):
             yield batch
+
+    async def resync(self) -> None:
+        """Have the device send all of a pushed subscription anew (RFC 8641). Raises OperationRejected."""
+        if not self._subscription:
+            raise OperationRejected(f"device {self.device}: this session has no subscription to resync")
+        await self._rpc(resync_push(self._subscription))
 
     async def edit(self, changes: Sequence[Edit], confirm_timeout_s: float | None = None) -> None:
         """Apply all changes or none. With `confirm_timeout_s` (whole seconds, rounded up) they roll back."""
@@ -221,16 +238,17 @@ class NetconfSession:
         """Subscribe on change, else periodically; the period (0: on change), None where both are refused."""
         for period_s in (None, self._config.poll_interval_s):
             try:
-                await self._rpc(establish_push(self._schema, paths, period_s))
+                reply = await self._rpc(establish_push(self._schema, paths, period_s))
             except OperationRejected as error:
                 log.info("push refused", extra={"device": self.device, "reason": str(error)})
             else:
+                self._subscription = subscription_id(reply)
                 return period_s or 0.0
         return None
 
     async def _pushed(self, period_s: float) -> AsyncIterator[UpdateBatch]:
         transport = await self._connected()
-        pushes = PushReader(self._reader)
+        pushes = PushReader(self._reader, self._subscription)
         guard = asyncio.create_task(self._guard(transport), name=f"netconf-liveness-{self.device}")
         before: dict[str, Any] | None = None
         try:
@@ -239,9 +257,12 @@ class NetconfSession:
                 now = time.time_ns()
                 if pushed is None:
                     continue
+                if pushes.is_other(pushed):
+                    transport.stray("subscription", pushed.subscription)
+                    continue
                 if pushed.ended:
                     raise SessionLost(f"device {self.device}: {pushed.ended}")
-                observed_at = pushed.observed_at or now
+                observed_at = self._moment(transport, pushed.observed_at, now)
                 if period_s and before is not None:
                     yield self._difference(before, pushed.updates, observed_at, now)
                 elif pushed.full:
@@ -251,11 +272,20 @@ class NetconfSession:
                     )
                 else:
                     yield self._delta(pushed, observed_at, now)
+                if pushed.incomplete:
+                    await self.resync()
                 if period_s:
                     before = pushed.updates
         finally:
             guard.cancel()
             await asyncio.gather(guard, return_exceptions=True)
+
+    def _moment(self, transport: Transport, event_time: Nanoseconds, now: Nanoseconds) -> Nanoseconds:
+        """When it happened: what the device says, unless its clock cannot be right; then now."""
+        if now - _OLDEST_NS <= event_time <= now + _NEWEST_NS:
+            return event_time
+        transport.stray("clock", f"eventTime {event_time} ns")
+        return now
 
     def _delta(self, pushed: Pushed, observed_at: Nanoseconds, now: Nanoseconds) -> UpdateBatch:
         deletes = tuple(Delete(self.device, path, observed_at) for path in pushed.deletes)

@@ -18,15 +18,26 @@ from domain_twin.southbound.netconf_xml import XmlReader, event_time, filter_ele
 from domain_twin.yang.paths import LEAF_LIST_VALUE, covers, format_path, parse_path
 from domain_twin.yang.schema import NodeKind, SchemaSet
 
-__all__ = ["PUSH", "PushReader", "Pushed", "changed_paths", "create_subscription", "establish_push"]
+__all__ = [
+    "PUSH",
+    "PushReader",
+    "Pushed",
+    "changed_paths",
+    "create_subscription",
+    "establish_push",
+    "resync_push",
+    "subscription_id",
+]
 
 SUBSCRIBED = "urn:ietf:params:xml:ns:yang:ietf-subscribed-notifications"
 PUSH = "urn:ietf:params:xml:ns:yang:ietf-yang-push"
 DATASTORES = "urn:ietf:params:xml:ns:yang:ietf-datastores"
 EVENTS = "urn:ietf:params:xml:ns:yang:ietf-netconf-notifications"
 
+_LONGEST_PATH = 1000
 _GONE = {"delete", "remove"}
 _NEW = {"create", "replace", "insert"}
+_WITH_VALUE = _NEW | {"merge"}
 _ENDED = {"subscription-terminated", "subscription-suspended"}
 
 
@@ -47,6 +58,18 @@ def establish_push(schema: SchemaSet, paths: Sequence[str], period_s: float | No
     return request
 
 
+def subscription_id(reply: Any) -> str:
+    """The id in the reply to establish-subscription; empty where the device gives none."""
+    return (reply.findtext(f"{{{SUBSCRIBED}}}id") or "").strip()
+
+
+def resync_push(subscription: str) -> Any:
+    """resync-subscription: have everything sent anew (RFC 8641 4.4.4)."""
+    request = etree.Element(f"{{{PUSH}}}resync-subscription", nsmap=_nsmap(PUSH))
+    etree.SubElement(request, f"{{{PUSH}}}id").text = subscription
+    return request
+
+
 def create_subscription() -> Any:
     """RFC 5277's create-subscription to the NETCONF stream, from now on."""
     return etree.Element(f"{{{NOTIFICATION}}}create-subscription", nsmap=_nsmap(NOTIFICATION))
@@ -62,7 +85,9 @@ class Pushed:
 
     observed_at: int
     full: bool = False
-    updates: dict[str, Any] = field(default_factory=dict)
+    subscription: str = ""
+    incomplete: bool = False  # RFC 8641 3.11.1: the device knows that it left something out
+    updates: dict[str, Any] = field(default_factory=dict)  # unusable edits by their own text: quarantined
     deletes: list[str] = field(default_factory=list)
     ended: str = ""
 
@@ -70,8 +95,10 @@ class Pushed:
 class PushReader:
     """Reads the notifications of one subscription, in order."""
 
-    def __init__(self, reader: XmlReader) -> None:
+    def __init__(self, reader: XmlReader, subscription: str = "") -> None:
+        """`subscription`: the id of those to read; empty reads all."""
         self._reader = reader
+        self._subscription = subscription
         self._leaf_lists: dict[str, tuple[Any, ...]] = {}
 
     def read(self, notification: Any) -> Pushed | None:
@@ -83,19 +110,38 @@ class PushReader:
             name = etree.QName(event)
             if name.namespace == PUSH and name.localname == "push-update":
                 pushed.full = True
+                pushed.subscription = (event.findtext(f"{{{PUSH}}}id") or "").strip()
+                if not self._mine(pushed):
+                    return pushed
                 contents = event.find(f"{{{PUSH}}}datastore-contents")
                 pushed.updates = self._reader.leaves(contents if contents is not None else ())
                 self._leaf_lists = {path: v for path, v in pushed.updates.items() if type(v) is tuple}
                 return pushed
             if name.namespace == PUSH and name.localname == "push-change-update":
+                pushed.subscription = (event.findtext(f"{{{PUSH}}}id") or "").strip()
+                pushed.incomplete = event.find(f"{{{PUSH}}}incomplete-update") is not None
+                if not self._mine(pushed):
+                    return pushed
                 for edit in event.iter(f"{{{PUSH}}}edit"):
-                    self._edit(pushed, edit)
+                    try:
+                        self._edit(pushed, edit)
+                    except SchemaViolation:
+                        text = edit.findtext(f"{{{PUSH}}}target") or "/"
+                        pushed.updates[text.strip()[:_LONGEST_PATH]] = ""
                 return pushed
             if name.namespace == SUBSCRIBED and name.localname in _ENDED:
+                pushed.subscription = (event.findtext(f"{{{SUBSCRIBED}}}id") or "").strip()
                 reason = event.findtext(f"{{{SUBSCRIBED}}}reason") or "no reason given"
                 pushed.ended = f"{name.localname}: {reason}"
                 return pushed
         return None
+
+    def is_other(self, pushed: Pushed) -> bool:
+        """Whether a notification is of another subscription."""
+        return not self._mine(pushed)
+
+    def _mine(self, pushed: Pushed) -> bool:
+        return not self._subscription or pushed.subscription == self._subscription
 
     def _edit(self, pushed: Pushed, edit: Any) -> None:
         operation = (edit.findtext(f"{{{PUSH}}}operation") or "").strip()
@@ -104,6 +150,10 @@ class PushReader:
             raise SchemaViolation("a yang-patch edit without a target")
         target = self._reader.target(element)
         node, value = target.node, edit.find(f"{{{PUSH}}}value")
+        if operation == "move":  # RFC 8072: the order of entries, which is not mirrored
+            return
+        if operation not in _GONE and (operation not in _WITH_VALUE or value is None):
+            raise SchemaViolation(f"a yang-patch edit {operation!r} without a value, or of no such operation")
         if node is not None and node.kind is NodeKind.LEAF_LIST:
             self._leaf_list(pushed, target.path, operation, value)
             return

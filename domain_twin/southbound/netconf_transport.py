@@ -39,7 +39,7 @@ class Transport(ABC):
         self.device = device
         self.capabilities = capabilities
         self.session_id = session_id
-        self.strays: Counter[str] = Counter()  # late, twice, unknown: answers that were dropped
+        self.strays: Counter[str] = Counter()  # what was set aside, by kind: late, twice, unknown ...
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
         self._last_id = 0
@@ -133,6 +133,15 @@ class Transport(ABC):
         self._ended(ConnectionError("closed here"))
         await asyncio.shield(self._collect())
 
+    def stray(self, kind: str, what: str) -> None:
+        """Count something that was set aside, and log the first of its kind."""
+        self.strays[kind] += 1
+        if self.strays[kind] == 1:
+            log.warning(
+                "what a device sent was set aside",
+                extra={"device": self.device, "kind": kind, "what": what[:80]},
+            )
+
     def fail(self, reason: str) -> None:
         """End the session for everybody who waits on it, and drop the connection."""
         self._ended(ConnectionError(reason))
@@ -154,7 +163,7 @@ class Transport(ABC):
                 self.fail(f"more than {WAITING} octets of notifications wait to be read")
             self._balance()
         else:
-            self._stray("unknown", etree.QName(root).localname)
+            self.stray("unknown", etree.QName(root).localname)
 
     def _replied(self, reply: Any) -> None:
         message_id = reply.get("message-id", "")
@@ -163,19 +172,11 @@ class Transport(ABC):
             future.set_result(reply)
         elif message_id in self._abandoned:
             del self._abandoned[message_id]
-            self._stray("late", message_id)
+            self.stray("late", message_id)
         elif message_id.isascii() and message_id.isdigit() and 0 < int(message_id[:10]) <= self._last_id:
-            self._stray("twice", message_id)
+            self.stray("twice", message_id)
         else:
-            self._stray("unknown", message_id)
-
-    def _stray(self, kind: str, what: str) -> None:
-        self.strays[kind] += 1
-        if self.strays[kind] == 1:
-            log.warning(
-                "an answer that nobody waits for was dropped",
-                extra={"device": self.device, "kind": kind, "message_id": what[:40]},
-            )
+            self.stray("unknown", message_id)
 
     def _ended(self, error: Exception) -> None:
         if self._problem is None:
