@@ -1,4 +1,4 @@
-"""The network that never rests: configuration edits and cut links, all the time. Owns what was done, and when.
+"""The network that never rests: configuration edits and cut links all the time. Owns what was done and when.
 
 Each domain has one marker: the metric of a border, which is set to a number never used before. Every value
 that a twin shows of it says how old that twin's knowledge is.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -16,6 +16,7 @@ from random import Random
 import psutil
 from fault_churn import Churn
 from fault_network import (
+    DEVICES,
     DOMAINS,
     SIGCONT,
     SIGKILL,
@@ -46,7 +47,7 @@ class Kind:
     """A kind of fault: its name, what it can hit, how it is made, and how often it is drawn."""
 
     name: str
-    targets: Callable[[FaultNetwork], list[str]]
+    targets: tuple[str, ...]
     act: Act
     weight: float
     lasts_s: tuple[float, float] = (0.0, 0.8)  # after its losses were noticed
@@ -82,34 +83,24 @@ class Fault:
 
 # --- what can be hit
 
-
-def _agents(_: FaultNetwork) -> list[str]:
-    return list(DOMAINS)
-
-
-def _nothing(_: FaultNetwork) -> list[str]:
-    return [""]
-
-
-def _sessions(_: FaultNetwork) -> list[str]:
-    return [f"{domain}>broker" for domain in DOMAINS]
-
-
-def _devices(network: FaultNetwork) -> list[str]:
-    """One device, or all of a domain."""
-    single = sorted({f"{domain}/{device}" for domain, device, _ in network.to_devices})
-    return [*single, *(f"{domain}/" for domain in DOMAINS for _ in range(3))]
+_AGENTS = DOMAINS
+_NOTHING = ("",)
+_SESSIONS = tuple(f"{domain}>broker" for domain in DOMAINS)
+_DEVICES = (  # one device, or all of a domain
+    *(f"{domain}/{device}" for domain in DOMAINS for device in DEVICES[domain]),
+    *(f"{domain}/" for domain in DOMAINS for _ in range(3)),
+)
 
 
 # --- losses
 
 
 def _domain(domain: str) -> Loss:
-    return Loss(domain, None, frozenset({"broker"}))
+    return Loss(domain)
 
 
 def _device(domain: str, device: str = "") -> Loss:
-    return Loss(domain, device, frozenset({f"agent-{domain}", "broker", f"{domain}>broker"}))
+    return Loss(domain, device)
 
 
 def _all_devices() -> Losses:
@@ -295,55 +286,86 @@ async def _socket_removed(scene: Scene, target: str) -> AsyncIterator[Losses]:
             await scene.network.start(f"agent-{target}")
 
 
+TOGETHER, DURING = "+", ">>"
 KINDS: tuple[Kind, ...] = (
-    Kind("kill-agent", _agents, _ended(SIGKILL), 4),
-    Kind("term-agent", _agents, _ended(SIGTERM), 2),
-    Kind("stop-agent", _agents, _stopped(), 3),
-    Kind("pause-agent", _agents, _stopped(briefly=True), 2),
-    Kind("kill-worker", _agents, _worker_killed, 2),
-    Kind("kill-broker", _nothing, _ended(SIGKILL, "broker"), 2),
-    Kind("term-broker", _nothing, _ended(SIGTERM, "broker"), 1),
-    Kind("stop-broker", _nothing, _stopped("broker"), 2, (0.2, 2.5)),
-    Kind("kill-emulator", _nothing, _ended(SIGKILL, "emulator"), 1),
-    Kind("stop-emulator", _nothing, _stopped("emulator"), 2),
-    Kind("pause-emulator", _nothing, _stopped("emulator", briefly=True), 1),
-    Kind("cut-session", _sessions, _once("cut"), 3),
-    Kind("half-close-session", _sessions, _once("half_close"), 2),
-    Kind("hold-session", _sessions, _troubled(Trouble.HOLD, lost=True), 3),
-    Kind("swallow-session", _sessions, _troubled(Trouble.SWALLOW, lost=True), 3),
-    Kind("refuse-session", _sessions, _troubled(Trouble.REFUSE, lost=True, cut=True), 2),
-    Kind("throttle-session", _sessions, _troubled(Trouble.THROTTLE, lost=False), 2, (0.5, 3.0)),
-    Kind("delay-session", _sessions, _troubled(Trouble.DELAY, lost=False), 2, (0.5, 3.0)),
-    Kind("corrupt-session", _sessions, _troubled(Trouble.CORRUPT, lost=False), 3, (0.3, 2.0)),
-    Kind("truncate-session", _sessions, _troubled(Trouble.TRUNCATE, lost=False), 2, (0.3, 2.0)),
-    Kind("cut-devices", _devices, _once("cut"), 4),
-    Kind("half-close-devices", _devices, _once("half_close"), 2),
-    Kind("hold-devices", _devices, _troubled(Trouble.HOLD, lost=True), 4),
-    Kind("swallow-devices", _devices, _troubled(Trouble.SWALLOW, lost=True), 4),
-    Kind("refuse-devices", _devices, _troubled(Trouble.REFUSE, lost=True, cut=True), 3),
-    Kind("throttle-devices", _devices, _troubled(Trouble.THROTTLE, lost=False), 2, (0.5, 3.0)),
-    Kind("delay-devices", _devices, _troubled(Trouble.DELAY, lost=False), 2, (0.5, 3.0)),
-    Kind("corrupt-devices", _devices, _troubled(Trouble.CORRUPT, lost=False), 4, (0.3, 2.0)),
-    Kind("truncate-devices", _devices, _troubled(Trouble.TRUNCATE, lost=False), 3, (0.3, 2.0)),
-    Kind("delete-checkpoint", _agents, _restarted_with(_delete_checkpoint), 1),
-    Kind("damage-checkpoint", _agents, _restarted_with(_damage_checkpoint), 1),
-    Kind("damage-history", _agents, _restarted_with(_damage_history), 2),
-    Kind("remove-socket", _agents, _socket_removed, 1),
+    Kind("kill-agent", _AGENTS, _ended(SIGKILL), 4),
+    Kind("term-agent", _AGENTS, _ended(SIGTERM), 2),
+    Kind("stop-agent", _AGENTS, _stopped(), 3),
+    Kind("pause-agent", _AGENTS, _stopped(briefly=True), 2),
+    Kind("kill-worker", _AGENTS, _worker_killed, 2),
+    Kind("kill-broker", _NOTHING, _ended(SIGKILL, "broker"), 2),
+    Kind("term-broker", _NOTHING, _ended(SIGTERM, "broker"), 1),
+    Kind("stop-broker", _NOTHING, _stopped("broker"), 2, (0.2, 2.5)),
+    Kind("kill-emulator", _NOTHING, _ended(SIGKILL, "emulator"), 1),
+    Kind("stop-emulator", _NOTHING, _stopped("emulator"), 2),
+    Kind("pause-emulator", _NOTHING, _stopped("emulator", briefly=True), 1),
+    Kind("cut-session", _SESSIONS, _once("cut"), 3),
+    Kind("half-close-session", _SESSIONS, _once("half_close"), 2),
+    Kind("hold-session", _SESSIONS, _troubled(Trouble.HOLD, lost=True), 3),
+    Kind("swallow-session", _SESSIONS, _troubled(Trouble.SWALLOW, lost=True), 3),
+    Kind("refuse-session", _SESSIONS, _troubled(Trouble.REFUSE, lost=True, cut=True), 2),
+    Kind("throttle-session", _SESSIONS, _troubled(Trouble.THROTTLE, lost=False), 2, (0.5, 3.0)),
+    Kind("delay-session", _SESSIONS, _troubled(Trouble.DELAY, lost=False), 2, (0.5, 3.0)),
+    Kind("corrupt-session", _SESSIONS, _troubled(Trouble.CORRUPT, lost=False), 3, (0.3, 2.0)),
+    Kind("truncate-session", _SESSIONS, _troubled(Trouble.TRUNCATE, lost=False), 2, (0.3, 2.0)),
+    Kind("cut-devices", _DEVICES, _once("cut"), 4),
+    Kind("half-close-devices", _DEVICES, _once("half_close"), 2),
+    Kind("hold-devices", _DEVICES, _troubled(Trouble.HOLD, lost=True), 4),
+    Kind("swallow-devices", _DEVICES, _troubled(Trouble.SWALLOW, lost=True), 4),
+    Kind("refuse-devices", _DEVICES, _troubled(Trouble.REFUSE, lost=True, cut=True), 3),
+    Kind("throttle-devices", _DEVICES, _troubled(Trouble.THROTTLE, lost=False), 2, (0.5, 3.0)),
+    Kind("delay-devices", _DEVICES, _troubled(Trouble.DELAY, lost=False), 2, (0.5, 3.0)),
+    Kind("corrupt-devices", _DEVICES, _troubled(Trouble.CORRUPT, lost=False), 4, (0.3, 2.0)),
+    Kind("truncate-devices", _DEVICES, _troubled(Trouble.TRUNCATE, lost=False), 3, (0.3, 2.0)),
+    Kind("delete-checkpoint", _AGENTS, _restarted_with(_delete_checkpoint), 1),
+    Kind("damage-checkpoint", _AGENTS, _restarted_with(_damage_checkpoint), 1),
+    Kind("damage-history", _AGENTS, _restarted_with(_damage_history), 2),
+    Kind("remove-socket", _AGENTS, _socket_removed, 1),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-def parse(name: str, network: FaultNetwork) -> Fault:
+def parse(name: str) -> Fault:
     """A fault by its name, `kind:target`. Raises KeyError, ValueError."""
     kind_name, _, target = name.partition(":")
     kind = BY_NAME[kind_name]
-    if target not in kind.targets(network):
-        raise ValueError(f"{name}: there is no such target; there are {', '.join(kind.targets(network))}")
+    if target not in kind.targets:
+        known = ", ".join(dict.fromkeys(kind.targets))
+        raise ValueError(f"{name}: there is no such target; there are {known}")
     return Fault(kind, target)
 
 
-def draw(rng: Random, network: FaultNetwork, *, quick: bool) -> Fault:
-    """Any fault."""
+def steps(seed: int, *, quick: bool) -> Iterator[str]:
+    """The steps of a run, without end: one fault, `a+b` at once, or `a>>b` one after the other."""
+    rng = Random(f"{seed} draws")
     kinds = [kind for kind in KINDS if kind.quick or not quick]
-    kind = rng.choices(kinds, [each.weight for each in kinds])[0]
-    return Fault(kind, rng.choice(kind.targets(network)))
+    weights = [kind.weight for kind in kinds]
+
+    def one() -> Fault:
+        kind = rng.choices(kinds, weights)[0]
+        return Fault(kind, rng.choice(kind.targets))
+
+    while True:
+        first, how = one(), rng.random()
+        if how > 0.25:
+            yield first.name
+            continue
+        second = one()
+        while second.touches & first.touches:
+            second = one()
+        yield f"{first.name}{TOGETHER if how > 0.12 else DURING}{second.name}"
+
+
+def drawn(seed: int, faults: int, *, quick: bool) -> list[str]:
+    """Steps with at least so many faults."""
+    found: list[str] = []
+    for step in steps(seed, quick=quick):
+        if sum(count(each) for each in found) >= faults:
+            break
+        found.append(step)
+    return found
+
+
+def count(step: str) -> int:
+    """How many faults a step has."""
+    return len(step.replace(DURING, TOGETHER).split(TOGETHER))

@@ -55,6 +55,12 @@ PUBLISHED = {
     "core": {"upf-1": "urn:ndt:core:upf-1", "upf-2": "urn:ndt:core:upf-2"},
     "edge": {"host-1": "urn:ndt:edge:host-1", "host-2": "urn:ndt:edge:host-2"},
 }
+DEVICES = {
+    "ran": ("gnb-1", "gnb-2"),
+    "transport": ("sri", "ucla", "uscb", "utah"),
+    "core": ("amf-1", "smf-1", "upf-1", "upf-2"),
+    "edge": ("host-1", "host-2"),
+}
 PAIRS = (("ran/cell-1", "edge/host-1"), ("ran/cell-2", "edge/host-2"), ("ran/cell-1", "core/upf-2"))
 
 
@@ -158,14 +164,14 @@ class FaultNetwork:
 
     def devices(self, domain: str) -> dict[str, DeviceConfig]:
         """The devices of a domain at their true addresses, past all proxies."""
-        return {device.name: device for device in load_agent(self.folder / "direct" / f"{domain}.toml").device}
+        return {
+            device.name: device for device in load_agent(self.folder / "direct" / f"{domain}.toml").device
+        }
 
     def proxies_of(self, domain: str, device: str = "") -> list[Proxy]:
         """The proxies between an agent and its devices, or one of them."""
         return [
-            proxy
-            for (of, name, _), proxy in self.to_devices.items()
-            if of == domain and device in ("", name)
+            proxy for (of, name, _), proxy in self.to_devices.items() if of == domain and device in ("", name)
         ]
 
     # --- files
@@ -178,6 +184,7 @@ class FaultNetwork:
         held = records["fedtwin-service:service-records"]
         assert isinstance(held, dict)
         held["service"] = held["service"][:1]
+        held["service"][0]["objective"]["one-way-delay"] = "500.0"  # these lines cross a continent
         self.files.services.write_text(json.dumps(records), encoding="utf-8")
         self.files.broker.write_text(self.broker_toml(self.files.broker_address, "state"), encoding="utf-8")
         (self.folder / "direct").mkdir()
@@ -216,6 +223,7 @@ class FaultNetwork:
     async def _write_inventories(self) -> None:
         """Each agent's inventory, with every address that of a proxy."""
         for domain in DOMAINS:
+            assert tuple(sorted(self.devices(domain))) == DEVICES[domain]
             tables, hosts = [], []
             for name, device in self.devices(domain).items():
                 lines = ["[[device]]", f'name = "{name}"']

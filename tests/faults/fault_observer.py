@@ -1,8 +1,8 @@
 """Looks at the twins all the time, as operators and engineers would, and judges each answer by itself.
 
 Owns what must never be seen: an answer that rests on a lost domain or device and does not say so, and a value
-without a mark that is not, and has not lately been, the device's. `Loss` says what a fault took away; how long
-it took until the twins said so is measured here.
+without a mark that is not, and has not lately been, the device's. `Loss` says what a fault took away; how
+long it took until the twins said so is measured here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fault_churn import Churn
 from fault_network import DOMAINS, PAIRS, FaultNetwork
 
-from domain_twin.errors import TwinError
+from domain_twin.errors import NoPath, NotFound, TwinError
 from domain_twin.model import (
     Connection,
     DeviceStatus,
@@ -42,10 +42,10 @@ class Loss:
 
     domain: str
     device: str | None = None  # None: the domain's session with the broker
-    observers: frozenset[str] = frozenset()  # processes and links without which nobody can notice
     began: float = 0.0
-    noticed: float = 0.0
+    noticed: float = 0.0  # marked in every part
     ended: float = 0.0
+    marked: dict[str, float] = field(default_factory=dict)  # by whom, since when: the agent, the broker
 
     @property
     def what(self) -> str:
@@ -54,11 +54,20 @@ class Loss:
             return f"the domain {self.domain}"
         return f"{self.domain}'s {self.device or 'devices'}"
 
+    @property
+    def parts(self) -> dict[str, frozenset[str]]:
+        """Who has to mark it, and the processes and links without which that one cannot."""
+        if self.device is None:
+            return {"broker": frozenset({"broker"})}
+        agent, session = f"agent-{self.domain}", f"{self.domain}>broker"
+        return {self.domain: frozenset({agent}), "broker": frozenset({agent, session, "broker"})}
+
 
 @dataclass(slots=True)
 class Look:
     """What the twins said at one moment: an answer is None where nobody answered."""
 
+    part: str  # who was asked: "broker", or the agent of a domain
     start: float
     end: float = 0.0
     domains: dict[str, DomainStatus] | None = None
@@ -77,12 +86,13 @@ class Observer:
         self.wrong: list[str] = []
         self.looks = 0
         self.answers = 0
-        self.unavailable: dict[str, float] = {}  # process or link -> since when it cannot be asked; gone: fine
+        self.unavailable: dict[str, float] = {}  # processes and links that are away, since when
         self.recovered: dict[str, float] = {}
         self._network = network
         self._churn = churn
         self._points = points
         self._losses: set[Loss] = set()
+        self._unmarked: dict[Loss, str] = {}
         self._news = asyncio.Event()
 
     def lose(self, losses: Iterable[Loss]) -> None:
@@ -99,10 +109,10 @@ class Observer:
 
     async def noticed(self, losses: Iterable[Loss], within_s: float = NOTICE_S) -> None:
         """Return when every loss is marked wherever it shows. Raises AssertionError naming what is not."""
-        waiting = [loss for loss in losses if self._observable(loss, time.monotonic())]
+        wanted = list(losses)
         try:
             async with asyncio.timeout(within_s):
-                while waiting := [loss for loss in waiting if not loss.noticed]:
+                while waiting := [loss for loss in wanted if self._missing(loss)]:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
@@ -111,54 +121,50 @@ class Observer:
                 f" {self._unmarked.get(waiting[0], 'nobody could be asked')}"
             ) from None
 
-    _unmarked: dict[Loss, str] = {}
-
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled; at each twin by itself, so that one that hangs holds up no other."""
+        async with asyncio.TaskGroup() as tasks:
+            for part in ("broker", *DOMAINS):
+                tasks.create_task(self._follow(part))
+
+    async def _follow(self, part: str) -> None:
         while True:
-            look = await self._look()
+            look = Look(part, time.monotonic())
+            try:
+                await (self._ask_broker(look) if part == "broker" else self._ask_agent(look))
+            except (TwinError, OSError):
+                pass  # nobody answers: that is no wrong answer
+            else:
+                self.answers += 1
+                look.end = time.monotonic()
+                self._judge(look)
             self.looks += 1
-            self._judge(look)
             self._news.set()
             await asyncio.sleep(LOOK_EVERY_S)
 
     # --- looking
 
-    async def _look(self) -> Look:
-        look = Look(time.monotonic())
-        await asyncio.gather(self._look_at_broker(look), *(self._look_at(d, look) for d in DOMAINS))
-        look.end = time.monotonic()
-        return look
-
-    async def _look_at_broker(self, look: Look) -> None:
-        try:
-            async with self._network.broker(timeout_s=2.0) as twin:
-                before = {status.domain: status for status in await twin.domains()}
-                look.views = {view.domain: view for view in await twin.views()}
-                for source, target in PAIRS[:2]:
-                    try:
-                        look.paths.append(await twin.path(source, target))
-                    except TwinError:
-                        continue
-                look.services = list((await twin.services()).statuses)
-                after = {status.domain: status for status in await twin.domains()}
-        except (TwinError, OSError):
-            return
-        self.answers += 1
+    async def _ask_broker(self, look: Look) -> None:
+        async with self._network.broker(timeout_s=2.0) as twin:
+            before = {status.domain: status for status in await twin.domains()}
+            look.views = {view.domain: view for view in await twin.views()}
+            for source, target in PAIRS[:2]:
+                try:
+                    look.paths.append(await twin.path(source, target))
+                except (NoPath, NotFound):
+                    continue
+            look.services = list((await twin.services()).statuses)
+            after = {status.domain: status for status in await twin.domains()}
         look.domains = {
             name: status for name, status in after.items() if status.connected == before[name].connected
         }
 
-    async def _look_at(self, domain: str, look: Look) -> None:
-        try:
-            async with self._network.agent(domain, timeout_s=2.0) as twin:
-                before = {status.name: status for status in await twin.devices()}
-                elements = await twin.elements(domain)
-                after = {status.name: status for status in await twin.devices()}
-        except (TwinError, OSError):
-            return
-        self.answers += 1
-        look.elements[domain] = elements
+    async def _ask_agent(self, look: Look) -> None:
+        domain = look.part
+        async with self._network.agent(domain, timeout_s=2.0) as twin:
+            before = {status.name: status for status in await twin.devices()}
+            look.elements[domain] = await twin.elements(domain)
+            after = {status.name: status for status in await twin.devices()}
         look.devices[domain] = {
             name: status for name, status in after.items() if status.connection is before[name].connection
         }
@@ -169,26 +175,32 @@ class Observer:
         for complaint in (*self._inconsistent(look), *self._outdated(look)):
             self._complain(complaint)
         for loss in list(self._losses):
-            if look.start < loss.began or not self._observable(loss, look.start):
+            if look.start < loss.began or not self._observable(loss, look.part, look.start):
                 continue
             unmarked = self._not_said(loss, look)
-            if unmarked is None:
-                continue
-            if not unmarked and not loss.noticed:
-                loss.noticed = look.end
-            elif unmarked and loss.noticed:
+            if unmarked and look.part in loss.marked:
                 self._complain(f"{loss.what} is lost and was marked so; then it was not: {unmarked}")
             if unmarked:
                 self._unmarked[loss] = unmarked
+                continue
+            loss.marked.setdefault(look.part, look.end)
+            if not loss.noticed and not self._missing(loss):
+                loss.noticed = look.end
 
     def _complain(self, text: str) -> None:
         if text not in self.wrong:
             self.wrong.append(text)
 
-    def _observable(self, loss: Loss, at: float) -> bool:
-        return not any(
-            name in self.unavailable or self.recovered.get(name, 0.0) > at for name in loss.observers
+    def _observable(self, loss: Loss, part: str, at: float) -> bool:
+        """Whether `part` has to mark the loss, and could at that time."""
+        return part in loss.parts and not any(
+            name in self.unavailable or self.recovered.get(name, 0.0) > at for name in loss.parts[part]
         )
+
+    def _missing(self, loss: Loss) -> list[str]:
+        """Who has not marked a loss yet, and could."""
+        now = time.monotonic()
+        return [p for p in loss.parts if p not in loss.marked and self._observable(loss, p, now)]
 
     @staticmethod
     def _inconsistent(look: Look) -> Iterable[str]:
@@ -211,35 +223,28 @@ class Observer:
                 if element.id == marker.element and not element.stale:
                     value = int(element.attributes.get("metric", "-1"))
                     if value not in allowed:
-                        yield f"{domain}: {element.id} metric = {value} without a mark; was {sorted(allowed)[-3:]}"
+                        yield f"{domain}: {element.id} metric = {value} unmarked; was {sorted(allowed)[-3:]}"
             view = look.views.get(domain)
             point = view.points.get(marker.point) if view else None
             if point and not point.stale and point.metric not in allowed:
-                yield f"broker: {point.id} metric = {point.metric} without a mark; was {sorted(allowed)[-3:]}"
+                yield f"broker: {point.id} metric = {point.metric} unmarked; was {sorted(allowed)[-3:]}"
 
-    def _not_said(self, loss: Loss, look: Look) -> str | None:
-        """What rests on a loss without saying so; empty: nothing does; None: nobody could be asked."""
+    def _not_said(self, loss: Loss, look: Look) -> str:
+        """What rests on a loss without saying so; empty: nothing does."""
         if loss.device is None:
-            if look.domains is None:
-                return None
             return next(iter(_fresh_parts(look, loss.domain)), "")
-        statuses = look.devices.get(loss.domain)
-        if statuses is None:
-            return None
-        for name, status in statuses.items():
+        for name, status in look.devices.get(loss.domain, {}).items():
             if loss.device in ("", name) and status.connection is Connection.SYNCHRONISED:
                 return f"{loss.domain}: device {name} is {status.connection}"
-        for element in look.elements[loss.domain]:
+        for element in look.elements.get(loss.domain, ()):
             device = element.attributes.get("device", "")
             if device and loss.device in ("", device) and not element.stale:
                 return f"{loss.domain}: {element.kind} {element.id} is not stale"
-        view = look.views.get(loss.domain)
-        if look.domains is None or view is None:
-            return ""  # the agent says so; the broker cannot be asked
-        for device, points in self._points[loss.domain].items():
-            for name in points if loss.device in ("", device) else ():
-                if name in view.points and not view.points[name].stale:
-                    return f"broker: point {name} is not stale"
+        if view := look.views.get(loss.domain):
+            for device, points in self._points[loss.domain].items():
+                for name in points if loss.device in ("", device) else ():
+                    if name in view.points and not view.points[name].stale:
+                        return f"broker: point {name} is not stale"
         return ""
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on demand. Owns what is wrong with a connection; knows nothing of what it carries.
+"""A TCP proxy that misbehaves on demand. Owns what is wrong with a connection, not what it carries.
 
 Every connection of the network under test passes through one of these. A random number generator decides what
 is hit and when, so that a run can be repeated.
@@ -153,8 +153,9 @@ class Proxy:
                 case Trouble.DELAY:
                     await self._or_change(self.delay_s * self._rng.uniform(0.2, 1.8))
                 case Trouble.CORRUPT if self._rng.random() < 0.5:
-                    place = self._rng.randrange(len(data))
-                    data = data[:place] + bytes([data[place] ^ self._rng.randrange(1, 256)]) + data[place + 1 :]
+                    damaged = bytearray(data)
+                    damaged[self._rng.randrange(len(data))] ^= self._rng.randrange(1, 256)
+                    data = bytes(damaged)
                 case Trouble.TRUNCATE if self._rng.random() < 0.5:
                     data = data[: self._rng.randrange(len(data))]
             while self._trouble is Trouble.HOLD:

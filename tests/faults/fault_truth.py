@@ -241,14 +241,15 @@ async def _paths_follow_views(broker: TwinClient) -> None:
         after = composed({view.domain: view for view in await broker.views()})
         choices = [find(graph, source, target, now=time.time_ns()) for graph in (before, after)]
         if bad := [o for o in told.domains if o.outcome is not Outcome.OK]:
-            raise Different(f"broker: {source} to {target}: {bad[0].domain}: {bad[0].outcome} {bad[0].reason}")
+            raise Different(f"broker: {source} to {target}: {bad[0]}")
         said = [(hop.source, hop.target) for path in told.paths for hop in path.hops]
         routes = [[(hop.source, hop.target) for path in c.paths for hop in path.hops] for c in choices]
         if said not in routes:
             raise Different(f"broker: {source} to {target} goes {said}, not {routes[-1]}")
         for mine in told.paths[:1]:
             if not any(_same_kpis(mine.total, c.paths[0].total) for c in choices):
-                raise Different(f"broker: {source} to {target}: {mine.total}, not {choices[-1].paths[0].total}")
+                wanted = choices[-1].paths[0].total
+                raise Different(f"broker: {source} to {target}: {mine.total}, not {wanted}")
 
 
 async def _services_hold(broker: TwinClient) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_campaign import DURING, TOGETHER, Campaign
+from fault_campaign import Campaign
+from fault_kinds import drawn
 from fault_network import DOMAINS
 
 
@@ -27,7 +28,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=200, help="at least so many faults")
     parser.add_argument("--step", action="append", default=[], help="run this step instead of drawn ones")
-    parser.add_argument("--fresh-every", type=int, default=8, help="compare with fresh processes after so many")
+    parser.add_argument(
+        "--fresh-every", type=int, default=8, help="steps between comparisons with fresh processes"
+    )
     parser.add_argument("--json", type=Path, help="write the summary here")
     parser.add_argument("--keep", action="store_true", help="keep the folder with all logs")
     options = parser.parse_args()
@@ -45,15 +48,7 @@ async def _run(options: argparse.Namespace, folder: Path) -> int:
     async with Campaign.on(folder / "n", options.seed) as campaign:
         print(f"whole after {time.monotonic() - began:.1f} s", flush=True)
         campaign.measure()
-        made = 0
-        while made < options.faults:
-            if options.step:
-                if len(campaign.outcomes) == len(options.step):
-                    break
-                step = options.step[len(campaign.outcomes)]
-            else:
-                step = campaign.draw(1, quick=False)[0]
-            made += len(step.replace(DURING, TOGETHER).split(TOGETHER))
+        for step in options.step or drawn(options.seed, options.faults, quick=False):
             outcome = await campaign.step(step)
             stale = max(outcome.stale_s, default=0.0)
             print(
