@@ -18,6 +18,7 @@ from federation.cli import (
     authority,
     check,
     demo,
+    deploy,
     faults,
     history,
     inventory,
@@ -63,7 +64,7 @@ def fedtwin(
 
 
 demo.add_to(app)
-for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, doctor, audit):
+for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, doctor, deploy, audit):
     part.add_to(app)
 authority.add_to(app)
 
