@@ -1,4 +1,4 @@
-"""`fedtwin deploy`: files that run the processes under systemd or in containers, and watch them. Prints only."""
+"""`fedtwin deploy`: files that run the processes, under systemd or in containers, and watch them."""
 
 from __future__ import annotations
 
