@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -92,13 +94,17 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
 
     from domain_twin.alarms.desk import AlarmDesk
     from domain_twin.alarms.store import AlarmStore
-    from domain_twin.trust.credentials import load_identity
+    from domain_twin.trust.audit_export import Exporter
+    from domain_twin.trust.audit_log import AuditLog
+    from domain_twin.trust.credentials import RenewingIdentity, load_identity
     from domain_twin.trust.guard import Guard, current_peer
     from domain_twin.trust.roots import TrustBundle
     from federation.assurance import Assurance
     from federation.attach import FederationService
+    from federation.audit import AuditGate, BrokerAuditor
     from federation.events import FindingBoard, event_log
     from federation.metrics import BrokerMetrics
+    from federation.rates import Rates
     from federation.registry import Registry
     from federation.renewal import Renewal
     from federation.storage import Storage
@@ -109,9 +115,27 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
 
     identity = load_identity(config.identity, operator=config.operator, role=Role.BROKER, name=config.id)
     trust = TrustBundle.load(config.trust)
+    trail = None
+    if config.audit.enabled:
+        renewing = RenewingIdentity(config.identity, identity)
+        trail = AuditLog(
+            config.state / "audit", who=str(identity.id), config=config.audit, identity=renewing.current
+        )
+    auditor = BrokerAuditor(trail)
+    rates = Rates(
+        reads_per_second=config.reads_per_second,
+        attaches_per_minute=config.attaches_per_minute,
+        clock=time.time_ns,
+    )
     storage, restored = await Storage.open(config.state, config.database)
     work = _Work()
     try:
+        content = config.model_dump_json().encode()
+        auditor.note("configured", file="broker.toml", file_sha256=hashlib.sha256(content).hexdigest())
+        if trail:
+            work.start(work.forever(trail.run))
+            if config.audit.syslog:
+                work.start(work.forever(Exporter(trail, config.audit.syslog).run))
         events = event_log(storage, restored)
         findings = FindingBoard(events, storage, restored.findings)
         alarm_store = AlarmStore(config.state / "alarms.sqlite")
@@ -130,6 +154,12 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         def on_storage(problem: str) -> None:
             findings.report("storage", [_storage_finding(problem)] if problem else [])
 
+        def on_audit(problem: str) -> None:
+            findings.report("audit", [_audit_finding(problem)] if problem else [])
+
+        if trail:
+            trail.on_problem = on_audit
+            on_audit(trail.problem)
         storage.on_problem = on_storage
         on_storage(storage.problem)
         registry = Registry(
@@ -146,6 +176,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             sample_interval_s=config.sample_interval_s,
         )
         registry.on_change = assurance.notify
+        registry.audit = auditor.note
         face = BrokerFace(
             registry,
             assurance,
@@ -157,8 +188,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             watch_ends_at=lambda: current_peer().not_after,
         )
         federation = FederationService(registry, config, identity, trust)
-        guard = Guard(trust, access_check(config))
-        server = grpc.aio.server(interceptors=[guard], options=STREAM_OPTIONS)
+        guard = Guard(trust, rates.check(access_check(config)))
+        server = grpc.aio.server(interceptors=[AuditGate(auditor, rates), guard], options=STREAM_OPTIONS)
         add_FederationServicer_to_server(federation, server)
         add_TwinServicer_to_server(TwinService(face), server)
         credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
@@ -190,6 +221,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     finally:
         await work.end()
         await storage.close()
+        if trail:
+            trail.close("the broker ended")
 
 
 class _Work:
@@ -239,6 +272,17 @@ def _listen(server: Any, address: str, credentials: Any) -> str:
             f" this machine ({error})"
         ) from error
     return f"{host}:{taken}"
+
+
+def _audit_finding(problem: str) -> Finding:
+    return Finding(
+        "audit.unwritable",
+        Severity.ERROR,
+        "",
+        "broker",
+        f"the audit cannot be written: {problem}; questions are answered as [audit] when_unwritable says",
+        "make room on the disk and the folder writable; the broker goes on by itself",
+    )
 
 
 def _storage_finding(problem: str) -> Finding:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from domain_twin.config import BrokerConfig, MemberConfig
-from domain_twin.errors import ContractError, IdentityMismatch, NotShared, TwinError
+from domain_twin.errors import (
+    ContractError,
+    IdentityMismatch,
+    NotShared,
+    OverCapacity,
+    StaleVersion,
+    TwinError,
+)
 from domain_twin.model import (
     ANY_POINT,
     DomainStatus,
@@ -46,6 +53,7 @@ _FINENESS = {Level.NODE: 0, Level.MESH: 1, Level.NATIVE: 2}
 _DESCRIBE_WITHIN_S = 10.0
 _LONGEST_NAME = 255
 _NOT_JOINED = "has not joined yet"
+_ASK_AGAIN_S = 2.0
 
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -70,6 +78,7 @@ class _Domain:
     view: View | None = None
     received_at: Nanoseconds = 0
     expires_at: Nanoseconds = 0
+    described_until: Nanoseconds = 0  # what the agent said of its agreement, besides its views
     peer: str = ""
     asked: Level = Level.MESH
     current: bool = False  # the view is what the domain shows now
@@ -100,6 +109,8 @@ class Registry:
         """How often the graph was brought up to date so far."""
         self.on_change: Callable[[Change], None] = lambda _: None
         """Told after every change of the graph."""
+        self.audit: Callable[..., None] = lambda kind, **_: None
+        """Told, for the audit: a kind of record and what it says."""
         self._events = events
         self._findings = findings
         self._storage = storage
@@ -165,6 +176,7 @@ class Registry:
         held.session = session
         held.peer = str(session.peer)
         held.refused = held.withheld = ""
+        self.audit("attached", peer=held.peer, domain=session.domain, session=session.session_id)
         held.current = held.current and replaced
         held.problem = ""
         self._watch(held, held.config.level)
@@ -180,6 +192,7 @@ class Registry:
         held = self._domains[session.domain]
         if held.session is not session:
             return
+        self.audit("detached", peer=held.peer, domain=session.domain, reason=reason)
         held.session = None
         held.current = False
         held.problem = reason
@@ -218,7 +231,18 @@ class Registry:
             reason = f"the view of {session.domain} cannot be composed ({error})"
             self._refuse(held, delta, reason)
             raise ContractError(reason) from error
+        if delta.expires_at != (before.expires_at if before else 0):
+            self._expire_at(held, _earlier(delta.expires_at, held.described_until))
         self._storage.save_view(view, received_at, held.expires_at)
+        self.audit(
+            "view-received",
+            peer=held.peer,
+            domain=session.domain,
+            agreement=delta.agreement,
+            level=delta.level.value,
+            version=f"{delta.target.epoch}/{delta.target.sequence}",
+            complete=delta.source is None,
+        )
         self._events.publish(
             EventKind.VIEW,
             f"{session.domain} at {view.version.sequence}",
@@ -237,6 +261,11 @@ class Registry:
             raise ContractError(f"{domain} sent a view of level {level!r} where {asked!r} was asked for")
         if delta.source and held.view and delta.level is not held.view.level:
             raise ContractError(f"{domain} changed the level of its view to {level!r} without a snapshot")
+        if 0 < delta.expires_at <= self._clock():
+            raise ContractError(
+                f"{domain} sent a view under the agreement {delta.agreement!r}, which has ended; set the"
+                " clocks of both sides, or renew the agreement"
+            )
         view = apply(held.view, delta)
         for point in delta.points:
             if not point.id.isprintable() or len(point.id) > _LONGEST_NAME:
@@ -276,10 +305,20 @@ class Registry:
             self._watch(held, coarser)
             return
         held.withheld = held.problem = str(error)
+        held.current = False
         if isinstance(error, NotShared):
             self._forget_view(held)
+        elif isinstance(error, OverCapacity | StaleVersion):
+            self._spawn(self._watch_again(held, session, error))
         self._update(held)
         self._tell(held, f"{held.config.domain} shows no view: {error}")
+
+    async def _watch_again(self, held: _Domain, session: Session, error: TwinError) -> None:
+        """The domain shows no view for now, or another one: ask for it once more."""
+        if isinstance(error, OverCapacity):
+            await asyncio.sleep(max(_ASK_AGAIN_S, error.retry_after_s))
+        if held.session is session and session.open:
+            self._watch(held, held.config.level)
 
     async def _describe(self, held: _Domain, session: Session) -> None:
         """Learn when the agreement ends. The answer comes after the first deltas of a resumed view."""
@@ -293,7 +332,9 @@ class Registry:
         if held.session is not session:
             return
         if answer is not None:
-            self._expire_at(held, answer.expires_at)
+            held.described_until = answer.expires_at
+            until = held.view.expires_at if held.view else 0
+            self._expire_at(held, _earlier(answer.expires_at, until))
         if held.view and not held.current and not held.refused and not held.withheld:
             held.current = True  # nothing changed since the version that is here
             self._update(held)
@@ -317,6 +358,9 @@ class Registry:
 
     def _expired(self, held: _Domain) -> None:
         domain = held.config.domain
+        agreement = held.view.agreement if held.view else ""
+        self.audit("agreement-ended", peer=held.peer, domain=domain, agreement=agreement, reason="expired")
+        held.described_until = 0
         held.withheld = held.problem = f"the agreement with {domain} has expired; its views were deleted"
         held.expires_at = 0
         self._forget_view(held)
@@ -326,6 +370,18 @@ class Registry:
             self._watch(held, held.config.level)  # a new agreement may be in force already
 
     def _forget_view(self, held: _Domain) -> None:
+        """Keep nothing that the domain showed: no view, no event, no figure in the services' history."""
+        if held.view:
+            version = held.view.version
+            self.audit(
+                "view-deleted",
+                peer=held.peer,
+                domain=held.config.domain,
+                agreement=held.view.agreement,
+                version=f"{version.epoch}/{version.sequence}",
+                reason=held.withheld,
+            )
+        self._events.forget(held.config.domain)
         held.view = None
         held.received_at = 0
         held.current = False
@@ -384,6 +440,11 @@ class Registry:
             peer=held.peer,
             problem=held.problem,
         )
+
+
+def _earlier(one: Nanoseconds, other: Nanoseconds) -> Nanoseconds:
+    """The earlier of two ends, of which 0 means that there is none."""
+    return min(one, other) if one and other else one or other
 
 
 def _member(held: _Domain) -> Member:

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,9 +111,12 @@ class _Waiting:
     findings: dict[tuple[str, str, str], Finding | None] = field(default_factory=dict)  # None: cleared
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=MAX_WAITING))
     statuses: deque[ServiceStatus] = field(default_factory=lambda: deque(maxlen=MAX_WAITING))
+    forgotten: set[str] = field(default_factory=set)  # domains of which nothing written before may stay
 
     def __bool__(self) -> bool:
-        return bool(self.domains or self.views or self.findings or self.events or self.statuses)
+        return bool(
+            self.domains or self.views or self.findings or self.events or self.statuses or self.forgotten
+        )
 
     def older(self, batch: _Waiting) -> None:
         """Put back what could not be written; what was handed over since is newer and stays."""
@@ -122,6 +125,7 @@ class _Waiting:
         self.findings = batch.findings | self.findings
         self.events = deque([*batch.events, *self.events], maxlen=MAX_WAITING)
         self.statuses = deque([*batch.statuses, *self.statuses], maxlen=MAX_WAITING)
+        self.forgotten |= batch.forgotten
 
 
 class Storage:
@@ -172,8 +176,12 @@ class Storage:
         self._wake.set()
 
     def forget_view(self, domain: str) -> None:
-        """Delete what was kept of a domain's view: its agreement ended."""
-        self._waiting.views[domain] = None
+        """Delete what a domain showed, as its agreement ended: view, events, its part in service statuses."""
+        waiting = self._waiting
+        waiting.views[domain] = None
+        waiting.forgotten.add(domain)
+        waiting.events = deque((e for e in waiting.events if e.domain != domain), maxlen=MAX_WAITING)
+        waiting.statuses = deque((_without(s, domain) for s in waiting.statuses), maxlen=MAX_WAITING)
         self._wake.set()
 
     def add_event(self, event: Event) -> None:
@@ -372,6 +380,8 @@ class Storage:
 
     def _insert(self, batch: _Waiting) -> None:
         with self._connection() as connection:
+            for domain in batch.forgotten:
+                _forget(connection, domain)
             self._write_latest(connection, batch)
             if batch.events:
                 rows = [
@@ -398,6 +408,10 @@ class Storage:
             if time.monotonic() - self._pruned_at > PRUNE_S:
                 _prune(connection)
                 self._pruned_at = time.monotonic()
+        if batch.forgotten and self._file and self._engine:
+            # What was deleted still lies in the write-ahead log until that is emptied.
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @staticmethod
     def _write_latest(connection: sa.Connection, batch: _Waiting) -> None:
@@ -430,9 +444,30 @@ class _NewerSchema(Exception):
 
 def _tune(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _forget(connection: sa.Connection, domain: str) -> None:
+    """Delete a domain's events, and its figures from what services got."""
+    connection.execute(sa.delete(_event).where(_event.c.domain == domain))
+    name = domain.encode()
+    listed = connection.execute(sa.select(_status.c.row, _status.c.body)).all()
+    for row, body in listed:
+        if name not in body:
+            continue
+        for status in _readable([body], pb.ServiceStatus, convert.decode_service_status):
+            kept = convert.encode_service_status(_without(status, domain)).SerializeToString()
+            if kept != body:
+                connection.execute(sa.update(_status).where(_status.c.row == row).values(body=kept))
+
+
+def _without(status: ServiceStatus, domain: str) -> ServiceStatus:
+    """A status without the path across a domain, and without its share: the total would tell its figures."""
+    crossed = status.path is not None and any(hop.domain == domain for hop in status.path.hops)
+    shares = tuple(share for share in status.budget if share.domain != domain)
+    return replace(status, path=None if crossed else status.path, budget=shares)
 
 
 def _prune(connection: sa.Connection) -> None:

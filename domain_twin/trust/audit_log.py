@@ -49,7 +49,7 @@ class AuditLog:
         identity: Callable[[], Identity | None] = lambda: None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Take over what the folder holds. Raises ConfigError when it cannot be used."""
+        """Take over what the folder holds. Raises ConfigError when another process writes there."""
         self.folder = folder
         self.who = who
         self.trail = ""
@@ -74,15 +74,10 @@ class AuditLog:
         self._closed = False
         self._synced_seq = 0
         self._sync: asyncio.Task[None] | None = None
-        self._sync_again: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._lock = -1
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _take_lock(folder / "lock")
-        except OSError as error:
-            raise ConfigError(f"{folder}: the audit cannot be kept there ({error.strerror})") from error
-        try:
-            self._recover()
+            self._begin()
         except OSError as error:
             # As on any other day on which the disk is full: disclosures are refused until it can be written.
             self._note(error)
@@ -188,7 +183,8 @@ class AuditLog:
             os.close(self._file)
             self._file = -1
         self._thread.shutdown()
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
 
     # ------------------------------------------------------------ writing
 
@@ -239,8 +235,8 @@ class AuditLog:
 
     def _mend(self) -> None:
         """Try to write again. Raises OSError."""
-        if not self.trail:
-            self._recover()
+        if self._lock < 0 or not self._seq:
+            self._begin()
         lost, self.unrecorded = self.unrecorded, 0
         try:
             self._write("recovered", {"what": _LOST, "records": lost, "why": self.problem}, self._clock())
@@ -282,6 +278,12 @@ class AuditLog:
         self._synced_seq = max(self._synced_seq, seq)
 
     # ------------------------------------------------------------ after a start
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._lock < 0:
+            self._lock = _take_lock(self.folder / "lock")
+        self._recover()
 
     def _recover(self) -> None:
         known, bad_head = None, ""

@@ -119,6 +119,12 @@ class EventLog:
                     subscription.offer(event)
         return subscription
 
+    def forget(self, domain: str) -> None:
+        """Keep no event of a domain any longer; what watchers have queued they still get."""
+        self._ring = deque(
+            (event for event in self._ring if event.domain != domain), maxlen=self._ring.maxlen
+        )
+
     def drop(self, subscription: Subscription) -> None:
         """Forget a subscription."""
         self._subscriptions.discard(subscription)

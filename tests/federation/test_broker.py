@@ -22,6 +22,7 @@ from federation_parts import (
     until,
 )
 
+from domain_twin.config import AuditConfig
 from domain_twin.errors import (
     ConfigError,
     CredentialError,
@@ -448,6 +449,7 @@ async def test_a_domain_that_is_no_member_may_not_attach(tmp_path: Path) -> None
 async def test_a_port_in_use_is_named(federation: Federation) -> None:
     async with federation.broker() as broker:
         port = int(broker.address.rpartition(":")[2])
+        federation.more["state"] = federation.folder / "another"
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}.*another process has the port"):
             async with federation.broker(port=port):
                 pass
@@ -455,7 +457,9 @@ async def test_a_port_in_use_is_named(federation: Federation) -> None:
 
 async def test_a_broker_without_a_disk_goes_on_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    federation = Federation.make(tmp_path, state=tmp_path / "taken" / "state")
+    federation = Federation.make(
+        tmp_path, state=tmp_path / "taken" / "state", audit=AuditConfig(when_unwritable="continue")
+    )
     async with federation.broker() as broker, federation.agents(broker), federation.client(broker) as twin:
         await until(lambda: _met(twin, True))
         (finding,) = [f for f in await twin.findings() if f.code == "broker.storage-unusable"]
