@@ -2,8 +2,8 @@
 
 A flat-out target (a process of its own, TLS on loopback) streams the same notifications to each. Counted are
 updates per second of the client process's CPU time, so that the target's work and other load do not blur it.
-`pygnmi` is subscribe2; `pygnmi_parser` is its plain subscribe and telemetryParser. Neither types a value or
-knows a canonical path; ours does both. Prints JSON.
+`pygnmi` is subscribe2; `pygnmi_parser` is its plain subscribe and telemetryParser. Neither types a value,
+knows a canonical path or keeps a state; ours does all three, with the intake in between. Prints JSON.
 
     python benchmarks/ingest.py [--updates 400000] [--sizes 1,10,100,1000] [--skip-rivals]
 """
@@ -137,8 +137,13 @@ async def _serve(files: dict[str, Path], size: int, total: int, ports: Any) -> N
 
 
 def ours(files: dict[str, Path], port: int, expected: int) -> dict[str, float]:
-    """Session, decoding and the YANG stage."""
+    """Session, decoding, the intake, the YANG stage and the live state, as the agent joins them."""
+    from domain_twin.agent import collector
+    from domain_twin.datastore.live import LiveStore
+    from domain_twin.model import DeviceStatus, UpdateBatch
+    from domain_twin.southbound.conflate import Facts
     from domain_twin.southbound.gnmi import GnmiSession
+    from domain_twin.southbound.intake import Intake, Overload
     from domain_twin.yang.quarantine import Typer
     from domain_twin.yang.schema import SchemaSet
 
@@ -155,16 +160,37 @@ def ours(files: dict[str, Path], port: int, expected: int) -> dict[str, float]:
     async def run() -> dict[str, float]:
         seen = 0
         bad = 0
+        store = LiveStore()
+
+        def consume(batch: UpdateBatch) -> None:
+            nonlocal seen, bad
+            typed, quarantined = typer.type_batch(batch)
+            store.apply(typed)
+            seen += len(typed.updates)
+            bad += len(quarantined)
+
+        def ignore(_: DeviceStatus | Overload) -> None:
+            pass
+
+        intake = Intake(
+            max_bytes=32_000_000,
+            keep=Facts(schema),
+            consume=consume,
+            on_status=ignore,
+            on_overload=ignore,
+        )
+        lane = intake.lane("bench")
+        consumer = asyncio.create_task(intake.run())
+        collector.settle()
         async with GnmiSession("bench", config, schema) as session:
             await session.capabilities()
             wall, cpu = time.perf_counter(), time.process_time()
             async with aclosing(session.subscribe(["/ietf-interfaces:interfaces"])) as stream:  # type: ignore[type-var]
                 async for batch in stream:
-                    typed, quarantined = typer.type_batch(batch)
-                    seen += len(typed.updates)
-                    bad += len(quarantined)
+                    await intake.offer(lane, batch)
                     if seen >= expected:
                         break
+        consumer.cancel()
         if bad:
             raise RuntimeError(f"{bad} updates were quarantined")
         return _rates(seen, time.perf_counter() - wall, time.process_time() - cpu)

@@ -305,18 +305,23 @@ class LiveStore:
         source, received_at, repeated, removed = fold.source, fold.received_at, fold.repeated, fold.removed
         horizon = received_at + AHEAD
         current: str | None = None
+        believed: int | None = None  # the last device time that could be meant: mostly that of a whole batch
+        changed = fold.changes.append
         for name, path, value, stated_at, origin in updates:
             if name != current:
-                current = name
+                current, believed = name, None
                 state = self._device(name, source)
                 leaves = state.writable()
                 state.received_at = max(state.received_at, received_at)
                 seen = None if repeated is None else repeated.setdefault(name, set())
             state.updates += 1
             observed_at = stated_at
-            if not 0 < observed_at <= horizon:
-                state.clock_faults += 1
-                observed_at = received_at
+            if stated_at is not believed:
+                if 0 < stated_at <= horizon:
+                    believed = stated_at
+                else:
+                    state.clock_faults += 1
+                    observed_at = received_at
             old = leaves.get(path)
             back = False
             if old is None and removed and (name, path) in removed:
@@ -338,8 +343,14 @@ class LiveStore:
             if back or old is None:
                 state.tree.add(path)
             leaves[path] = _leaf((value, observed_at, received_at, origin, source))
-            if old is None or origin is not old[3] or not (value is old[0] or same(old[0], value)):
-                fold.changes.append(_change((name, path, value, observed_at, received_at, origin, False)))
+            if old is not None and origin is old[3]:
+                before = old[0]
+                if value is before or (
+                    (type(value) is not int or value == before)  # most are counters, and have changed
+                    and same(before, value)
+                ):
+                    continue
+            changed(_change((name, path, value, observed_at, received_at, origin, False)))
 
     def _remove(self, fold: _Fold, deletes: Iterable[Delete]) -> None:
         """Take subtrees out for now: an update in the same batch may put leaves back (a gNMI replace)."""

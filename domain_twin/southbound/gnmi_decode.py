@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from domain_twin.errors import SchemaViolation
 from domain_twin.model import Delete, Nanoseconds, Origin, Update, UpdateBatch
-from domain_twin.southbound.gnmi_wire import JsonValue, decode_steps, decode_value, spell_steps
+from domain_twin.southbound.gnmi_wire import JsonValue, decode_steps, decode_value, read_json, spell_steps
 from domain_twin.yang.paths import parse_path
+from domain_twin.yang.quarantine import Unreadable
 from domain_twin.yang.schema import SchemaNode, SchemaSet
 from domain_twin.yang.tree import flatten
 
-log = logging.getLogger(__name__)
-
 __all__ = ["Decoder"]
+
+EARLIEST: Nanoseconds = 946_684_800_000_000_000
+"""2000-01-01: a device that says it is earlier has not set its clock."""
 
 _CACHED_PATHS = 1_000_000
 """Paths kept for one device; one that names more is inventing them, and the cache starts anew."""
@@ -47,13 +48,13 @@ class Decoder:
         self._cached = 0
 
     def batch(self, notification: Any, received_at: Nanoseconds) -> UpdateBatch:
-        """The batch of one Notification. A timestamp of 0 becomes `received_at`.
+        """The batch of one Notification. No timestamp becomes `received_at`, one before EARLIEST 0: a fault.
 
         `atomic` becomes a delete of the prefix, as all below it that is not repeated is gone (gNMI 2.1.1).
         """
         observed_at: int = notification.timestamp
-        if observed_at <= 0:
-            observed_at = received_at
+        if observed_at < EARLIEST:
+            observed_at = 0 if observed_at else received_at  # none was given, or none that could be meant
         prefix: bytes = notification.prefix
         places = self._places.get(prefix)
         if places is None:
@@ -86,19 +87,25 @@ class Decoder:
             if item.value and not item.HasField("val"):
                 return _old_value(item.value)
             return decode_value(held)
-        except ValueError as error:
-            log.warning("undecodable value", extra={"device": self.device, "path": place.path})
-            return f"undecodable: {error}"
+        except (ValueError, RecursionError) as error:
+            return Unreadable(f"not readable: {error}")
 
     def _spread(self, updates: list[Update], place: _Place, data: Any, observed_at: Nanoseconds) -> None:
-        if place.node is None and place.path != "/":
-            leaves = iter([(place.path, json.dumps(data, default=str))])
-        elif place.node is not None and place.node.is_leaf:
-            leaves = iter([(place.path, data)])
-        else:
-            leaves = flatten(self.schema, place.path, data)
-        for path, value in leaves:
-            updates.append(_update((place.device, path, _plain(value), observed_at, Origin.MEASURED)))
+        """Add the leaves of a JSON value, or one that says why it cannot be read."""
+        before = len(updates)
+        try:
+            if place.node is None and place.path != "/":
+                leaves = iter([(place.path, json.dumps(data, default=str))])
+            elif place.node is not None and place.node.is_leaf:
+                leaves = iter([(place.path, data)])
+            else:
+                leaves = flatten(self.schema, place.path, data)
+            for path, value in leaves:
+                updates.append(_update((place.device, path, _plain(value), observed_at, Origin.MEASURED)))
+        except RecursionError:
+            del updates[before:]
+            value = Unreadable("not readable: nested too deeply")
+            updates.append(_update((place.device, place.path, value, observed_at, Origin.MEASURED)))
 
     def _learn(self, places: dict[bytes, _Place], prefix: bytes, path: bytes) -> _Place:
         if self._cached >= _CACHED_PATHS:
@@ -145,5 +152,5 @@ def _old_value(raw: bytes) -> Any:
     """The value of gNMI before 0.4: a message with the JSON text in its first field."""
     from pygnmi.spec.v080 import gnmi_pb2
 
-    data = json.loads(gnmi_pb2.Value.FromString(raw).value)
+    data = read_json(gnmi_pb2.Value.FromString(raw).value)
     return JsonValue(data) if isinstance(data, list | dict) else data

@@ -16,7 +16,7 @@ from pygnmi.spec.v080 import gnmi_pb2
 
 from domain_twin.yang.paths import Step, predicates
 
-__all__ = ["JsonValue", "Response", "decode_steps", "decode_value", "encode_path", "spell_steps"]
+__all__ = ["JsonValue", "Response", "decode_steps", "decode_value", "encode_path", "read_json", "spell_steps"]
 
 _Field = descriptor_pb2.FieldDescriptorProto
 
@@ -74,7 +74,7 @@ class JsonValue:
 def decode_value(value: Any) -> Any:
     """The Python value of a TypedValue; JSON arrays and objects as JsonValue, a missing value as None.
 
-    Raises ValueError for JSON that is none.
+    Raises ValueError for JSON that is none, and for a vendor's own messages: no YANG type describes them.
     """
     kind = value.WhichOneof("value")
     if kind is None:
@@ -82,7 +82,7 @@ def decode_value(value: Any) -> Any:
     held = getattr(value, kind)
     match kind:
         case "json_val" | "json_ietf_val":
-            data = json.loads(held, parse_float=Decimal)
+            data = read_json(held)
             return JsonValue(data) if isinstance(data, list | dict) else data
         case "leaflist_val":
             return tuple(decode_value(item) for item in held.element)
@@ -91,8 +91,26 @@ def decode_value(value: Any) -> Any:
         case "float_val":
             return float(f"{held:.7g}")  # 24 bits carry 7 digits; the rest is noise of the conversion
         case "any_val":
-            return bytes(held.SerializeToString())
+            raise ValueError(
+                f"a message of type {held.type_url[:99] or 'none'}, which YANG does not describe"
+            )
+        case "proto_bytes":
+            raise ValueError("a message of the vendor's own, which YANG does not describe")
     return held
+
+
+def read_json(octets: bytes | str) -> Any:
+    """JSON with exact decimals. Raises ValueError: it is none, or an object names a member twice."""
+    return json.loads(octets, parse_float=Decimal, object_pairs_hook=_members)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"member {twice[:100]!r} occurs twice in an object")
+    return members
 
 
 def decode_steps(*raw: bytes) -> tuple[tuple[Step, ...], str, str]:

@@ -182,26 +182,24 @@ class Intake:
 
     async def offer(self, lane: Lane, batch: UpdateBatch) -> None:
         """Take a batch over. Returns at once, but while its source sends all it has and there is no room."""
-        item, sync = batch, batch.sync
+        sync = batch.sync
         if sync is Sync.BEGIN:
             lane.begin()
-        size = len(item.updates)
+        size = len(batch.updates)
         lane._offered += size
-        if lane._out_of_step:
-            item = self._thinned(lane, item)
         if self._ready and not self._ring and size <= self._credit:
             if self._credit == TURN:
                 asyncio.get_running_loop().call_soon(self._refill)
             self._credit -= size
-            self._take(lane, item)
+            self._take(lane, self._thinned(lane, batch) if lane._out_of_step else batch)
         else:
-            self._queue(lane, item)
-        if lane._syncing:
-            if sync is Sync.END:
-                lane._syncing = False
-            while self._bytes > self._max // 2 and lane._items:
-                self._room.clear()
-                await self._room.wait()
+            for piece in _pieces(batch):
+                self._queue(lane, self._thinned(lane, piece) if lane._out_of_step else piece)
+                while lane._syncing and self._bytes > self._max // 2 and lane._items:
+                    self._room.clear()
+                    await self._room.wait()
+        if sync is Sync.END:
+            lane._syncing = False
 
     async def run(self) -> None:
         """Consume what waits, until cancelled."""
@@ -272,11 +270,10 @@ class Intake:
     # --- waiting
 
     def _queue(self, lane: Lane, batch: UpdateBatch) -> None:
-        for piece in _pieces(batch):
-            size = _size(piece)
-            lane._items.append((piece, size))
-            lane._bytes += size
-            self._bytes += size
+        size = _size(batch)
+        lane._items.append((batch, size))
+        lane._bytes += size
+        self._bytes += size
         if not lane._queued:
             lane._queued = True
             self._ring.append(lane)

@@ -98,6 +98,7 @@ def test_presence_containers_exist_without_a_value(schema):
             ),
         ),
         max_size=10,
+        unique_by=lambda leaf: leaf[0],
     )
 )
 def test_every_leaf_is_either_typed_or_set_aside(schema, leaves):
