@@ -14,6 +14,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from domain_twin.config import BrokerConfig
 from domain_twin.errors import (
     ContractError,
@@ -150,6 +152,8 @@ class FederationService(rpc.FederationServicer):  # type: ignore[misc]
                 first = await context.read()
         except TimeoutError:
             raise ContractError(f"{who}: no Hello within {self._hello_within_s:g} s") from None
+        except DecodeError:
+            raise ContractError(f"{who}: its first bytes are no message of the contract") from None
         finally:
             self._silent[who] -= 1
             if not self._silent[who]:

@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any, NoReturn, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from domain_twin.errors import (
     ContractError,
@@ -369,7 +370,7 @@ class Session:
         raise await self._ending
 
     async def _read(self, context: Any) -> NoReturn:
-        while (message := await context.read()) is not grpc.aio.EOF:
+        while (message := await self._next(context)) is not grpc.aio.EOF:
             self.last_heard = time.time_ns()
             self._heard_at = asyncio.get_running_loop().time()
             try:
@@ -391,6 +392,14 @@ class Session:
             if self._views.qsize() > _VIEWS_WAITING:
                 await self._views.join()
         raise _Ended("connection lost")
+
+    async def _next(self, context: Any) -> Any:
+        try:
+            return await context.read()
+        except DecodeError as error:
+            raise self._broken(
+                ContractError(f"{self.domain}: bytes came that are no message of the contract")
+            ) from error
 
     def _broken(self, error: TwinError) -> _Ended:
         log.warning(

@@ -274,6 +274,8 @@ class Attachment:
     async def _read(self, call: Any) -> NoReturn:
         while (message := await call.read()) is not grpc.aio.EOF:
             self._heard_at = asyncio.get_running_loop().time()
+            if message is None:  # grpcio's word for bytes that it could not parse
+                raise ContractError(f"{self._peer}: bytes came that are no message of the contract")
             self._dispatch(message)
         raise await _failure(call)
 

@@ -54,6 +54,8 @@ _MAX_WAITING = 512  # control messages; so many wait only for a peer that does n
 STREAM_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.max_send_message_length", -1),  # checked here, before it would cost the stream
+    ("grpc.max_allowed_incoming_connections", 1024),  # of a server; those in their handshake count
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a second listener
     ("grpc.enable_http_proxy", 0),  # a session is dialled directly, whatever the environment says of the web
 ]

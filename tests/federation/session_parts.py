@@ -158,7 +158,7 @@ async def broker(
     port: int = 0,
     **more: Any,
 ) -> AsyncIterator[Broker]:
-    service_options = {k: more.pop(k) for k in ("reattach_margin_s",) if k in more}
+    service_options = {k: more.pop(k) for k in ("reattach_margin_s", "hello_within_s") if k in more}
     config = pki.broker_config(state, **more)
     identity = load_identity(config.identity, operator=EXCHANGE, role=Role.BROKER, name="main")
     host = host or Host()

@@ -1,0 +1,737 @@
+"""Peers that send rubbish, too much, too little, or to the wrong place: bounded, told once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from session_parts import (
+    EXCHANGE,
+    OPERATORS,
+    Broker,
+    Domain,
+    Host,
+    Pki,
+    agent,
+    broker,
+    until,
+    view_delta,
+)
+
+from domain_twin.errors import ContractError, OverCapacity, SessionLost, TwinError
+from domain_twin.model import Level
+from domain_twin.trust.credentials import Identity, load_identity
+from domain_twin.trust.identity import Role
+from domain_twin.trust.refusal import error_of
+from domain_twin.trust.tls import channel_credentials, server_credentials
+from federation.session import Session
+from federation.v1 import fedtwin_pb2 as pb
+from federation.v1 import fedtwin_pb2_grpc as rpc
+from federation.wire import statements
+from federation.wire.convert import encode_view_delta
+from federation.wire.framing import (
+    MAX_VIEW_BYTES,
+    STREAM_OPTIONS,
+    VIEW_TRANSFER,
+    Framing,
+    Inbox,
+    Limits,
+    Window,
+)
+
+WHO = f"spiffe://{OPERATORS['ran']}/agent/ran"
+FUTURE = bytes.fromhex("9a0603616263")  # field 99 of a oneof that a later version of the contract has: "abc"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+class Peer:
+    """An agent's end of a stream that writes bytes as it likes."""
+
+    def __init__(self, call: Any, identity: Identity) -> None:
+        self.call = call
+        self.identity = identity
+        self.asks: list[pb.Ask] = []
+
+    def hello(self, **more: Any) -> bytes:
+        fields = {
+            "domain": "ran",
+            "instance": "i",
+            "incarnation": 1,
+            "contract_versions": [1],
+            "signing_certificate": self.identity.signing_chain,
+            "nonce": b"n" * 32,
+            **more,
+        }
+        return pb.AgentMessage(hello=pb.Hello(**fields)).SerializeToString()
+
+    async def write(self, **body: Any) -> None:
+        await self.call.write(pb.AgentMessage(**body).SerializeToString())
+
+    async def attach(self, **more: Any) -> None:
+        await self.call.write(self.hello(**more))
+        assert (await self.read()).HasField("welcome")
+
+    async def read(self) -> pb.BrokerMessage:
+        return pb.BrokerMessage.FromString(await self.call.read())
+
+    async def ask(self) -> pb.Ask:
+        """The next ask that is none for a view; pings are answered meanwhile."""
+        while True:
+            message = await self.read()
+            if message.HasField("ping"):
+                await self.write(heartbeat=pb.Heartbeat(ping_id=message.ping.ping_id))
+            if message.HasField("ask") and not message.ask.HasField("view"):
+                return message.ask
+
+    def answer(self, ask_id: int, answer: Any = None) -> pb.Answer:
+        payload = (answer or pb.DescribeAnswer(software="s")).SerializeToString()
+        jws = self.identity.signer.sign(payload, kind=statements.ANSWER)
+        return pb.Answer(ask_id=ask_id, signed=pb.Signed(payload=pb.Body(inline=payload), jws=jws))
+
+    async def end(self) -> TwinError:
+        """The error that the broker ends the call with, after whatever it says before."""
+        async with asyncio.timeout(30):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                while await self.call.read() is not grpc.aio.EOF:
+                    pass
+            metadata = await self.call.trailing_metadata()
+            return error_of(
+                grpc.aio.AioRpcError(
+                    await self.call.code(), grpc.aio.Metadata(), metadata, details=await self.call.details()
+                ),
+                "broker",
+            )
+
+
+@asynccontextmanager
+async def channel_of(pki: Pki, address: str, name: str = "ran") -> AsyncIterator[tuple[Any, Identity]]:
+    identity = load_identity(pki.agent(name), operator=OPERATORS[name], role=Role.AGENT, name=name)
+    credentials = channel_credentials(pki.roots[EXCHANGE], identity.tls)
+    options = [*STREAM_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+        yield channel.stream_stream("/fedtwin.v1.Federation/Attach"), identity
+
+
+@asynccontextmanager
+async def peer_of(pki: Pki, address: str) -> AsyncIterator[Peer]:
+    async with channel_of(pki, address) as (attach, identity):
+        peer = Peer(attach(), identity)
+        yield peer
+        peer.call.cancel()
+
+
+@asynccontextmanager
+async def with_bystander(pki: Pki, folder: Path, **more: Any) -> AsyncIterator[tuple[Broker, Session]]:
+    """A broker with an agent that nothing of this must concern: its session stands and answers at the end."""
+    async with (
+        broker(pki, folder, **more) as b,
+        agent(pki, b.address, folder / "t", domain=Domain("transport")),
+    ):
+        bystander = await b.session("transport")
+        yield b, bystander
+        assert bystander.open
+        assert await bystander.ask(pb.DescribeAsk(), timeout_s=10)
+
+
+def told(caplog: pytest.LogCaptureFixture, message: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.message == message]
+
+
+async def swallow(call: Any) -> None:
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
+
+BYTES = {
+    "garbage": b"\xff\xff\xff\xff rubbish",
+    "truncated": pb.AgentMessage(goodbye=pb.Goodbye(reason="r" * 50)).SerializeToString()[:-9],
+    "text": b"GET / HTTP/1.1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+async def test_bytes_that_are_no_message_end_one_session_with_one_line(
+    name: str, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with with_bystander(pki, tmp_path) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        await b.session("ran")
+
+        await peer.call.write(BYTES[name])
+
+        assert "bytes came that are no message of the contract" in str(await peer.end())
+        await until(lambda: b.host.lost_because)
+    assert [record.peer for record in told(caplog, "contract broken")] == [WHO]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_first_bytes_that_are_no_hello_are_refused_with_one_line(
+    pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with with_bystander(pki, tmp_path) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.call.write(BYTES["garbage"])
+
+        error = await peer.end()
+
+    assert isinstance(error, ContractError)
+    assert "its first bytes are no message of the contract" in str(error)
+    assert [record.peer for record in told(caplog, "agent refused")] == [WHO]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_messages_of_a_later_contract_are_counted_and_the_session_goes_on(
+    pki: Pki, tmp_path: Path
+) -> None:
+    async with with_bystander(pki, tmp_path) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        session = await b.session("ran")
+
+        for _ in range(5):
+            await peer.call.write(FUTURE)
+        known_with_more = pb.AgentMessage(heartbeat=pb.Heartbeat()).SerializeToString() + FUTURE
+        await peer.call.write(known_with_more)
+        asking = asyncio.create_task(session.ask(pb.DescribeAsk(), timeout_s=10))
+        await peer.write(answer=peer.answer((await peer.ask()).id))
+
+        assert (await asking).software == "s"
+        assert session.late_messages == 5
+
+
+TRANSFERS = {
+    "more bytes than announced": (3, {"bytes": 2}, "2 bytes were announced and 3 came"),
+    "fewer bytes than announced": (3, {"bytes": 2**64 - 1}, "18446744073709551615 bytes were announced"),
+    "no bytes announced": (3, {"bytes": 0}, "0 bytes were announced and 3 came"),
+    "another sha256": (3, {"bytes": 3, "sha256": b"x" * 32}, "do not have the announced SHA-256"),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+async def test_a_transfer_that_is_not_what_was_announced_ends_the_session(
+    name: str, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    size, changes, sentence = TRANSFERS[name]
+    async with with_bystander(pki, tmp_path) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        session = await b.session("ran")
+        asking = asyncio.create_task(session.ask(pb.DescribeAsk(), timeout_s=10))
+        ask = await peer.ask()
+
+        await peer.write(chunk=pb.Chunk(transfer_id=ask.id, data=b"y" * size))
+        transfer = pb.Transfer(transfer_id=ask.id, **changes)
+        await peer.write(
+            answer=pb.Answer(ask_id=ask.id, signed=pb.Signed(payload=pb.Body(transfer=transfer)))
+        )
+
+        with pytest.raises(SessionLost):
+            await asking
+        assert sentence in str(await peer.end())
+        assert session.framing.inbox.bytes_held == 0
+    assert [record.peer for record in told(caplog, "contract broken")] == [WHO]
+
+
+@pytest.mark.parametrize("size", [0, (1 << 20) + 1, 2**64 - 1])
+async def test_credit_out_of_nothing_ends_the_session(size: int, pki: Pki, tmp_path: Path) -> None:
+    async with with_bystander(pki, tmp_path) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.attach()
+
+        await peer.write(credit=pb.Credit(bytes=size))
+
+        assert f"credit for {size} bytes came" in str(await peer.end())
+
+
+async def test_what_waits_for_credit_that_never_comes_ends_the_session_at_last(
+    pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = pb.EvaluateAsk(segments=[pb.SegmentAsk(source="x" * 1000) for _ in range(3000)])
+    async with (
+        with_bystander(pki, tmp_path, heartbeat_s=0.2, dead_after_s=1) as (b, _),
+        peer_of(pki, b.address) as peer,
+    ):
+        await peer.attach()
+        session = await b.session("ran")
+
+        async def answer_pings() -> None:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await peer.ask()
+
+        answering = asyncio.create_task(answer_pings())
+        with pytest.raises(SessionLost, match="takes nothing of what is said to it"):
+            await session.ask(large, timeout_s=60)
+        answering.cancel()
+    assert [record.peer for record in told(caplog, "agent does not read")] == [WHO]
+
+
+async def test_an_agent_that_never_reads_is_left_although_it_sends(pki: Pki, tmp_path: Path) -> None:
+    async with (
+        with_bystander(pki, tmp_path, heartbeat_s=0.2, dead_after_s=1) as (b, _),
+        peer_of(pki, b.address) as peer,
+    ):
+        await peer.attach()
+        session = await b.session("ran")
+        most = 0
+
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while session.open:
+                await peer.write(heartbeat=pb.Heartbeat())
+                session.end_job("j" * 10_000)
+                most = max(most, session.framing.waiting)
+                await asyncio.sleep(0.005)
+
+        await until(lambda: b.host.lost_because)
+        assert "takes nothing of what is said to it for 2 s" in b.host.lost_because[0][1]
+        assert most <= 520
+
+
+async def test_answers_that_nobody_waits_for_change_nothing(pki: Pki, tmp_path: Path) -> None:
+    async with with_bystander(pki, tmp_path) as (b, bystander), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        session = await b.session("ran")
+        asking = asyncio.create_task(session.ask(pb.DescribeAsk(), timeout_s=10))
+        ask = await peer.ask()
+
+        await peer.write(answer=peer.answer(ask.id + 1000))
+        await peer.write(answer=peer.answer(ask.id))
+        await peer.write(answer=peer.answer(ask.id, pb.DescribeAnswer(software="another")))
+        assert (await asking).software == "s"
+        await until(lambda: session.late_messages == 2)
+
+        assert session.open
+        assert bystander.open
+
+
+async def test_an_answer_of_an_older_session_fits_no_ask_of_a_newer_one(pki: Pki, tmp_path: Path) -> None:
+    async with broker(pki, tmp_path) as b:
+        ids = []
+        for incarnation in (1, 2):
+            async with peer_of(pki, b.address) as peer:
+                await peer.attach(incarnation=incarnation)
+                session = await until(
+                    lambda n=incarnation: (s := b.host.sessions.get("ran")) and s.hello.incarnation == n and s
+                )
+                asking = asyncio.create_task(session.ask(pb.DescribeAsk(), timeout_s=10))
+                ids.append((await peer.ask()).id)
+                if incarnation == 2:
+                    await peer.write(answer=peer.answer(ids[0], pb.DescribeAnswer(software="old")))
+                    await peer.write(answer=peer.answer(ids[1]))
+                    assert (await asking).software == "s"
+                    assert session.late_messages == 1
+                else:
+                    asking.cancel()
+
+
+async def test_an_answer_signed_by_another_domain_is_refused(pki: Pki, tmp_path: Path) -> None:
+    other = load_identity(pki.agent("core"), operator=OPERATORS["core"], role=Role.AGENT, name="core")
+    async with with_bystander(pki, tmp_path) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        session = await b.session("ran")
+        asking = asyncio.create_task(session.ask(pb.DescribeAsk(), timeout_s=10))
+        ask = await peer.ask()
+        peer.identity = other
+
+        await peer.write(answer=peer.answer(ask.id))
+
+        with pytest.raises(ContractError, match="does not hold"):
+            await asking
+        await until(lambda: not session.open)
+
+
+async def test_a_second_agent_is_refused_in_words_at_both_ends(
+    pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with broker(pki, tmp_path) as b, agent(pki, b.address, tmp_path / "one"):
+        first = await b.session("ran")
+        async with agent(pki, b.address, tmp_path / "two") as second:
+            await until(lambda: second.session.error)
+
+        assert first.open
+    refused = told(caplog, "agent refused")[0]
+    assert refused.peer == WHO
+    assert (
+        f"another agent of this domain is connected and answers (instance {first.instance})" in refused.reason
+    )
+    statuses = [record for record in told(caplog, "broker session") if record.levelno == logging.WARNING]
+    assert "a domain has one agent, stop one of the two" in statuses[0].status
+
+
+FLOODS: dict[str, Callable[[Peer, int], dict[str, Any]]] = {
+    "heartbeats": lambda _, n: {"heartbeat": pb.Heartbeat(ping_id=n)},
+    "answers": lambda peer, n: {"answer": pb.Answer(ask_id=n, refusal=pb.Refusal(reason="r"))},
+    "views": lambda peer, n: {"view_update": pb.ViewUpdate(ask_id=n, delta=pb.Signed(jws="x"))},
+    "chunks": lambda peer, n: {"chunk": pb.Chunk(transfer_id=n, data=b"x" * 100)},
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_an_agent_that_floods_is_read_more_slowly(
+    name: str, pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.session._UNASKED_AT_ONCE", 200.0)
+    async with with_bystander(pki, tmp_path) as (b, bystander), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        session = await b.session("ran")
+        read = 0
+        dispatch = session._dispatch
+
+        def counted(message: pb.AgentMessage) -> bool:
+            nonlocal read
+            read += 1
+            return dispatch(message)
+
+        session._dispatch = counted  # type: ignore[method-assign]
+        reading = asyncio.create_task(swallow(peer.call))
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+
+        async def flood() -> None:
+            for n in range(100_000, 103_000):
+                await peer.write(**FLOODS[name](peer, n))
+
+        flooding = asyncio.create_task(flood())
+        while loop.time() - started < 1.5:
+            assert await bystander.ask(pb.DescribeAsk(), timeout_s=5)
+        assert 200 <= read <= 200 + 500 * (loop.time() - started) + 50
+        flooding.cancel()
+        reading.cancel()
+        await asyncio.gather(flooding, reading, return_exceptions=True)
+
+        assert session.open
+    warned = told(caplog, "agent sends more than it was asked for; it is read more slowly")
+    assert [record.peer for record in warned] == [WHO]
+
+
+async def test_a_stream_that_says_nothing_is_ended(
+    pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        with_bystander(pki, tmp_path, hello_within_s=0.3) as (b, _),
+        peer_of(pki, b.address) as peer,
+    ):
+        error = await peer.end()
+
+        assert f"{WHO}: no Hello within 0.3 s" in str(error)
+        assert b.service._silent.total() == 0
+    assert [record.peer for record in told(caplog, "agent refused")] == [WHO]
+
+
+async def test_streams_that_say_nothing_are_few(pki: Pki, tmp_path: Path) -> None:
+    async with (
+        with_bystander(pki, tmp_path, hello_within_s=5) as (b, _),
+        channel_of(pki, b.address) as (attach, identity),
+    ):
+        peers = [Peer(attach(), identity) for _ in range(300)]
+
+        refused = [
+            error
+            for error in await asyncio.gather(*(peer.end() for peer in peers[:50]))
+            if isinstance(error, OverCapacity)
+        ]
+
+        assert b.service._silent.total() <= 4
+        assert len(refused) >= 46
+        assert "of its streams have not said Hello yet" in str(refused[0])
+        for peer in peers:
+            peer.call.cancel()
+        await until(lambda: not b.service._silent)
+        again = Peer(attach(), identity)
+        await again.attach()  # who says Hello is served
+
+
+async def test_connections_that_never_finish_their_handshake_are_ended(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [("grpc.server_handshake_timeout_ms", 1500), ("grpc.max_allowed_incoming_connections", 400)]
+    names = {name for name, _ in short}
+    assert names <= {name for name, _ in STREAM_OPTIONS}
+    monkeypatch.setattr(
+        "session_parts.STREAM_OPTIONS", [o for o in STREAM_OPTIONS if o[0] not in names] + short
+    )
+    async with with_bystander(pki, tmp_path) as (b, bystander):
+        host, _, port = b.address.partition(":")
+        made = []
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                made.append(await asyncio.open_connection(host, int(port)))
+
+        assert await bystander.ask(pb.DescribeAsk(), timeout_s=10)
+        ends = await asyncio.gather(*(reader.read() for reader, _ in made), return_exceptions=True)
+        for _, writer in made:
+            writer.close()
+
+        assert len(ends) == len(made), "the broker ended them all"
+        async with agent(pki, b.address, tmp_path / "a") as a:
+            await until(lambda: a.session.connected)
+
+
+async def test_only_one_view_is_kept_while_it_comes_in(pki: Pki, tmp_path: Path) -> None:
+    async with (
+        with_bystander(pki, tmp_path, host=Host(watch=Level.MESH)) as (b, _),
+        peer_of(pki, b.address) as peer,
+    ):
+        await peer.attach()
+        session = await b.session("ran")
+        reading = asyncio.create_task(swallow(peer.call))
+
+        for n in range(100):
+            await peer.write(chunk=pb.Chunk(transfer_id=VIEW_TRANSFER | n, data=b"x" * 100_000))
+        await until(lambda: session.framing.inbox.bytes_received == 100 * 100_000)
+
+        assert session.framing.inbox.bytes_held == 100_000
+        reading.cancel()
+
+
+async def test_a_large_view_is_read_beside_the_loop_and_in_its_order(pki: Pki, tmp_path: Path) -> None:
+    host = Host(watch=Level.MESH)
+    async with with_bystander(pki, tmp_path, host=host) as (b, _), peer_of(pki, b.address) as peer:
+        await peer.attach()
+        session = await b.session("ran")
+        watched = await until(lambda: session._watch)
+
+        def update(sequence: int, source: int | None, gone: int) -> tuple[bytes, str]:
+            delta = view_delta(sequence, source=source, gone_points=tuple(f"{n:0100}" for n in range(gone)))
+            payload = encode_view_delta(delta).SerializeToString()
+            return payload, peer.identity.signer.sign(payload, kind=statements.VIEW_DELTA)
+
+        large, jws = update(1, None, 30_000)
+        framing = Framing(pb.AgentMessage, Limits(), lambda _: 0)
+        writing = asyncio.create_task(
+            framing.write_to(lambda message: peer.call.write(message.SerializeToString()))
+        )
+
+        async def take_credit() -> None:
+            while True:
+                message = await peer.read()
+                if message.HasField("credit"):
+                    framing.on_credit(message.credit)
+
+        reading = asyncio.create_task(take_credit())
+        await framing.send_signed(
+            VIEW_TRANSFER | 1,
+            large,
+            jws,
+            lambda s: {"view_update": pb.ViewUpdate(ask_id=watched.ask_id, delta=s)},
+        )
+        for sequence in range(2, 20):
+            payload, jws = update(sequence, sequence - 1, 0)
+            signed = pb.Signed(payload=pb.Body(inline=payload), jws=jws)
+            framing.post(view_update=pb.ViewUpdate(ask_id=watched.ask_id, delta=signed))
+        await until(lambda: "ran" in host.views and host.views["ran"].version.sequence == 19)
+        writing.cancel()
+        reading.cancel()
+
+        assert [delta.target.sequence for delta in host.deltas if delta.domain == "ran"] == list(range(1, 20))
+
+
+def test_all_transfers_together_are_bounded() -> None:
+    inbox = Inbox(Limits(), lambda _: MAX_VIEW_BYTES, max_held=1_000_000)
+    chunk = b"x" * 200_000
+
+    kept = [inbox.add(pb.Chunk(transfer_id=n, data=chunk)) for n in range(1, 8)]
+
+    assert kept == [True] * 5 + [False] * 2
+    assert inbox.bytes_held == 1_000_000
+    for n in range(1, 8):
+        inbox.drop(n)
+    assert inbox.bytes_held == 0
+
+
+def test_more_transfers_than_can_be_asked_for_are_refused() -> None:
+    inbox = Inbox(Limits(), lambda _: 100)
+
+    for n in range(1, 34):
+        inbox.add(pb.Chunk(transfer_id=n, data=b"x"))
+    with pytest.raises(ContractError, match="more than 32 transfers were begun at once"):
+        inbox.add(pb.Chunk(transfer_id=40, data=b"x"))
+
+
+async def test_a_window_says_for_how_long_it_starves() -> None:
+    window = Window(10)
+    await window.take(10)
+    assert window.starved_s == 0.0
+    waiting = asyncio.create_task(window.take(1))
+    await asyncio.sleep(0.05)
+
+    assert window.starved_s >= 0.05
+    window.give(10)
+    await waiting
+    assert window.starved_s == 0.0
+
+
+class OddBroker(rpc.FederationServicer):  # type: ignore[misc]
+    """Welcomes properly, then does what a test says; `said` is what came from the agent."""
+
+    def __init__(self, identity: Identity, then: Callable[[Any, OddBroker], Any], dead_after_ms: int) -> None:
+        self.identity = identity
+        self.then = then
+        self.dead_after_ms = dead_after_ms
+        self.said: list[pb.AgentMessage] = []
+
+    async def Attach(self, _requests: Any, context: Any) -> None:
+        hello = (await context.read()).hello
+        terms = pb.WelcomeTerms(
+            session_id="s",
+            broker=str(self.identity.id),
+            contract_version=1,
+            nonce=hello.nonce,
+            heartbeat_ms=200,
+            dead_after_ms=self.dead_after_ms,
+            chunk_bytes=256 << 10,
+            window_bytes=1 << 20,
+            max_in_flight=16,
+            max_message_bytes=1 << 20,
+        ).SerializeToString()
+        jws = self.identity.signer.sign(terms, kind=statements.WELCOME)
+        signed = pb.Signed(payload=pb.Body(inline=terms), jws=jws)
+        welcome = pb.Welcome(terms=signed, signing_certificate=self.identity.signing_chain)
+        await context.write(pb.BrokerMessage(welcome=welcome).SerializeToString())
+
+        async def hear() -> None:
+            while (message := await context.read()) is not grpc.aio.EOF:
+                self.said.append(message)
+
+        hearing = asyncio.create_task(hear())
+        try:
+            await self.then(context, self)
+            await hearing
+        finally:
+            hearing.cancel()
+
+    def answers(self) -> list[pb.Answer]:
+        return [message.answer for message in self.said if message.HasField("answer")]
+
+
+@asynccontextmanager
+async def odd_broker(
+    pki: Pki, then: Callable[[Any, OddBroker], Any], dead_after_ms: int = 10_000
+) -> AsyncIterator[tuple[OddBroker, str]]:
+    files = pki.broker()
+    identity = load_identity(files, operator=EXCHANGE, role=Role.BROKER, name="main")
+    odd = OddBroker(identity, then, dead_after_ms)
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(
+        odd.Attach, request_deserializer=pb.AgentMessage.FromString
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("fedtwin.v1.Federation", {"Attach": handler}),)
+    )
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(files.certificate, files.key, pki.trust))
+    await server.start()
+    try:
+        yield odd, f"localhost:{port}"
+    finally:
+        await server.stop(0)
+
+
+def from_broker(**body: Any) -> bytes:
+    return pb.BrokerMessage(**body).SerializeToString()
+
+
+ODD: dict[str, tuple[list[bytes], str]] = {
+    "an ask twice": (
+        [from_broker(ask=pb.Ask(id=7, evaluate=pb.EvaluateAsk()))] * 2,
+        "ask 7 came a second time",
+    ),
+    "credit out of nothing": ([from_broker(credit=pb.Credit(bytes=1))], "credit for 1 bytes came"),
+    "an oversize chunk": (
+        [from_broker(chunk=pb.Chunk(transfer_id=9, data=b"x" * 300_000))],
+        "a chunk of 300000 bytes came",
+    ),
+    "a transfer of nothing": (
+        [from_broker(ask=pb.Ask(id=7, transfer=pb.Transfer(transfer_id=7, bytes=5)))],
+        "5 bytes were announced and 0 came",
+    ),
+    "chunks without end": (
+        [from_broker(chunk=pb.Chunk(transfer_id=9, data=b"x" * 262_144))] * 70,
+        "an ask of more than 16777216 bytes came",
+    ),
+    "a second welcome": ([from_broker(welcome=pb.Welcome())], "a second Welcome came"),
+    "garbage": ([b"\xff\xff\xff\xff rubbish"], "no message of the contract"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_a_broken_broker_costs_the_agent_its_session_only(name: str, pki: Pki, tmp_path: Path) -> None:
+    messages, sentence = ODD[name]
+
+    async def then(context: Any, _: OddBroker) -> None:
+        for message in messages:
+            await context.write(message)
+
+    domain = Domain()
+    domain.gate = asyncio.Event()
+    async with (
+        odd_broker(pki, then) as (_, address),
+        agent(pki, address, tmp_path / "a", domain=domain) as a,
+    ):
+        await until(lambda: any(sentence in status for status in a.statuses))
+        await until(lambda: sum("attached to" in status for status in a.statuses) > 1)  # it dials again
+
+
+async def test_the_agent_ignores_messages_of_a_later_contract(pki: Pki, tmp_path: Path) -> None:
+    async def then(context: Any, _: OddBroker) -> None:
+        for _ in range(3):
+            await context.write(FUTURE)
+        await context.write(from_broker(ask=pb.Ask(id=7)) + FUTURE)  # an ask of a later contract
+        await context.write(from_broker(ask=pb.Ask(id=8, describe=pb.DescribeAsk())))
+
+    async with odd_broker(pki, then) as (odd, address), agent(pki, address, tmp_path / "a") as a:
+        await until(lambda: len(odd.answers()) == 2)
+        answers = {answer.ask_id: answer for answer in odd.answers()}
+
+        assert "does not know such a question; update it" in answers[7].refusal.reason
+        assert answers[8].HasField("signed")
+        assert a.session._current
+        assert a.session._current.unknown_messages == 3
+        assert a.session.connected
+
+
+async def test_a_broker_that_grants_no_credit_is_left(pki: Pki, tmp_path: Path) -> None:
+    domain = Domain()
+    domain.answer_bytes = 5_000_000
+
+    async def then(context: Any, _: OddBroker) -> None:
+        await context.write(from_broker(ask=pb.Ask(id=7, evaluate=pb.EvaluateAsk())))
+        while True:
+            await context.write(from_broker(ping=pb.Ping(ping_id=1)))
+            await asyncio.sleep(0.1)
+
+    async with (
+        odd_broker(pki, then, dead_after_ms=500) as (_, address),
+        agent(pki, address, tmp_path / "a", domain=domain) as a,
+    ):
+        await until(lambda: any("takes nothing of what is said to it for 1 s" in s for s in a.statuses))
+
+
+async def test_pings_are_answered_while_the_agent_makes_a_view(pki: Pki, tmp_path: Path) -> None:
+    """A cold search that takes longer than the session would live in silence."""
+    import time
+
+    class Slow(Domain):
+        async def view(self, *arguments: Any) -> Any:
+            await asyncio.to_thread(time.sleep, 3.0)
+            return await super().view(*arguments)
+
+    host = Host(watch=Level.MESH)
+    async with (
+        broker(pki, tmp_path, host=host, heartbeat_s=0.2, dead_after_s=1) as b,
+        agent(pki, b.address, tmp_path / "a", domain=Slow()),
+    ):
+        session = await b.session("ran")
+        described = await session.ask(pb.DescribeAsk(), timeout_s=20)
+
+        assert "ran" in host.views, "an answer never tells of what the view does not show yet"
+        assert described.software == "test"
+        assert host.lost_because == []
+        assert session.open
