@@ -11,7 +11,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from domain_twin import config
+from domain_twin.agent import metrics as agent_metrics
+from domain_twin.emulator import metrics as emulator_metrics
 from domain_twin.emulator.network import NetworkSpec
+from domain_twin.operations import process
+from federation import metrics as broker_metrics
 
 FILES = [
     ("agent.toml", config.AgentConfig, "A twin agent, one per domain: `fedtwin agent agent.toml`."),
@@ -88,7 +92,33 @@ def _default(value: Any) -> str:
     return f"`{value.value if isinstance(value, enum.Enum) else value}`"
 
 
-PAGES = {"configuration.md": configuration}
+METRICS_INTRODUCTION = """# Metrics
+
+Made from the declarations in the code by `./dev docs`; a test compares this page with what running processes
+answer on `/metrics`. How to switch them on and watch them: [operations](operations.md).
+"""
+
+
+def metrics() -> str:
+    """The page on metrics: every figure of every process."""
+    parts = [METRICS_INTRODUCTION]
+    for title, text, instruments in (
+        ("Every process", "Beside these, prometheus_client's own:", process.INSTRUMENTS),
+        ("Agent", "", agent_metrics.INSTRUMENTS),
+        ("Broker", "", broker_metrics.INSTRUMENTS),
+        ("Emulated network", "", emulator_metrics.INSTRUMENTS),
+    ):
+        parts.append(f"\n## {title}\n")
+        if text:
+            parts.append(f"{text} {', '.join(f'`{name}`' for name in process.LIBRARY_METRICS)}.\n")
+        parts.append("| metric | kind | labels | meaning |\n|---|---|---|---|")
+        for item in instruments:
+            labels = ", ".join(item.labels) or "none"
+            parts.append(f"| `{item.name}` | {item.kind.value} | {labels} | {item.help} |")
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics}
 
 if __name__ == "__main__":
     for page, render in PAGES.items():

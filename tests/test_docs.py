@@ -19,7 +19,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["configuration.md"])
+@pytest.mark.parametrize("page", ["configuration.md", "metrics.md"])
 def test_generated_pages_are_current(page: str) -> None:
     pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"]
 
