@@ -41,9 +41,10 @@ def deploy(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Print a file that runs or watches the processes: systemd, containers, Prometheus.
+    """Print a file that runs or watches the processes.
 
-    Where a unit starts fedtwin, it is the one that printed it.
+    For systemd, containers, Prometheus and Grafana. Where a unit starts fedtwin, it is the one that
+    printed it.
     """
     from domain_twin.errors import NotFound
     from domain_twin.resources import data_folder
