@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 class GnmiServer:
     """A running gNMI target."""
 
-    def __init__(self, server: Any, port: int, target: "GnmiTarget"):
+    def __init__(self, server: Any, port: int, target: Any):
         self._server = server
         self._target = target
         self.port = port
@@ -42,7 +42,8 @@ class GnmiServer:
     @property
     def sessions(self) -> int:
         """How many subscriptions are open."""
-        return self._target.subscribers
+        count: int = self._target.subscribers
+        return count
 
     async def close(self) -> None:
         """Stop listening and end every RPC."""
@@ -62,6 +63,28 @@ async def serve_gnmi(
 
     `client_roots` None accepts any client over TLS. Raises ConfigError where the address is taken.
     """
+    return await listen(
+        GnmiTarget(store),
+        store.name,
+        host=host,
+        port=port,
+        certificate=certificate,
+        key=key,
+        client_roots=client_roots,
+    )
+
+
+async def listen(
+    target: Any,
+    name: str,
+    *,
+    host: str,
+    port: int,
+    certificate: bytes,
+    key: bytes,
+    client_roots: bytes | None,
+) -> GnmiServer:
+    """Serve the gNMI of `name` over TLS: a servicer that counts its `subscribers`. Raises ConfigError."""
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", 0),  # else a second emulator shares the port without a word
@@ -71,7 +94,6 @@ async def serve_gnmi(
             ("grpc.http2.max_ping_strikes", 0),
         ]
     )
-    target = GnmiTarget(store)
     gnmi_pb2_grpc.add_gNMIServicer_to_server(target, server)
     credentials = grpc.ssl_server_credentials(
         [(key, certificate)], root_certificates=client_roots, require_client_auth=client_roots is not None
@@ -80,8 +102,7 @@ async def serve_gnmi(
         bound = server.add_secure_port(f"{host}:{port}", credentials)
     except RuntimeError as cause:
         raise ConfigError(
-            f"device {store.name}: gNMI cannot listen on {host}:{port} ({cause}): "
-            "free the port or choose another"
+            f"device {name}: gNMI cannot listen on {host}:{port} ({cause}): free the port or choose another"
         ) from cause
     await server.start()
     return GnmiServer(server, bound, target)
