@@ -50,6 +50,8 @@ def commands() -> dict[str, click.Command]:
 COMMANDS = commands()
 WORDS = {
     "elements",
+    "doctor",
+    "deploy",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip
