@@ -22,6 +22,7 @@ SERVER_MODULES: Mapping[str, tuple[str, ...]] = {
     "ietf-netconf-notifications": (),
     "ietf-yang-library": (),
     "ietf-datastores": (),
+    "ietf-netconf-nmda": (),
     "ietf-subscribed-notifications": ("encode-xml", "subtree", "xpath"),
     "ietf-yang-push": ("on-change",),
     "fedtwin-device-events": (),

@@ -16,6 +16,7 @@ from domain_twin.emulator.xml_paths import printable
 BASE_1_0 = "urn:ietf:params:netconf:base:1.0"
 BASE_1_1 = "urn:ietf:params:netconf:base:1.1"
 MONITORING = "urn:ietf:params:xml:ns:yang:ietf-netconf-monitoring"
+NMDA = "urn:ietf:params:xml:ns:yang:ietf-netconf-nmda"
 
 _CAPABILITY = "urn:ietf:params:netconf:capability:"
 _OPTIONAL = (

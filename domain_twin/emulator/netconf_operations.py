@@ -14,7 +14,7 @@ from domain_twin.emulator.device import Actor, DeviceDatastore, PathPattern
 from domain_twin.emulator.netconf_datastores import Datastores, Name
 from domain_twin.emulator.netconf_events import NOTIFICATION
 from domain_twin.emulator.netconf_filter import subtree, subtree_patterns, xpath_patterns
-from domain_twin.emulator.netconf_library import MONITORING, library, schema_text, sessions
+from domain_twin.emulator.netconf_library import MONITORING, NMDA, library, schema_text, sessions
 from domain_twin.emulator.netconf_parameters import (
     choice_of,
     event_tags,
@@ -77,6 +77,7 @@ class Operations:
         self._handlers: Mapping[str, Callable[[Any], str]] = {
             f"{base}get": self._get,
             f"{base}get-config": self._get_config,
+            f"{{{NMDA}}}get-data": self._get_data,
             f"{base}edit-config": self._edit_config,
             f"{base}copy-config": self._copy_config,
             f"{base}delete-config": self._delete_config,
@@ -143,14 +144,40 @@ class Operations:
     # ---- reading -----------------------------------------------------------
 
     def _get(self, operation: Any) -> str:
+        return self._data(operation, self._operational())
+
+    def _operational(self) -> Tree:
         whole: Tree = {**self._store.operational, **library(self._schema)}
         state = sessions(self._schema, self._sessions.describe())
         for node, held in state.items():
             whole[node] = {**whole.get(node, {}), **held}
-        return self._data(operation, whole)
+        return whole
 
     def _get_config(self, operation: Any) -> str:
         return self._data(operation, self._source(operation, "source"))
+
+    def _get_data(self, operation: Any) -> str:
+        """RFC 8526 3.1.1, by subtree filters."""
+        name = self._datastore(operation, NMDA)
+        for child in operation:
+            if local_name(child) not in ("datastore", "subtree-filter"):
+                raise RpcError(
+                    "operation-not-supported",
+                    f"get-data by {local_name(child)!r}: a datastore and a subtree-filter are accepted",
+                    kind="protocol",
+                    info={"bad-element": local_name(child)},
+                )
+        if name not in ("operational", "running", "candidate"):
+            raise RpcError(
+                "invalid-value",
+                f"datastore {name!r}: operational, running and candidate are held",
+                info={"bad-element": "datastore"},
+            )
+        tree = self._operational() if name == "operational" else self._datastores.tree(name)  # type: ignore[arg-type]
+        wanted = operation.find(f"{{{NMDA}}}subtree-filter")
+        if wanted is not None:
+            tree = subtree(self._schema, tree, wanted)
+        return f'<data xmlns="{NMDA}">{xml_tree(self._schema, tree)}</data>'
 
     def _data(self, operation: Any, tree: Tree) -> str:
         defaults = operation.find(f"{{{_WITH_DEFAULTS}}}with-defaults")
@@ -314,7 +341,7 @@ class Operations:
     def _kill_subscription(self, operation: Any) -> str:
         identifier = identifier_of(operation, SUBSCRIBED)
         owner = self._sessions.owner_of(identifier) or self._subscriptions
-        owner.remove(identifier)
+        owner.kill(identifier)
         return _OK
 
     def _resync_subscription(self, operation: Any) -> str:
@@ -327,16 +354,21 @@ class Operations:
                 "invalid-value", f"stream {stream!r}: the device has NETCONF", info={"bad-element": "stream"}
             )
 
-    def _check_datastore(self, operation: Any) -> None:
-        element = operation.find(f"{{{PUSH}}}datastore")
+    def _datastore(self, operation: Any, uri: str) -> str:
+        """The datastore that a parameter names; empty for one that is none of ietf-datastores'."""
+        element = operation.find(f"{{{uri}}}datastore")
         if element is None:
             raise missing("datastore")
         prefix, _, name = (element.text or "").strip().rpartition(":")
         module = module_prefixes(self._schema, element).get(prefix or None)
-        if (module, name) != ("ietf-datastores", "operational"):
+        return name if module == "ietf-datastores" else ""
+
+    def _check_datastore(self, operation: Any) -> None:
+        name = self._datastore(operation, PUSH)
+        if name != "operational":
             raise RpcError(
                 "invalid-value",
-                f"datastore {element.text!r}: operational (of ietf-datastores) can be subscribed to",
+                f"datastore {name!r}: operational (of ietf-datastores) can be subscribed to",
                 app_tag="ietf-yang-push:datastore-not-subscribable",
                 info={"bad-element": "datastore"},
             )

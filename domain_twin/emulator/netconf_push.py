@@ -49,6 +49,7 @@ class Subscriptions:
         self._give_up = give_up
         self._running: dict[int, tuple[asyncio.Task[None], _Push | None]] = {}
         self._cleanups: dict[int, Callable[[], None]] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
 
     def __contains__(self, identifier: int) -> bool:
         return identifier in self._running
@@ -98,9 +99,23 @@ class Subscriptions:
         if cleanup is not None:
             cleanup()
 
+    def kill(self, identifier: int) -> None:
+        """End a subscription by order of somebody else, and tell its receiver (RFC 8639 2.4.5, 2.7.3)."""
+        self.remove(identifier)
+        farewell = (
+            f'<subscription-terminated xmlns="{SUBSCRIBED}"><id>{identifier}</id>'
+            f'<reason xmlns:sn="{SUBSCRIBED}">sn:no-such-subscription</reason></subscription-terminated>'
+        )
+        task = self._start(self._say(farewell))
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+
+    async def _say(self, event: str) -> None:
+        await self._send(notification(self._store, event))
+
     async def close(self) -> None:
         """End all subscriptions."""
-        tasks = [task for task, _ in self._running.values()]
+        tasks = [*(task for task, _ in self._running.values()), *self._farewells]
         for identifier in list(self._running):
             self.remove(identifier)
         await asyncio.gather(*tasks, return_exceptions=True)  # `_ended` saw what they raised

@@ -49,6 +49,7 @@ class NetconfServer:
         self._sessions: dict[int, _Session] = {}
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def listen(self, host: str, port: int, key: asyncssh.SSHKey) -> None:
         """Open the port. Raises ConfigError where the address is taken."""
@@ -76,7 +77,12 @@ class NetconfServer:
         self.port = self._acceptor.get_port()
 
     async def close(self) -> None:
-        """Stop listening and end every session at once, as a device that goes down does."""
+        """Stop listening and end every session at once, as a device that goes down does. Again: no more."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._acceptor is not None:
             self._acceptor.close()
         self.datastores.close()

@@ -23,8 +23,10 @@ from domain_twin.model import Delete, Nanoseconds, Sync, Update, UpdateBatch
 from domain_twin.southbound.base import Capabilities, Edit, YangModule
 from domain_twin.southbound.netconf_messages import BASE
 from domain_twin.southbound.netconf_operations import (
+    NMDA,
     commit,
     edit_config,
+    get_data,
     get_library,
     get_nothing,
     get_schema,
@@ -54,6 +56,7 @@ log = logging.getLogger(__name__)
 __all__ = ["NetconfSession"]
 
 _RPC_S = 30.0
+_BY_MODULE = {"ietf-yang-push": "yang-push", "ietf-netconf-nmda": "nmda"}
 _OLDEST_NS = 24 * 3600 * 10**9  # an event older than this is of a clock that was never set
 _NEWEST_NS = 60 * 10**9
 
@@ -107,8 +110,7 @@ class NetconfSession:
             modules = {module.name: module for module in hello_modules(transport.capabilities)}
             if "yang-library" in features:
                 modules |= {module.name: module for module in await self._library()}
-            if "ietf-yang-push" in modules:
-                features |= {"yang-push"}
+            features |= {name for module, name in _BY_MODULE.items() if module in modules}
             self._capabilities = Capabilities("netconf", tuple(modules.values()), ("xml",), features)
         return self._capabilities
 
@@ -223,12 +225,15 @@ class NetconfSession:
             return []
 
     async def _get(self, paths: Sequence[str]) -> dict[str, Any]:
-        request = operation("get")
-        chosen = filter_element(self._schema, paths)
-        if chosen is not None:
-            request.append(chosen)
-        reply = await self._rpc(request)
-        data = reply.find(f"{{{BASE}}}data")
+        if "nmda" in (await self.capabilities()).features:  # what applies now, as a push reports it
+            request = get_data(filter_element(self._schema, paths, f"{{{NMDA}}}subtree-filter"))
+            data = (await self._rpc(request)).find(f"{{{NMDA}}}data")
+        else:
+            request = operation("get")
+            chosen = filter_element(self._schema, paths)
+            if chosen is not None:
+                request.append(chosen)
+            data = (await self._rpc(request)).find(f"{{{BASE}}}data")
         return self._reader.leaves(data if data is not None else ())
 
     def _updates(self, leaves: Mapping[str, Any], observed_at: Nanoseconds) -> tuple[Update, ...]:

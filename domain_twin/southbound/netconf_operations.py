@@ -11,11 +11,12 @@ from lxml import etree
 
 from domain_twin.southbound.base import YangModule
 from domain_twin.southbound.netconf_messages import BASE
-from domain_twin.southbound.netconf_push import PUSH
+from domain_twin.southbound.netconf_push import DATASTORES, PUSH
 
 __all__ = [
     "commit",
     "edit_config",
+    "get_data",
     "get_library",
     "get_nothing",
     "get_schema",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 MONITORING = "urn:ietf:params:xml:ns:yang:ietf-netconf-monitoring"
+NMDA = "urn:ietf:params:xml:ns:yang:ietf-netconf-nmda"
 LIBRARY = "urn:ietf:params:xml:ns:yang:ietf-yang-library"
 _CAPABILITY = "urn:ietf:params:netconf:capability:"
 _FEATURES = {
@@ -41,6 +43,7 @@ _FEATURES = {
     f"{_CAPABILITY}yang-library:": "yang-library",
     MONITORING: "get-schema",
     PUSH: "yang-push",
+    NMDA: "nmda",
 }
 
 
@@ -94,6 +97,16 @@ def commit(confirm_timeout_s: float | None, persist_id: str) -> Any:
         return operation("commit")
     seconds = str(max(1, math.ceil(confirm_timeout_s)))
     return operation("commit", {"confirmed": "", "confirm-timeout": seconds, "persist": persist_id})
+
+
+def get_data(chosen: Any | None) -> Any:
+    """get-data of the operational datastore (RFC 8526 3.1.1); `chosen` is its subtree-filter."""
+    request = etree.Element(f"{{{NMDA}}}get-data", nsmap=_nsmap(NMDA))
+    datastore = etree.SubElement(request, f"{{{NMDA}}}datastore", nsmap={"ds": DATASTORES})
+    datastore.text = "ds:operational"
+    if chosen is not None:
+        request.append(chosen)
+    return request
 
 
 def get_nothing() -> Any:

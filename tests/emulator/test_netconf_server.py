@@ -19,6 +19,7 @@ NC = "urn:ietf:params:xml:ns:netconf:base:1.0"
 IF = "urn:ietf:params:xml:ns:yang:ietf-interfaces"
 NTF = "urn:ietf:params:xml:ns:netconf:notification:1.0"
 SN = "urn:ietf:params:xml:ns:yang:ietf-subscribed-notifications"
+NMDA = "urn:ietf:params:xml:ns:yang:ietf-netconf-nmda"
 YP = "urn:ietf:params:xml:ns:yang:ietf-yang-push"
 EVENTS = "urn:ietf:params:xml:ns:yang:ietf-netconf-notifications"
 N = {
@@ -124,6 +125,13 @@ async def event(client, path):
 
 
 # ---- session ---------------------------------------------------------------
+
+
+async def test_closing_twice_is_closing_once(server, client):
+    await asyncio.gather(server.close(), server.close())
+    await server.close()
+
+    assert not server.describe()
 
 
 async def test_hello_announces_what_the_device_does(client):
@@ -620,6 +628,42 @@ async def test_subscription_refusals(client):
     assert (await refused(call(client.create_subscription))).tag == "operation-failed"
 
 
+# ---- get-data (RFC 8526) ---------------------------------------------------
+
+
+def get_data(datastore, more=""):
+    return to_ele(
+        f'<get-data xmlns="{NMDA}"><datastore xmlns:d="urn:ietf:params:xml:ns:yang:ietf-datastores">'
+        f"d:{datastore}</datastore>{more}</get-data>"
+    )
+
+
+async def test_get_data_reads_each_datastore_by_a_subtree(client):
+    await edit(client, "<enabled>false</enabled>")
+    found = {}
+    for name in ("operational", "running", "candidate"):
+        chosen = (
+            f'<subtree-filter><interfaces xmlns="{IF}"><interface><name>eth0</name></interface></interfaces>'
+        )
+        reply = to_ele((await call(client.dispatch, get_data(name, f"{chosen}</subtree-filter>"))).xml)
+        assert [e.text for e in reply.iter(f"{{{IF}}}name")] == ["eth0"]
+        found[name] = reply.findtext(f".//{{{IF}}}enabled"), reply.find(f".//{{{IF}}}oper-status") is not None
+
+    assert found == {"operational": ("true", True), "running": ("true", False), "candidate": ("false", False)}
+
+
+@pytest.mark.parametrize(
+    ("request_", "tag"),
+    [
+        (get_data("startup"), "invalid-value"),
+        (get_data("operational", "<with-origin/>"), "operation-not-supported"),
+        (to_ele(f'<get-data xmlns="{NMDA}"/>'), "missing-element"),
+    ],
+)
+async def test_get_data_refusals(client, request_, tag):
+    assert (await refused(call(client.dispatch, request_))).tag == tag
+
+
 # ---- datastore push (RFC 8639, 8641) ---------------------------------------
 
 
@@ -752,6 +796,17 @@ async def test_periodic_push_repeats_and_resync_comes_at_once(client):
         to_ele(f'<resync-subscription xmlns="{YP}"><id>{identifier}</id></resync-subscription>'),
     )
     await event(client, "//yp:push-update")
+
+
+async def test_killed_subscription_tells_its_receiver(server, ssh_config, client):
+    identifier = await established(client, establish(ON_CHANGE))
+    await event(client, "//yp:push-update")
+    async with session(server, ssh_config, "second", "other") as other:
+        kill = f'<kill-subscription xmlns="{SN}"><id>{identifier}</id></kill-subscription>'
+        await call(other.dispatch, to_ele(kill))
+
+    said = await event(client, "//sn:subscription-terminated")
+    assert said.findtext(".//sn:id", namespaces=N) == identifier
 
 
 async def test_event_stream_by_establish_subscription(client, store):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from decimal import Decimal
 
 import asyncssh
 import pytest
 from device_under_test import CELL, ETH0, ETH1, IN_OCTETS, NODE, POINT, SUBTREES, TOPOLOGY, relay
+from hostile_netconf import CAPABILITIES, Hostile, hello, listening
+from lxml import etree
 
 from domain_twin.config import NetconfConfig
 from domain_twin.emulator.netconf_server import serve_netconf
@@ -177,6 +180,56 @@ async def test_pushed_deletes_leaf_lists_and_entries_keep_the_state_equal(config
     assert state == fresh
 
 
+async def test_resync_has_everything_sent_anew(config, schema, store):
+    async with session(config, schema) as opened, aclosing(opened.subscribe(SUBTREES)) as stream:
+        first = leaves(*await until_end(stream))
+        await opened.resync()
+        async with asyncio.timeout(20):
+            again = await until_end(stream)
+
+    assert again[-2].sync is Sync.BEGIN
+    assert leaves(*again) == first
+
+
+async def test_resync_without_a_subscription_is_refused(config, schema):
+    async with session(config, schema) as opened:
+        with pytest.raises(OperationRejected, match="no subscription"):
+            await opened.resync()
+
+
+async def test_subscription_that_others_kill_ends_the_session(config, schema):
+    async with (
+        session(config, schema) as opened,
+        aclosing(opened.subscribe(SUBTREES)) as stream,
+        session(config, schema) as other,
+    ):
+        await until_end(stream)
+        kill = etree.fromstring(
+            '<kill-subscription xmlns="urn:ietf:params:xml:ns:yang:ietf-subscribed-notifications">'
+            f"<id>{opened._subscription}</id></kill-subscription>"
+        )
+        await other._rpc(kill)
+        with pytest.raises(SessionLost, match="subscription-terminated"):
+            await drain(stream)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_get_data_is_asked_where_the_device_has_it(config, schema, announced):
+    asked = []
+
+    async def answer(peer, message_id, rpc):
+        asked.append(rpc)
+        peer.reply(message_id)
+
+    nmda = ("urn:ietf:params:xml:ns:yang:ietf-netconf-nmda?module=ietf-netconf-nmda",)
+    async with listening(Hostile(hello=hello(CAPABILITIES + nmda * announced), answer=answer)) as peer:
+        config.known_hosts.write_text(f"[127.0.0.1]:{peer.port} {peer.host_key}\n")
+        async with session(config, schema, address=f"127.0.0.1:{peer.port}") as opened:
+            await opened.get(["/ietf-interfaces:interfaces"])
+
+    assert ("get-data" in asked[0]) is announced
+
+
 async def test_polling_reports_only_what_changed(config, schema, store):
     async with session(config, schema, push=False) as opened, aclosing(opened.subscribe(SUBTREES)) as stream:
         await until_end(stream)
@@ -305,6 +358,40 @@ async def test_unknown_host_key_is_named(config, schema):
     async with session(config, schema) as opened:
         with pytest.raises(CredentialError, match=r"warsaw.*known_hosts.*has no host key"):
             await opened.capabilities()
+
+
+async def test_missing_known_hosts_file_is_named(config, schema):
+    config.known_hosts.unlink()
+    async with session(config, schema) as opened:
+        with pytest.raises(CredentialError, match=r"warsaw.*known_hosts.*cannot be read.*check the path"):
+            await opened.capabilities()
+
+
+async def test_only_ncclient_takes_threads(config, schema):
+    before = threading.active_count()
+    async with AsyncExitStack() as stack:
+        for _ in range(12):
+            opened = await stack.enter_async_context(session(config, schema))
+            await opened.capabilities()
+        more = threading.active_count() - before
+
+    if config.uses_ncclient:
+        assert more >= 24
+    else:
+        assert more <= 8  # the default executor's, whatever the number of sessions
+
+
+async def test_small_messages_do_not_wait_for_each_other(config, schema):
+    """TCP_NODELAY: Nagle's algorithm and delayed acknowledgements would cost 40 ms an rpc."""
+    async with session(config, schema) as opened:
+        await opened.capabilities()
+        transport = opened._transport
+        sock = (
+            transport._session.transport.sock
+            if config.uses_ncclient
+            else transport._channel._connection.get_extra_info("socket")
+        )
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 async def test_key_of_another_type_is_refused(config, schema, server):
