@@ -31,7 +31,6 @@ _CLASSES: dict[grpc.StatusCode, type[TwinError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverCapacity,
     grpc.StatusCode.ABORTED: errors.StaleVersion,
     grpc.StatusCode.INVALID_ARGUMENT: errors.ContractError,
-    grpc.StatusCode.UNIMPLEMENTED: errors.ContractError,
 }
 
 
@@ -50,4 +49,8 @@ def error_of(failure: grpc.aio.AioRpcError, peer: str) -> TwinError:
     sentence = failure.details() or failure.code().name.lower().replace("_", " ")
     if isinstance(kind, type) and issubclass(kind, TwinError):
         return kind(sentence)
+    if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.ContractError(
+            f"{peer}: does not know this question: it is of an earlier version of fedtwin; have it updated"
+        )
     return _CLASSES.get(failure.code(), errors.Unreachable)(f"{peer}: {sentence}")
