@@ -265,8 +265,8 @@ class BrokerConfig(_Strict):
     dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")
     sample_interval_s: float = Field(1.0, gt=0, description="services are evaluated at least this often")
     audit: AuditConfig = AuditConfig()
-    reads_per_second: float = Field(50.0, gt=0, description="questions a second that one subject may ask")
-    attaches_per_minute: float = Field(60.0, gt=0, description="sessions a minute that one peer may open")
+    reads_per_second: float = Field(500.0, gt=0, description="questions a second that one subject may ask")
+    attaches_per_minute: float = Field(300.0, gt=0, description="sessions a minute that one peer may open")
 
 
 class ClientConfig(_Strict):

@@ -24,7 +24,7 @@ class _Bucket:
 
 
 class Buckets:
-    """One bucket a name: `burst` at once, then `per_second`. The longest unused one makes room for another."""
+    """One bucket a name: `burst` at once, then `per_second`. The longest unused makes room for another."""
 
     def __init__(self, per_second: float, burst: float, *, most: int = _MOST) -> None:
         self._per_second = per_second

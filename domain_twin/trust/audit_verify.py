@@ -24,6 +24,7 @@ from domain_twin.trust.sign import Verifier
 
 __all__ = ["Fault", "Report", "verify"]
 
+_AFTER_THE_END = {"head", "signer", "opened", "recovered"}
 _STARTS_A_FILE = {"trail", "segment", "recovered"}
 
 
@@ -121,6 +122,7 @@ class _Walk:
     def __init__(self, report: Report, trust: TrustBundle | None, heads: list[Head]) -> None:
         self.seq = 0
         self._prev = GENESIS
+        self._closed = False
         self._report = report
         self._trust = trust
         self._signer: tuple[str, Verifier] | None = None
@@ -142,6 +144,9 @@ class _Walk:
             raise _Broken("a file does not begin with the record that it is named after", record.seq)
         if (record.seq == 1) != (record.kind == "trail"):
             raise _Broken("a trail begins with the record 'trail', and only there is one", record.seq)
+        if self._closed and record.kind not in _AFTER_THE_END:
+            raise _Broken("it follows the end of the trail, and no process was started before it", record.seq)
+        self._closed = record.kind == "closed" or (self._closed and record.kind in {"head", "signer"})
         self._note(record)
         self.seq, self._prev = record.seq, record.sha256
         if record.seq in self._wanted:
