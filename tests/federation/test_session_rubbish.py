@@ -302,10 +302,14 @@ async def test_answers_that_nobody_waits_for_change_nothing(pki: Pki, tmp_path: 
         ask = await peer.ask()
 
         await peer.write(answer=peer.answer(ask.id + 1000))
-        await peer.write(answer=peer.answer(ask.id))
-        await peer.write(answer=peer.answer(ask.id, pb.DescribeAnswer(software="another")))
+        await until(lambda: session.late_messages == 1)
+        # Both before the one who asked gets a turn.
+        assert session._dispatch(pb.AgentMessage(answer=peer.answer(ask.id)))
+        another = peer.answer(ask.id, pb.DescribeAnswer(software="another"))
+        assert not session._dispatch(pb.AgentMessage(answer=another))
         assert (await asking).software == "s"
-        await until(lambda: session.late_messages == 2)
+        await peer.write(answer=another)
+        await until(lambda: session.late_messages == 3)
 
         assert session.open
         assert bystander.open
