@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from domain_twin.trust.credentials import stamp
+from domain_twin.trust.files import stamp
 
 
 class CertificateEnd:
