@@ -42,7 +42,7 @@ INSTRUMENTS = (
     ),
     Instrument("fedtwin_broker_domain_points", _GAUGE, "Points in the domain's view", _DOMAIN),
     Instrument("fedtwin_broker_domain_segments", _GAUGE, "Segments in the domain's view", _DOMAIN),
-    Instrument("fedtwin_broker_sessions", _GAUGE, "Sessions of agents"),
+    Instrument("fedtwin_broker_sessions_open", _GAUGE, "Sessions of agents"),
     Instrument("fedtwin_broker_sessions_total", _COUNTER, "Sessions that were welcomed"),
     Instrument(
         "fedtwin_broker_attachments_refused_total",
@@ -157,7 +157,7 @@ class BrokerMetrics:
 
     def _asks(self, sheet: Sheet) -> None:
         federation = self._federation
-        sheet.put("fedtwin_broker_sessions", len(federation.sessions))
+        sheet.put("fedtwin_broker_sessions_open", len(federation.sessions))
         sheet.put("fedtwin_broker_sessions_total", federation.welcomed)
         for reason, number in federation.refused.items():
             sheet.put("fedtwin_broker_attachments_refused_total", number, reason)
