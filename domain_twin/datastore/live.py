@@ -4,7 +4,8 @@ Rules, each with a test:
 - A value equal to the stored one (of the same type) refreshes its times and makes no change.
 - Between BEGIN and END a source repeats all it has; what it said before and did not repeat is gone at END.
 - A device time older than the stored one loses, for as long as messages can be on their way (`LATE`). A
-  device whose clock was set back is believed again after that. Within a resync the newcomer always wins.
+  device whose clock was set back is believed again after that, and every one at once where the agent's own
+  clock was set back: then its times compare with nothing. Within a resync the newcomer always wins.
 - In one batch deletes come before updates; a leaf that is deleted and put back with its value is no change.
 - A device time of 0, or further ahead than clocks differ (`AHEAD`), is replaced by the time of reception.
 - Sequences grow by one with every delta and never go back within an epoch.
@@ -97,7 +98,7 @@ class _Device:
     def buried(self, path: str, observed_at: Nanoseconds, received_at: Nanoseconds) -> bool:
         """Whether a delete that is newer than this update came before it."""
         return any(
-            observed_at < observed and received_at - received < LATE and covers(top, path)
+            observed_at < observed and 0 <= received_at - received < LATE and covers(top, path)
             for top, observed, received in self.tombstones
         )
 
@@ -330,7 +331,7 @@ class LiveStore:
             if seen is not None:
                 seen.add(path)
             elif old is not None:
-                if observed_at < old[1] and received_at - old[2] < LATE:
+                if observed_at < old[1] and 0 <= received_at - old[2] < LATE:
                     state.late += 1
                     continue
             elif state.tombstones and state.buried(path, observed_at, received_at):
@@ -364,7 +365,7 @@ class LiveStore:
             leaves = state.writable()
             for path in state.tree.below(top):
                 leaf = leaves[path]
-                overtaken = observed_at < leaf.observed_at and received_at - leaf.received_at < LATE
+                overtaken = observed_at < leaf.observed_at and 0 <= received_at - leaf.received_at < LATE
                 if overtaken and fold.repeated is None:
                     state.late += 1
                     continue

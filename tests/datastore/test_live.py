@@ -161,6 +161,22 @@ def test_device_whose_clock_was_set_back_is_believed_again() -> None:
     assert delta is not None
 
 
+@pytest.mark.parametrize("back", [60, 3600])
+def test_every_device_is_believed_when_the_agents_own_clock_was_set_back(back: int) -> None:
+    """Device times then seem to lie ahead, and what was received before seems to come later."""
+    store = LiveStore()
+    store.apply(batch(oper("up", START)))
+    now = START - back * SECOND
+    assert store.apply(batch(oper("down", START + SECOND), at=now)) is not None
+    assert store.apply(batch(oper("up", START + 2 * SECOND), at=now + SECOND)) is not None
+    gone = Delete("warsaw", ETH0, START + 3 * SECOND)
+    assert store.apply(UpdateBatch("warsaw", now + 2 * SECOND, deletes=(gone,)))
+    assert store.apply(batch(oper("up", START + 4 * SECOND), at=now + 3 * SECOND)) is not None
+    freshness = store.freshness("warsaw")
+    assert freshness is not None
+    assert freshness.late == 0
+
+
 def test_resync_wins_over_device_time() -> None:
     store = LiveStore()
     store.apply(batch(oper("up", START)))
