@@ -133,7 +133,7 @@ def _ended(number: int, process: str = "") -> Act:
         async with _away(scene, name):
             await scene.network.end(name, number)
             try:
-                yield _process_losses(name)
+                yield _process_losses(name, unheard=True)
             finally:
                 await scene.network.start(name)
                 if name == "emulator":
@@ -160,10 +160,10 @@ def _stopped(process: str = "", *, briefly: bool = False) -> Act:
     return act
 
 
-def _process_losses(name: str) -> Losses:
+def _process_losses(name: str, *, unheard: bool = False) -> Losses:
     if name == "emulator":
         return _all_devices()
-    return () if name == "broker" else (_domain(name.removeprefix("agent-")),)
+    return () if name == "broker" else (Loss(name.removeprefix("agent-"), unheard=unheard),)
 
 
 @asynccontextmanager
@@ -274,6 +274,34 @@ def _damage(scene: Scene, path: object) -> None:
     path.write_bytes(content)
 
 
+def _full_disk(process: str = "") -> Act:
+    """No file of a process may grow: every write fails, as on a full disk."""
+
+    @asynccontextmanager
+    async def act(scene: Scene, target: str) -> AsyncIterator[Losses]:
+        name = process or f"agent-{target}"
+        ps = scene.network.ps(name)
+        _, hard = ps.rlimit(psutil.RLIMIT_FSIZE)
+        ps.rlimit(psutil.RLIMIT_FSIZE, (0, hard))
+        try:
+            yield ()
+        finally:
+            ps.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
+
+    return act
+
+
+@asynccontextmanager
+async def _clock_jumped(scene: Scene, target: str) -> AsyncIterator[Losses]:
+    """An agent's clock is set forward or back, and later to the right time again."""
+    seconds = scene.rng.choice((-1, 1)) * scene.rng.choice((2.0, 45.0, 400.0, 3600.0))
+    scene.network.set_clock(target, seconds)
+    try:
+        yield ()
+    finally:
+        scene.network.set_clock(target, 0.0)
+
+
 @asynccontextmanager
 async def _socket_removed(scene: Scene, target: str) -> AsyncIterator[Losses]:
     """Somebody cleans up, and takes the agent's socket along; a restart brings it back."""
@@ -321,6 +349,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("damage-checkpoint", _AGENTS, _restarted_with(_damage_checkpoint), 1),
     Kind("damage-history", _AGENTS, _restarted_with(_damage_history), 2),
     Kind("remove-socket", _AGENTS, _socket_removed, 1),
+    Kind("full-disk", _AGENTS, _full_disk(), 2, (0.5, 3.0)),
+    Kind("full-disk-of-broker", _NOTHING, _full_disk("broker"), 1, (0.5, 3.0), quick=False),
+    Kind("clock-jump", _AGENTS, _clock_jumped, 2, (0.5, 3.0)),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -33,6 +35,7 @@ DOMAINS = tuple(operator.domain for operator in demo.OPERATORS)
 HEARTBEAT_S = 0.6  # of sessions to devices: a silent one is lost after two
 BROKER_HEARTBEAT_S, BROKER_DEAD_S = 0.5, 1.5
 START_S = 90.0
+_ONE_QUESTION_S = 30.0
 NETWORK = """\
 seed = {seed}
 state = "emulator"
@@ -48,6 +51,18 @@ cell_mbps = 20
 downlink_mbps = 4
 background_mbps = 200
 probe_pps = 10
+"""
+_CLOCK = """\
+# A clock that can be set: a process started with FILE.toml reads its offset in seconds from FILE.toml.clock.
+import mmap, os, struct, sys, time
+
+for name in sys.orig_argv:
+    if name.endswith(".toml") and os.path.exists(name + ".clock"):
+        with open(name + ".clock", "r+b") as file:
+            _held = mmap.mmap(file.fileno(), 8)
+        _time, _time_ns = time.time, time.time_ns
+        time.time = lambda: _time() + struct.unpack("d", _held)[0]
+        time.time_ns = lambda: _time_ns() + int(struct.unpack("d", _held)[0] * 1e9)
 """
 PUBLISHED = {
     "ran": {"cell-1": "urn:ndt:ran:gnb-1:cell-1", "cell-2": "urn:ndt:ran:gnb-2:cell-1"},
@@ -76,6 +91,7 @@ class FaultNetwork:
         self.to_broker: dict[str, Proxy] = {}
         self.to_devices: dict[tuple[str, str, str], Proxy] = {}  # domain, device, protocol
         self._seed = seed
+        self._python_path = os.environ.get("PYTHONPATH", "")
         self._starts: dict[str, int] = {}
 
     async def __aenter__(self) -> FaultNetwork:
@@ -98,6 +114,7 @@ class FaultNetwork:
             with suppress(ProcessLookupError):
                 process.child.returncode is None and psutil.Process(process.child.pid).resume()
         await self.supervisor.stop()
+        os.environ["PYTHONPATH"] = self._python_path
         for proxy in [*self.to_broker.values(), *self.to_devices.values()]:
             await proxy.close()
 
@@ -148,6 +165,11 @@ class FaultNetwork:
             for domain in DOMAINS:
                 tasks.create_task(self.start(f"agent-{domain}"))
 
+    def set_clock(self, domain: str, seconds: float) -> None:
+        """Set the clock of an agent so far ahead of the true time, at once and until it is set again."""
+        with (self.folder / domain / "agent.toml.clock").open("r+b") as file:
+            file.write(struct.pack("d", seconds))
+
     # --- reaching them
 
     def broker(self, timeout_s: float = 5.0) -> TwinClient:
@@ -178,6 +200,12 @@ class FaultNetwork:
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        clock = self.folder / "clock"
+        clock.mkdir()
+        (clock / "sitecustomize.py").write_text(_CLOCK, encoding="utf-8")
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [str(clock), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+        )
         self.files = demo.write_all(self.folder, seed=self._seed)
         self.files.network.write_text(NETWORK.format(seed=self._seed), encoding="utf-8")
         records = demo.service_records()
@@ -251,6 +279,7 @@ class FaultNetwork:
             own = self.folder / domain
             (own / "devices.toml").write_text("\n".join(tables), encoding="utf-8")
             (own / "known_hosts").write_text("".join(hosts), encoding="utf-8")
+            (own / "agent.toml.clock").write_bytes(struct.pack("d", 0.0))
             (own / "agent.toml").write_text(self.agent_toml(domain), encoding="utf-8")
         self.retarget()
 
@@ -295,18 +324,16 @@ def _host_key(known_hosts: Path, address: str) -> str:
 
 async def eventually(question: Callable[[], Awaitable[T | None]], *, within_s: float, what: str) -> T:
     """The first answer that is not None. Raises AssertionError naming `what` and the last trouble."""
-    trouble = ""
-    try:
-        async with asyncio.timeout(within_s):
-            while True:
-                try:
-                    if (answer := await question()) is not None:
-                        return answer
-                except (TwinError, OSError, LookupError) as error:
-                    trouble = f" ({type(error).__name__}: {error})"
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"within {within_s:g} s there was no {what}{trouble}") from None
+    trouble, deadline = "", time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            async with asyncio.timeout(_ONE_QUESTION_S):
+                if (answer := await question()) is not None:
+                    return answer
+        except (TwinError, OSError, LookupError, TimeoutError) as error:
+            trouble = f" ({type(error).__name__}: {error})"
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"within {within_s:g} s there was no {what}{trouble}")
 
 
 SIGKILL, SIGTERM, SIGSTOP, SIGCONT = signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGCONT

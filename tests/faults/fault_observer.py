@@ -42,6 +42,7 @@ class Loss:
 
     domain: str
     device: str | None = None  # None: the domain's session with the broker
+    unheard: bool = False  # and the agent hears no device meanwhile
     began: float = 0.0
     noticed: float = 0.0  # marked in every part
     ended: float = 0.0

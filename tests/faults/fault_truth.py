@@ -11,9 +11,9 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fault_network import DOMAINS, PAIRS, PUBLISHED, FaultNetwork
 
@@ -42,9 +42,20 @@ from federation.client import TwinClient
 from federation.compose import ComposedGraph, Member
 from federation.paths import find
 
+T = TypeVar("T")
+
 
 class Different(LookupError):
     """Not equal (yet): says in what."""
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, when all have ended. Raises what the first of them raised."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +89,10 @@ class Devices:
     async def read(self, domain: str) -> Truth:
         """All that the domain's devices say now. Raises TwinError where one does not answer."""
         schema = await self.schema(domain)
-        async with asyncio.TaskGroup() as tasks:
-            reads = [
-                tasks.create_task(self._read_one(device, schema))
-                for device in self._network.devices(domain).values()
-            ]
+        reads = await together(self._read_one(d, schema) for d in self._network.devices(domain).values())
         typer, store, mapper = Typer(schema), LiveStore(), Mapper(domain)
         for read in reads:
-            store.apply(typer.type_batch(read.result())[0])
+            store.apply(typer.type_batch(read)[0])
         snapshot = store.snapshot()
         mapper.apply(snapshot.as_delta())
         return Truth(
@@ -161,7 +168,7 @@ def _close(one: float, other: float | None) -> bool:
 
 
 async def broker_equals_agents(network: FaultNetwork, broker: TwinClient) -> None:
-    """Return when the composed twin is what its agents would show a broker now. Raises Different, TwinError."""
+    """Return when the composed twin is what its agents would show now. Raises Different, TwinError."""
     for status in await broker.domains():
         if not status.connected or status.problem:
             raise Different(f"broker: {status.domain} {status.problem or 'is not connected'}")
@@ -183,9 +190,7 @@ async def _previews(network: FaultNetwork) -> dict[str, View]:
         async with network.agent(domain) as twin:
             return (await twin.views(domain, Level.MESH))[0]
 
-    async with asyncio.TaskGroup() as tasks:
-        asked = {domain: tasks.create_task(ask(domain)) for domain in DOMAINS}
-    return {domain: task.result() for domain, task in asked.items()}
+    return dict(zip(DOMAINS, await together(ask(domain) for domain in DOMAINS), strict=True))
 
 
 def _compare_views(held: View, wanted: Sequence[View]) -> None:
