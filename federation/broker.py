@@ -11,11 +11,11 @@ import hashlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from domain_twin.config import BrokerConfig, load_broker
 from domain_twin.errors import ConfigError
@@ -23,6 +23,9 @@ from domain_twin.model import Alarm, EventKind, Finding, ServiceRecords, Severit
 from domain_twin.operations.endpoint import serve_metrics
 from domain_twin.trust import tls
 from domain_twin.trust.identity import Role
+
+if TYPE_CHECKING:
+    from federation.session import Session
 
 __all__ = ["Broker", "run_broker", "serve"]
 
@@ -41,6 +44,8 @@ class Broker:
 
     address: str
     stop: asyncio.Event
+    sessions: Mapping[str, Session]
+    """By domain, as they are now."""
 
 
 async def run_broker(
@@ -211,7 +216,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         )
         try:
             async with serve_metrics(config.metrics, metrics.face, config.state):
-                yield Broker(address, asyncio.Event())
+                yield Broker(address, asyncio.Event(), federation.sessions)
         finally:
             registry.close()
             await federation.close("the broker is stopping")
