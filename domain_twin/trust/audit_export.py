@@ -44,6 +44,9 @@ class _Receiver(Protocol):
     async def send(self, messages: list[bytes]) -> None:
         """Hand over messages. Raises OSError."""
 
+    def check(self) -> None:
+        """Raises OSError when the connection is known to be lost."""
+
     def close(self) -> None:
         """Let go of the connection."""
 
@@ -95,6 +98,7 @@ class Exporter:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            receiver.check()
             while batch := await self._next():
                 messages = [
                     message(record, self._trail.who, self._host, self._config.facility) for record in batch
@@ -136,7 +140,7 @@ class Exporter:
             context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 9662 4
         name = (self._config.server_name or host) if context else None
         reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
-        return _Stream(reader, writer)
+        return _Stream(reader, writer, self._wake)
 
     def _read_cursor(self) -> int:
         try:
@@ -154,20 +158,39 @@ class Exporter:
 class _Stream:
     """TCP or TLS, octet-counting (RFC 6587 3.4.1, RFC 5425 4.3)."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ended: asyncio.Event
+    ) -> None:
+        """`ended` is set when the receiver ends the connection: what was sent last may not have arrived."""
         self._writer = writer
+        self._lost = False
+        self._ended = ended
+        self._watch = asyncio.create_task(self._wait_for_end(reader))
+
+    async def _wait_for_end(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while await reader.read(4096):
+                pass  # a receiver has nothing to say
+        except OSError as error:
+            log.debug("receiver gone", extra={"reason": str(error)})
+        self._lost = True
+        self._ended.set()
+
+    def check(self) -> None:
+        """Raises OSError when the connection is known to be lost."""
+        if self._lost or self._writer.is_closing():
+            raise ConnectionResetError("the receiver closed the connection")
 
     async def send(self, messages: list[bytes]) -> None:
         """Hand over messages. Raises OSError."""
-        if self._reader.at_eof() or self._writer.is_closing():
-            raise ConnectionResetError("the receiver closed the connection")
+        self.check()
         for item in messages:
             self._writer.write(b"%d %b" % (len(item), item))
         await self._writer.drain()
 
     def close(self) -> None:
         """Let go of the connection."""
+        self._watch.cancel()
         self._writer.close()
 
 
@@ -193,6 +216,9 @@ class _Datagrams:
         loop = asyncio.get_running_loop()
         for item in messages:
             await loop.sock_sendall(self._socket, item)
+
+    def check(self) -> None:
+        """Nobody knows of a connection here."""
 
     def close(self) -> None:
         """Let go of the socket."""
