@@ -1,7 +1,7 @@
 """Commands that run a long-lived process: emulate, agent, broker. Owns its start, its log and its end.
 
-SIGTERM and SIGINT end it in good order, within `END_WITHIN_S` or else at once with status 3; SIGHUP switches
-its log between the level that was asked for and debug.
+SIGTERM and SIGINT end it in good order, within `END_WITHIN_S` or else at once with status 3; SIGUSR1 switches
+its log between the level that was asked for and debug; SIGHUP is for what it can take up anew, and ends none.
 """
 
 from __future__ import annotations
@@ -119,7 +119,10 @@ def _serve(title: str, load: Callable[[], Run], config: Path, log_level: str, lo
         ending.begin()
 
     async def serve() -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _switch_level, log, log_level.upper())
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, _switch_level, log, log_level.upper())
+        # An agent sets its own: it takes up changed agreements.
+        loop.add_signal_handler(signal.SIGHUP, log.info, "nothing to take up without a new start")
         async with manager.beating():
             await run(config, ready=ready, stopping=stopping)
 
@@ -158,7 +161,7 @@ class _Ending:
 
 
 def _switch_level(log: Logger, asked: str) -> None:
-    """Debug, and back: SIGHUP at run time, such as `systemctl reload`."""
+    """Debug, and back: SIGUSR1 at run time."""
     import logging
 
     root = logging.getLogger()
