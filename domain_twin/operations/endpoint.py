@@ -69,14 +69,20 @@ async def serve_metrics(config: MetricsConfig, face: Face, state: Path | None) -
         server = await asyncio.start_server(requests.serve, host, port, limit=HEAD_OCTETS)
     except OSError as error:
         raise ConfigError(
-            f"[metrics] listen = {config.listen!r}: cannot listen there ({error.strerror}); choose another"
-            " port, or 0 for any free one"
+            f"[metrics] listen = {config.listen!r}: cannot listen there"
+            f" ({os.strerror(error.errno) if error.errno else error}); choose another port, or 0 for any free one"
         ) from error
     taken = server.sockets[0].getsockname()
     address = f"[{taken[0]}]:{taken[1]}" if ":" in taken[0] else f"{taken[0]}:{taken[1]}"
     note = state / ADDRESS_FILE if state else None
     if note:
-        await asyncio.to_thread(note.write_text, f"{address}\n", "utf-8")
+        try:
+            await asyncio.to_thread(note.write_text, f"{address}\n", "utf-8")
+        except OSError as error:
+            server.close()
+            raise ConfigError(
+                f"{note}: cannot be written ({error.strerror}); let the process write its state folder"
+            ) from error
     if config.remote_because:
         log.warning("metrics can be read from afar", extra={"reason": config.remote_because})
     log.info("metrics served", extra={"address": address})
