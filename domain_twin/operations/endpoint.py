@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ HEAD_OCTETS: Final = 8192
 HEAD_WITHIN_S: Final = 3.0
 ANSWER_WITHIN_S: Final = 10.0
 FRESH_S: Final = 0.5
+_SEND_OCTETS = 256 * 1024  # that the kernel keeps for one who does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,10 @@ async def serve_metrics(config: MetricsConfig, face: Face, state: Path | None) -
     except OSError as error:
         raise ConfigError(
             f"[metrics] listen = {config.listen!r}: cannot listen there"
-            f" ({os.strerror(error.errno) if error.errno else error}); choose another port, or 0 for any free one"
+            f" ({os.strerror(error.errno) if error.errno else error}); choose another port, or 0 for any"
+            " free one"
         ) from error
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_OCTETS)
     taken = server.sockets[0].getsockname()
     address = f"[{taken[0]}]:{taken[1]}" if ":" in taken[0] else f"{taken[0]}:{taken[1]}"
     note = state / ADDRESS_FILE if state else None

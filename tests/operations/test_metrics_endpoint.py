@@ -101,7 +101,7 @@ async def test_a_port_in_use_is_named() -> None:
 async def test_the_address_is_noted_while_it_is_served(tmp_path: Path) -> None:
     async with served(Cat(), tmp_path) as (host, port):
         assert (tmp_path / "metrics.address").read_text() == f"{host}:{port}\n"
-    assert not (tmp_path / "metrics.address").exists()  # noqa: ASYNC240
+    assert not (tmp_path / "metrics.address").exists()
 
 
 async def test_paths_and_methods() -> None:
