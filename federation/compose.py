@@ -74,6 +74,7 @@ class ComposedGraph:
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self.crossings: dict[str, Crossing] = {}
         """Usable inter-domain links by the border point they leave from."""
+        self._joined: dict[str, list[str]] = {}  # sources of the crossings of a link
         self._members: dict[str, Member] = {}
         self._points: dict[str, Point] = {}
         self._segments: dict[str, dict[str, Segment]] = {}
@@ -236,8 +237,10 @@ class ComposedGraph:
     def _join(self, link_id: str) -> None:
         """Decide again whether an inter-domain link is used, and what is wrong with it."""
         claims = [claim for _, claim in sorted(self._claims.get(link_id, {}).items())]
-        for source in [source for source, crossing in self.crossings.items() if crossing.link_id == link_id]:
-            del self.crossings[source]
+        for source in self._joined.pop(link_id, ()):
+            # A point may have left this link for another one, which was joined before this one is told.
+            if source in self.crossings and self.crossings[source].link_id == link_id:
+                del self.crossings[source]
         if not claims:
             self._claims.pop(link_id, None)
             self._findings.pop(link_id, None)
@@ -261,6 +264,7 @@ class ComposedGraph:
                 kpis = replace(
                     near.outbound, bandwidth_mbps=free, metric=near.metric, shared_risks=frozenset({link_id})
                 )
+                self._joined.setdefault(link_id, []).append(near.id)
                 self.crossings[near.id] = Crossing(
                     link_id, near.id, far.id, kpis, stale or near.stale or far.stale
                 )
