@@ -26,7 +26,9 @@ from fault_truth import (
     Devices,
     Different,
     agent_equals_devices,
+    agent_in_step,
     broker_equals_agents,
+    broker_in_step,
     compare_elements,
     published_on,
     together,
@@ -94,7 +96,7 @@ class Campaign:
         self.rng = Random(f"{self._seed} {step}")  # the same step has the same dice, alone or in a run
         self.outcomes.append(outcome)
         began = time.monotonic()
-        seen = len(self.observer.wrong)
+        self.observer.seen = len(self.observer.wrong)
         broker_before = self.network.processes["broker"].child.pid
         losses: list[Loss] = []
         self.churn.start()
@@ -115,7 +117,7 @@ class Campaign:
             outcome.problems.append(f"{type(error).__name__}: {error}")
         except BaseExceptionGroup as group:
             outcome.problems.append(f"{group!r}")
-        outcome.problems += self.observer.wrong[seen:]
+        outcome.problems += self.observer.wrong[self.observer.seen :]
         outcome.stale_s = [loss.noticed - loss.began for loss in losses if loss.noticed]
         outcome.took_s = time.monotonic() - began
         return outcome
@@ -144,12 +146,21 @@ class Campaign:
         """Return when agents equal devices, and the composed twin the agents. Raises AssertionError."""
 
         async def all_equal() -> bool:
+            await together(
+                self._in_step(domain) for domain in DOMAINS
+            )  # cheap, and most often what is missing
+            async with self.network.broker() as broker:
+                broker_in_step(await broker.domains())
             await together(self._agent_equal(domain) for domain in DOMAINS)
             async with self.network.broker() as broker:
                 await broker_equals_agents(self.network, broker)
             return True
 
         await eventually(all_equal, within_s=EQUAL_S, what="equality")
+
+    async def _in_step(self, domain: str) -> None:
+        async with self.network.agent(domain) as twin:
+            agent_in_step(domain, await twin.devices())
 
     async def _agent_equal(self, domain: str) -> None:
         async with self.network.agent(domain) as twin:

@@ -332,7 +332,7 @@ async def eventually(question: Callable[[], Awaitable[T | None]], *, within_s: f
                     return answer
         except (TwinError, OSError, LookupError, TimeoutError) as error:
             trouble = f" ({type(error).__name__}: {error})"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
     raise AssertionError(f"within {within_s:g} s there was no {what}{trouble}")
 
 

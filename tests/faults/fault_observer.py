@@ -28,6 +28,7 @@ from domain_twin.model import (
     ServiceStatus,
     View,
 )
+from federation.client import TwinClient
 
 LOOK_EVERY_S = 0.12
 UNMARKED_S = 12.0
@@ -85,6 +86,7 @@ class Observer:
     def __init__(self, network: FaultNetwork, churn: Churn, points: dict[str, dict[str, set[str]]]) -> None:
         """`points`: for each domain, the points of its view that rest on each device."""
         self.wrong: list[str] = []
+        self.seen = 0  # of these; what is wrong again counts again
         self.looks = 0
         self.answers = 0
         self.unavailable: dict[str, float] = {}  # processes and links that are away, since when
@@ -129,43 +131,50 @@ class Observer:
                 tasks.create_task(self._follow(part))
 
     async def _follow(self, part: str) -> None:
+        """Look at one twin over one connection until that breaks, then over another one."""
         while True:
-            look = Look(part, time.monotonic())
             try:
-                await (self._ask_broker(look) if part == "broker" else self._ask_agent(look))
+                async with (
+                    self._network.broker(timeout_s=2.0)
+                    if part == "broker"
+                    else self._network.agent(part, timeout_s=2.0)
+                ) as twin:
+                    while True:
+                        await self._look(twin, Look(part, time.monotonic()))
+                        await asyncio.sleep(LOOK_EVERY_S)
             except (TwinError, OSError):
-                pass  # nobody answers: that is no wrong answer
-            else:
-                self.answers += 1
-                look.end = time.monotonic()
-                self._judge(look)
-            self.looks += 1
-            self._news.set()
-            await asyncio.sleep(LOOK_EVERY_S)
+                self._news.set()  # nobody answers: that is no wrong answer
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look(self, twin: TwinClient, look: Look) -> None:
+        self.looks += 1
+        await (self._ask_broker(twin, look) if look.part == "broker" else self._ask_agent(twin, look))
+        self.answers += 1
+        look.end = time.monotonic()
+        self._judge(look)
+        self._news.set()
 
     # --- looking
 
-    async def _ask_broker(self, look: Look) -> None:
-        async with self._network.broker(timeout_s=2.0) as twin:
-            before = {status.domain: status for status in await twin.domains()}
-            look.views = {view.domain: view for view in await twin.views()}
-            for source, target in PAIRS[:2]:
-                try:
-                    look.paths.append(await twin.path(source, target))
-                except (NoPath, NotFound):
-                    continue
-            look.services = list((await twin.services()).statuses)
-            after = {status.domain: status for status in await twin.domains()}
+    async def _ask_broker(self, twin: TwinClient, look: Look) -> None:
+        before = {status.domain: status for status in await twin.domains()}
+        look.views = {view.domain: view for view in await twin.views()}
+        for source, target in PAIRS[:2]:
+            try:
+                look.paths.append(await twin.path(source, target))
+            except (NoPath, NotFound):
+                continue
+        look.services = list((await twin.services()).statuses)
+        after = {status.domain: status for status in await twin.domains()}
         look.domains = {
             name: status for name, status in after.items() if status.connected == before[name].connected
         }
 
-    async def _ask_agent(self, look: Look) -> None:
+    async def _ask_agent(self, twin: TwinClient, look: Look) -> None:
         domain = look.part
-        async with self._network.agent(domain, timeout_s=2.0) as twin:
-            before = {status.name: status for status in await twin.devices()}
-            look.elements[domain] = await twin.elements(domain)
-            after = {status.name: status for status in await twin.devices()}
+        before = {status.name: status for status in await twin.devices()}
+        look.elements[domain] = await twin.elements(domain)
+        after = {status.name: status for status in await twin.devices()}
         look.devices[domain] = {
             name: status for name, status in after.items() if status.connection is before[name].connection
         }
@@ -189,7 +198,7 @@ class Observer:
                 loss.noticed = look.end
 
     def _complain(self, text: str) -> None:
-        if text not in self.wrong:
+        if text.partition("=")[0] not in {each.partition("=")[0] for each in self.wrong[self.seen :]}:
             self.wrong.append(text)
 
     def _observable(self, loss: Loss, part: str, at: float) -> bool:

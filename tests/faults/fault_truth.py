@@ -25,6 +25,8 @@ from domain_twin.mapping.mapper import Mapper
 from domain_twin.mapping.tables import mirrored_paths
 from domain_twin.model import (
     Connection,
+    DeviceStatus,
+    DomainStatus,
     Element,
     Level,
     Outcome,
@@ -113,11 +115,15 @@ class Devices:
 # --- agents
 
 
-async def agent_equals_devices(devices: Devices, domain: str, twin: TwinClient) -> Truth:
-    """Return when it is so. Raises Different, TwinError: not now."""
-    statuses = await twin.devices()
+def agent_in_step(domain: str, statuses: Iterable[DeviceStatus]) -> None:
+    """Raise Different unless every device is mirrored."""
     if late := [s.name for s in statuses if s.connection is not Connection.SYNCHRONISED]:
         raise Different(f"{domain}: not in step: {', '.join(late)}")
+
+
+async def agent_equals_devices(devices: Devices, domain: str, twin: TwinClient) -> Truth:
+    """Return when it is so. Raises Different, TwinError: not now."""
+    agent_in_step(domain, await twin.devices())
     before = await devices.read(domain)
     told = {f"{e.kind} {e.id}": e for e in await twin.elements(domain)}
     counts = {s.name: s.leaves for s in await twin.devices()}
@@ -167,11 +173,16 @@ def _close(one: float, other: float | None) -> bool:
 # --- the broker
 
 
-async def broker_equals_agents(network: FaultNetwork, broker: TwinClient) -> None:
-    """Return when the composed twin is what its agents would show now. Raises Different, TwinError."""
-    for status in await broker.domains():
+def broker_in_step(statuses: Iterable[DomainStatus]) -> None:
+    """Raise Different unless every domain is connected, and nothing is wrong with it."""
+    for status in statuses:
         if not status.connected or status.problem:
             raise Different(f"broker: {status.domain} {status.problem or 'is not connected'}")
+
+
+async def broker_equals_agents(network: FaultNetwork, broker: TwinClient) -> None:
+    """Return when the composed twin is what its agents would show now. Raises Different, TwinError."""
+    broker_in_step(await broker.domains())
     before = await _previews(network)
     held = {view.domain: view for view in await broker.views()}
     after = await _previews(network)
