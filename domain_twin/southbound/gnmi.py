@@ -107,7 +107,7 @@ class GnmiSession:
         """The leaves at and below `paths` now, by a ONCE subscription."""
         request = await self._request(paths, gnmi_pb2.SubscriptionList.ONCE)
         updates: list[Update] = []
-        call = self._subscribe_call(request)
+        call, ended = self._subscribe_call(request)
         try:
             async for message in call:
                 if message.sync_response:
@@ -116,6 +116,7 @@ class GnmiSession:
         except grpc.aio.AioRpcError as error:
             raise await self._explained(error) from error
         finally:
+            ended.set()
             call.cancel()
         return UpdateBatch(self._source, time.time_ns(), tuple(updates), sync=Sync.END)
 
@@ -191,14 +192,16 @@ class GnmiSession:
             self._stub = gnmi_pb2_grpc.gNMIStub(self._channel)
         return self._stub
 
-    def _subscribe_call(self, request: Any) -> Any:
+    def _subscribe_call(self, request: Any) -> tuple[Any, asyncio.Event]:
+        """A call, and what to set once it is over, so that its writing end does not stay behind."""
         self._connected()
         call = self._channel.stream_stream(
             "/gnmi.gNMI/Subscribe",
             request_serializer=gnmi_pb2.SubscribeRequest.SerializeToString,
             response_deserializer=Response.FromString,
         )
-        return call(_forever(request))
+        ended = asyncio.Event()
+        return call(_until(ended, request)), ended
 
     async def _request(
         self, paths: Sequence[str], list_mode: Any, mode: Any = gnmi_pb2.SubscriptionMode.TARGET_DEFINED
@@ -227,7 +230,7 @@ class GnmiSession:
         return request
 
     async def _stream(self, request: Any) -> AsyncIterator[UpdateBatch]:
-        call = self._subscribe_call(request)
+        call, ended = self._subscribe_call(request)
         watch = _Watch()
         guard = asyncio.create_task(self._guard(call, watch), name=f"gnmi-liveness-{self.device}")
         begun = False
@@ -256,6 +259,7 @@ class GnmiSession:
             raise await self._explained(error, established=begun) from error
         finally:
             guard.cancel()
+            ended.set()
             call.cancel()
             await asyncio.gather(guard, return_exceptions=True)
 
@@ -314,7 +318,7 @@ def _offered(steps: Sequence[Any], modules: set[str]) -> bool:
     return not modules or not steps or steps[0].module in modules
 
 
-async def _forever(request: Any) -> AsyncIterator[Any]:
+async def _until(ended: asyncio.Event, request: Any) -> AsyncIterator[Any]:
     """The request, and then an open request stream: closing it ends a STREAM subscription."""
     yield request
-    await asyncio.get_running_loop().create_future()
+    await ended.wait()
