@@ -103,12 +103,22 @@ async def test_an_agent_whose_root_was_taken_out_loses_its_session(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewal.Renewal.__init__, "__kwdefaults__", {"roots_grace_s": 1.0})
-    async with federation.broker() as broker, federation.agent("ran", broker) as ran:
+    async with (
+        federation.broker() as broker,
+        federation.agent("ran", broker) as ran,
+        federation.agent("edge", broker),
+        federation.client(broker) as twin,
+    ):
         assert ran.session
-        await until(lambda: ran.session and ran.session.connected)
+        await until(lambda: len(broker.sessions) == 2)
+        edge = broker.sessions["edge"]
 
         other = OperatorCA.create(OPERATORS["ran"], federation.folder / "other")
         federation.pki.roots[OPERATORS["ran"]].write_bytes(other.root.read_bytes())
 
         await until(lambda: ran.session and isinstance(ran.session.error, CredentialError))
-        await until(lambda: ran.session and not ran.session.connected)
+        await until(lambda: "ran" not in broker.sessions)
+        await until(lambda: broker.sessions["edge"] is not edge)
+        lost = [event.text for event in (await twin.service_history("uplink", 1))[1] if "lost" in event.text]
+        assert any(text.startswith("ran lost: spiffe") for text in lost)
+        assert not any(text.startswith("edge") for text in lost)
