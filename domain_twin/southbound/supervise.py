@@ -7,6 +7,8 @@ an outage. Wrong credentials and refusals do not mend themselves: they are retri
 from __future__ import annotations
 
 import logging
+import math
+import time
 from asyncio import sleep
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -18,6 +20,9 @@ from domain_twin.model import Connection, DeviceStatus, Sync, UpdateBatch
 from domain_twin.southbound.base import SouthboundSession
 
 log = logging.getLogger(__name__)
+
+DOUBT_S = 30.0
+"""For so long after a device was heard, its refusal of credentials is taken for a broken path."""
 
 __all__ = ["BackOff", "Mirror", "supervise"]
 
@@ -74,6 +79,7 @@ async def supervise(
     """
     back_off = back_off or BackOff(Random())
     received_at = updates = 0
+    heard = -math.inf  # monotonic
     problem = ""
 
     def status(connection: Connection) -> DeviceStatus:
@@ -96,6 +102,7 @@ async def supervise(
             async with aclosing(cast("AsyncGenerator[UpdateBatch]", session.subscribe(paths))) as stream:
                 async for batch in stream:
                     received_at = batch.received_at
+                    heard = time.monotonic()
                     updates += len(batch.updates)
                     if batch.sync is Sync.BEGIN:
                         yield status(Connection.SYNCHRONISING)
@@ -108,7 +115,8 @@ async def supervise(
         except Unreachable as error:
             problem = str(error)
         except TwinError as error:
-            transient = False
+            # Half a minute ago these credentials did: a path that breaks handshakes is likelier than a change.
+            transient = isinstance(error, CredentialError) and time.monotonic() - heard < DOUBT_S
             problem = str(error)
             level = logging.ERROR if isinstance(error, CredentialError) else logging.WARNING
             log.log(level, "device refused", extra={"device": name, "reason": problem})

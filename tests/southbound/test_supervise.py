@@ -115,6 +115,28 @@ async def test_refused_credentials_are_said_and_retried_slowly(serve, gnmi_confi
     assert quick.waits[0] >= 7.5
 
 
+async def test_credentials_that_just_did_are_tried_again_soon(serve, gnmi_config, schema, stranger):
+    """What hangs up after a handshake looks like a refusal, also where octets are damaged on the way."""
+    server, quick = await serve(), Quick()
+    config = gnmi_config.model_copy(update={"address": f"127.0.0.1:{server.port}"})
+    roots = iter([gnmi_config.root, stranger.root, stranger.root])
+
+    def opened():
+        return GnmiSession("warsaw", config.model_copy(update={"root": next(roots)}), schema)
+
+    items = supervise("warsaw", opened, SUBTREES, protocol="gnmi", back_off=BackOff(Random(1)), wait=quick)
+    async with aclosing(items) as stream:
+        await until(stream, Connection.SYNCHRONISED)
+        await server.close()
+        await serve(server.port)
+        await until(stream, Connection.STALE)
+        refused = (await until(stream, Connection.STALE))[-1]
+        await until(stream, Connection.CONNECTING)
+
+    assert "not signed by gnmi.root" in refused.problem
+    assert max(quick.waits) <= 0.4
+
+
 async def test_bug_in_a_session_does_not_end_the_mirror():
     class Broken:
         async def subscribe(self, paths):
