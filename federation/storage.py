@@ -180,7 +180,7 @@ class Storage:
         waiting = self._waiting
         waiting.views[domain] = None
         waiting.forgotten.add(domain)
-        waiting.events = deque((e for e in waiting.events if e.domain != domain), maxlen=MAX_WAITING)
+        waiting.events = deque((e for e in waiting.events if not e.tells_of(domain)), maxlen=MAX_WAITING)
         waiting.statuses = deque((_without(s, domain) for s in waiting.statuses), maxlen=MAX_WAITING)
         self._wake.set()
 
@@ -453,6 +453,12 @@ def _forget(connection: sa.Connection, domain: str) -> None:
     """Delete a domain's events, and its figures from what services got."""
     connection.execute(sa.delete(_event).where(_event.c.domain == domain))
     name = domain.encode()
+    listed = connection.execute(sa.select(_event.c.row, _event.c.body).where(_event.c.domain == "")).all()
+    for row, body in listed:
+        if name in body and any(
+            e.tells_of(domain) for e in _readable([body], pb.Event, convert.decode_event)
+        ):
+            connection.execute(sa.delete(_event).where(_event.c.row == row))
     listed = connection.execute(sa.select(_status.c.row, _status.c.body)).all()
     for row, body in listed:
         if name not in body:
@@ -465,9 +471,10 @@ def _forget(connection: sa.Connection, domain: str) -> None:
 
 def _without(status: ServiceStatus, domain: str) -> ServiceStatus:
     """A status without the path across a domain, and without its share: the total would tell its figures."""
-    crossed = status.path is not None and any(hop.domain == domain for hop in status.path.hops)
+    if not status.crosses(domain):
+        return status
     shares = tuple(share for share in status.budget if share.domain != domain)
-    return replace(status, path=None if crossed else status.path, budget=shares)
+    return replace(status, path=None, budget=shares, cause=f"deleted: the agreement with {domain} ended")
 
 
 def _prune(connection: sa.Connection) -> None:

@@ -114,6 +114,11 @@ class ServiceStatus:
     at: Nanoseconds
     cause: str = ""  # what changed since the status before, in words; empty at first
 
+    def crosses(self, domain: str) -> bool:
+        """Whether it tells figures of a domain: by its path, or by its share of the budget."""
+        on_path = self.path is not None and any(hop.domain == domain for hop in self.path.hops)
+        return on_path or any(share.domain == domain for share in self.budget)
+
 
 @dataclass(frozen=True, slots=True)
 class DomainStatus:
@@ -161,6 +166,12 @@ class Event:
     device_status: DeviceStatus | None = None
     observed_at: Nanoseconds = 0  # device time of the change behind it, 0 when there is none
     alarm: Alarm | None = None
+
+    def tells_of(self, domain: str) -> bool:
+        """Whether it is about a domain, or about a service with figures of that domain."""
+        return self.domain == domain or (
+            self.service_status is not None and self.service_status.crosses(domain)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def _admit(self, method: str, context: Any) -> None:
         try:
             peer = self.verify(context.auth_context())
+            _peer.set(peer)  # before the check: who audits a refusal learns whom it met
             self._check(method, peer.identity)
         except TwinError as error:
             self.refused[type(error).__name__] += 1
@@ -92,7 +93,6 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 "call refused", extra={"method": method, "from": context.peer(), "reason": str(error)}
             )
             await refuse(context, error)
-        _peer.set(peer)
 
     def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler:
         if handler.request_streaming:

@@ -122,7 +122,7 @@ class EventLog:
     def forget(self, domain: str) -> None:
         """Keep no event of a domain any longer; what watchers have queued they still get."""
         self._ring = deque(
-            (event for event in self._ring if event.domain != domain), maxlen=self._ring.maxlen
+            (event for event in self._ring if not event.tells_of(domain)), maxlen=self._ring.maxlen
         )
 
     def drop(self, subscription: Subscription) -> None:

@@ -13,7 +13,7 @@ from federation_parts import OPERATORS, Federation, three_domains
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain_twin.errors import IdentityMismatch, NotShared, StaleVersion
+from domain_twin.errors import ContractError, IdentityMismatch, NotShared, StaleVersion
 from domain_twin.model import (
     DomainStatus,
     Level,
@@ -25,7 +25,7 @@ from domain_twin.model import (
     View,
     ViewDelta,
 )
-from domain_twin.model.delta import apply
+from domain_twin.model.delta import apply, snapshot
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.events import FindingBoard, event_log
 from federation.registry import Registry, _structural
@@ -173,3 +173,13 @@ async def test_members_alone_are_admitted_and_only_with_their_own_operator(
         here.admit(SpiffeId(OPERATORS["ran"], Role.AGENT, "moon"), "moon", hello)
     with pytest.raises(IdentityMismatch, match=r"belongs to northcell\.example"):
         here.admit(SpiffeId(OPERATORS["edge"], Role.AGENT, "ran"), "ran", hello)
+
+
+async def test_a_view_whose_agreement_has_ended_is_refused(tmp_path: Path, storage: Storage) -> None:
+    here = registry(Federation.make(tmp_path), storage, Restored())
+    held = here._domains["ran"]
+    view = three_domains()["ran"].view_now
+
+    with pytest.raises(ContractError, match=r"agreement 'a', which has ended; set the clocks"):
+        here._accept(held, replace(snapshot(view), expires_at=time.time_ns() - 1))
+    assert here._accept(held, replace(snapshot(view), expires_at=time.time_ns() + 10**12)).expires_at
