@@ -36,6 +36,7 @@ class TreeCheck:
         self._leaves = leaves
         self._settle_s = settle_s
         self._due: dict[str, float] = {}  # device -> monotonic time
+        self._again: set[str] = set()  # not checked, and to be tried once more
         self._wake = asyncio.Event()
         self._findings: dict[str, Finding] = {}
 
@@ -76,6 +77,7 @@ class TreeCheck:
             tree = await asyncio.to_thread(build_tree, self._schema, self._leaves(device))
             await validator.check(tree)
         except SchemaViolation as error:
+            self._again.discard(device)
             self._findings[device] = Finding(
                 code="device.invalid-tree",
                 severity=Severity.WARNING,
@@ -86,5 +88,9 @@ class TreeCheck:
             )
         except SchemaError as error:
             log.error("trees are not validated", extra={"device": device, "why": str(error)})
+            if device not in self._again:  # a worker that was killed starts anew; modules stay as they are
+                self._again.add(device)
+                self.note(device)
         else:
+            self._again.discard(device)
             self._findings.pop(device, None)

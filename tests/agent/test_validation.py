@@ -1,0 +1,38 @@
+"""Whole-tree checks go on after the process that makes them was killed in the middle of one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import psutil
+
+from domain_twin.agent.validation import TreeCheck
+from domain_twin.yang.schema import SchemaSet
+
+TYPE = "/ietf-interfaces:interfaces/interface[name='eth0']/enabled"  # the mandatory type is missing
+
+
+async def test_a_check_whose_worker_was_killed_is_made_again() -> None:
+    schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
+    check = TreeCheck("core", schema, lambda _: {TYPE: True}, settle_s=0.05)
+    before = set(psutil.Process().children(recursive=True))
+    check.note("upf-1")
+    task = asyncio.create_task(check.run())
+    try:
+        async with asyncio.timeout(60):
+            killed = False
+            while not check.findings():
+                for child in set(psutil.Process().children(recursive=True)) - before if not killed else ():
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        child.kill()  # it has only begun to load its modules
+                        killed = True
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    assert killed
+    (finding,) = check.findings()
+    assert finding.code == "device.invalid-tree"
