@@ -200,7 +200,7 @@ def ours(files: dict[str, Path], port: int, expected: int) -> dict[str, float]:
 
 def pygnmi_subscribe2(files: dict[str, Path], port: int, expected: int) -> dict[str, float]:
     """pygnmi's subscribe2, which parses on its own thread."""
-    with _pygnmi(files, port) as client:
+    with pygnmi_client(files, port) as client:
         wall, cpu = time.perf_counter(), time.process_time()
         seen = 0
         for message in client.subscribe2(subscribe=_SUBSCRIPTION):
@@ -214,7 +214,7 @@ def pygnmi_parser(files: dict[str, Path], port: int, expected: int) -> dict[str,
     """pygnmi's subscribe, and telemetryParser on each message."""
     from pygnmi.client import telemetryParser
 
-    with _pygnmi(files, port) as client:
+    with pygnmi_client(files, port) as client:
         wall, cpu = time.perf_counter(), time.process_time()
         seen = 0
         for message in client.subscribe(subscribe=_SUBSCRIPTION):
@@ -232,7 +232,8 @@ _SUBSCRIPTION = {
 }
 
 
-def _pygnmi(files: dict[str, Path], port: int) -> Any:
+def pygnmi_client(files: dict[str, Path], port: int) -> Any:
+    """A client of pygnmi with everything pinned, not yet connected."""
     from pygnmi.client import gNMIclient
 
     return gNMIclient(
