@@ -7,6 +7,7 @@ raised as the TwinErrors that they are, with the server's own sentence. grpc is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 from collections.abc import AsyncIterator, Collection
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from domain_twin.config import ClientConfig, load_client
-from domain_twin.errors import NotFound, TwinError, Unreachable
+from domain_twin.errors import CredentialError, NotFound, TwinError, Unreachable
 from domain_twin.model import (
     Alarm,
     DeviceStatus,
@@ -34,6 +35,7 @@ from domain_twin.model import (
     ServiceStatus,
     View,
 )
+from domain_twin.trust.files import Stamp, stamp
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire import convert
 from federation.wire.questions import NO_REQUIREMENT, ServiceList
@@ -56,6 +58,8 @@ class TwinClient:
         self._profile = profile
         self._timeout_s = timeout_s
         self._channel: grpc.aio.Channel | None = None
+        self._former: list[grpc.aio.Channel] = []  # with what was begun on them
+        self._seen: Stamp = ()
         self._stub: Any = None
 
     @classmethod
@@ -77,6 +81,11 @@ class TwinClient:
         return cls(path if stat.S_ISSOCK(mode) else load_client(path), timeout_s=timeout_s)
 
     async def __aenter__(self) -> TwinClient:
+        self._open()
+        return self
+
+    def _open(self) -> None:
+        """Make a channel; what was begun on the one before goes on there."""
         import grpc
 
         from federation.v1.fedtwin_pb2_grpc import TwinStub
@@ -93,17 +102,21 @@ class TwinClient:
             from domain_twin.trust.tls import channel_credentials, channel_options
 
             profile = self._profile
+            seen = stamp(profile.certificate, profile.key, profile.root)
             credentials = channel_credentials(profile.root, load_tls(profile.certificate, profile.key))
             options += channel_options(profile.server_name)
+            if self._channel is not None:
+                self._former.append(self._channel)
             self._channel = grpc.aio.secure_channel(profile.address, credentials, options)
+            self._seen = seen
         self._stub = TwinStub(self._channel)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._channel is not None:
-            await self._channel.close()
+        for channel in (*self._former, self._channel):
+            if channel is not None:
+                await channel.close()
 
     @property
     def address(self) -> str:
@@ -209,6 +222,11 @@ class TwinClient:
     def _connected(self) -> Any:
         if self._stub is None:
             raise Unreachable(f"{self.address}: not connected; use `async with TwinClient.connect(…)`")
+        if not isinstance(self._profile, Path):
+            profile = self._profile
+            if stamp(profile.certificate, profile.key, profile.root) != self._seen:
+                with contextlib.suppress(CredentialError):  # half written: the next question looks again
+                    self._open()
         return self._stub
 
     async def _ask(self, method: str, request: Any) -> Any:
