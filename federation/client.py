@@ -48,6 +48,7 @@ __all__ = ["DEFAULT_PROFILE", "EventStream", "ServiceList", "TwinClient"]
 DEFAULT_PROFILE = Path(".fedtwin/demo/client.toml")
 ENVIRONMENT = "FEDTWIN_AT"
 MAX_MESSAGE_BYTES = 64 << 20
+_FORMER = 2
 
 
 class TwinClient:
@@ -59,6 +60,7 @@ class TwinClient:
         self._timeout_s = timeout_s
         self._channel: grpc.aio.Channel | None = None
         self._former: list[grpc.aio.Channel] = []  # with what was begun on them
+        self._closing: set[asyncio.Task[None]] = set()
         self._seen: Stamp = ()
         self._stub: Any = None
 
@@ -107,6 +109,10 @@ class TwinClient:
             options += channel_options(profile.server_name)
             if self._channel is not None:
                 self._former.append(self._channel)
+            if len(self._former) > _FORMER:  # its certificate has ended long ago
+                task = asyncio.get_running_loop().create_task(self._former.pop(0).close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
             self._channel = grpc.aio.secure_channel(profile.address, credentials, options)
             self._seen = seen
         self._stub = TwinStub(self._channel)
