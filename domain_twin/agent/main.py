@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -56,8 +57,11 @@ async def run_agent(
     history = (
         await History.open(
             config.state / "history",
+            raw_days=config.history.raw_days,
+            minute_days=config.history.minute_days,
             retention_days=config.history.retention_days,
             flush_s=config.history.flush_s,
+            monotonic=time.monotonic_ns,
         )
         if config.history.enabled
         else None

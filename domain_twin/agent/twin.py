@@ -198,7 +198,10 @@ class DomainTwin:
         finally:
             self.intake.close()
             snapshot = self.pipeline.store.snapshot()
-            await asyncio.to_thread(self._checkpoint.save, snapshot, clean=True)
+            try:
+                await asyncio.to_thread(self._checkpoint.save, snapshot, clean=True)
+            except OSError as error:  # a full disk: the next start takes it for a crash
+                log.error("state not saved", extra={"problem": str(error)})
             await self.alarms.flush()
             if self._history:
                 await self._history.close()
@@ -290,6 +293,7 @@ class DomainTwin:
             *(finding for mirror in self._mirrors.values() for finding in mirror.findings(self.domain, now)),
             *self.publisher.findings(),
             *self._trees.findings(),
+            *(self._history.findings(self.domain) if self._history else ()),
             *(self._jobs.findings() if self._jobs else ()),
             *(self.broker.findings() if self.broker else ()),
         ]

@@ -130,7 +130,13 @@ class Checkpoint:
         clean = self._marked() == (version.epoch, version.sequence)
         if last is not None and last.epoch == version.epoch and last.sequence > version.sequence:
             clean = False  # an older copy of the file was put back
-        self._unmark()
+        try:
+            self._unmark()
+        except OSError as error:
+            raise ConfigError(
+                f"state folder {self._file.parent} cannot be written ({error.strerror}): let the agent's account"
+                " write there, or name another folder as state"
+            ) from error
         if clean:
             return Restored(LiveStore.restored(snapshot), Restart.CLEAN)
         store = LiveStore.restored(snapshot, epoch=LiveStore().version.epoch)

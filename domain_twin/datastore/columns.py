@@ -50,12 +50,19 @@ class Gap:
     lost: int = 0
 
 
+class Mark(NamedTuple):
+    """The last of the figures of a minute that are rolled up: only its version is left."""
+
+    observed_at: Nanoseconds
+    received_at: Nanoseconds
+
+
 class Row(NamedTuple):
     """A change at the version it led to, or a gap."""
 
     epoch: str
     sequence: int
-    content: Change | Gap
+    content: Change | Gap | Mark
 
     @property
     def received_at(self) -> Nanoseconds:
@@ -66,7 +73,9 @@ class Row(NamedTuple):
     def key(self) -> tuple[str, str]:
         """Device and path; the path of a gap is empty."""
         content = self.content
-        return (content.device, "") if isinstance(content, Gap) else (content.device, content.path)
+        if isinstance(content, Change):
+            return content.device, content.path
+        return content.device if isinstance(content, Gap) else "", ""
 
 
 def changes_table(rows: Sequence[Row], first_n: int) -> pa.Table:
@@ -79,6 +88,8 @@ def row_of(cells: Sequence[Any]) -> Row:
     _, received_at, observed_at, device, path, kind, number, text, origin, deleted, epoch, sequence = cells
     if kind == ValueKind.GAP:
         return Row(epoch, sequence, Gap(device, observed_at, received_at, text or "", int(number or 0)))
+    if kind == ValueKind.MARK:
+        return Row(epoch, sequence, Mark(observed_at, received_at))
     value = decode(kind, number, text)
     return Row(
         epoch,
@@ -115,7 +126,7 @@ def digest(table: pa.Table) -> int:
 def leaf_of(row: Row) -> tuple[str, str, Leaf] | None:
     """What a change left behind; None for a gap or a deletion."""
     content = row.content
-    if isinstance(content, Gap) or content.deleted:
+    if not isinstance(content, Change) or content.deleted:
         return None
     leaf = Leaf(content.value, content.observed_at, content.received_at, content.origin, "history")
     return content.device, content.path, leaf
@@ -127,7 +138,7 @@ def version_of(row: Row) -> Version:
     return Version(row.epoch, row.sequence, content.end if isinstance(content, Gap) else content.observed_at)
 
 
-def _cells(content: Change | Gap) -> tuple[Any, ...]:
+def _cells(content: Change | Gap | Mark) -> tuple[Any, ...]:
     if isinstance(content, Gap):
         measured = ORIGIN_CODE[Origin.MEASURED]
         times = (content.end, content.start)
@@ -141,6 +152,8 @@ def _cells(content: Change | Gap) -> tuple[Any, ...]:
             measured,
             False,
         )
+    if isinstance(content, Mark):
+        raise TypeError("marks are made by the roll-up alone")
     device, path, value, observed_at, received_at, origin, deleted = content
     kind, number, text = encode(value)
     return received_at, observed_at, device, path, kind, number, text, ORIGIN_CODE[origin], deleted

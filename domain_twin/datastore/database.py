@@ -1,84 +1,129 @@
-"""The history on disk: a DuckDB file for the open hour, Parquet files for the hours before. For one thread.
+"""The history on disk: a DuckDB file for the open hour, Parquet files for the time before. For one thread.
 
-    history/
-      history.duckdb                                    rows of the open hour, the list of files
-      changes/day=2026-11-21/14-000000123456.parquet    rows 123456 … of the hour from 14:00 UTC
-      state/day=2026-11-21/14-000000123456.parquet      every leaf as those rows left it
-
-Rows are numbered in the order in which they were received, for ever; a file holds a range of numbers. So the
+Rows are numbered in the order in which they were received, for ever; a file covers a range of numbers. So the
 state at any time is one state file plus the rows that follow it, and no query depends on clocks being right.
-Files are written aside and renamed; the list of files changes in one transaction with the rows' removal. A
+Files are written aside and renamed; the list of files changes in one transaction with the rows' removal.
+Which files there are, and whether they are sound, is `catalog`'s part; what older ones hold, `rollup`'s. A
 second process is refused by a lock file, with the name of the holder.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import duckdb
 
+from domain_twin.datastore.catalog import (
+    DAY,
+    EVENTS,
+    HOUR,
+    MINUTE,
+    Catalog,
+    DamagedFile,
+    FileKind,
+    StoredFile,
+)
 from domain_twin.datastore.columns import Row, changes_table, row_of
-from domain_twin.datastore.durable import put_in_place, set_aside
+from domain_twin.datastore.durable import set_aside
 from domain_twin.datastore.encoding import ValueKind
 from domain_twin.datastore.lock import hold
+from domain_twin.datastore.rollup import (
+    COLUMNS,
+    FIGURES,
+    WIDTHS,
+    aggregates,
+    figures_at_ends,
+    last_of_each_leaf,
+    read,
+)
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model import Nanoseconds
 
+__all__ = ["DAY", "HOUR", "MINUTE", "HistoryDatabase"]
+
 log = logging.getLogger(__name__)
 
-HOUR: Nanoseconds = 3_600_000_000_000
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FORMAT = 2
 PAGE_ROWS = 10_000
-_COLUMNS = "n, received_at, observed_at, device, path, kind, number, text, origin, deleted, epoch, sequence"
 _EXTENT = "min(n), max(n), min(received_at), max(received_at)"
 _TABLES = """
     CREATE TABLE IF NOT EXISTS changes (
         n BIGINT, received_at BIGINT, observed_at BIGINT, device VARCHAR, path VARCHAR, kind UTINYINT,
         number DOUBLE, text VARCHAR, origin UTINYINT, deleted BOOLEAN, epoch VARCHAR, sequence BIGINT);
-    CREATE TABLE IF NOT EXISTS files (
-        name VARCHAR, first_n BIGINT, last_n BIGINT, min_received BIGINT, max_received BIGINT);
+    CREATE TABLE IF NOT EXISTS catalog (
+        kind VARCHAR, name VARCHAR, first_n BIGINT, last_n BIGINT, min_received BIGINT, max_received BIGINT);
     CREATE TABLE IF NOT EXISTS alive (heard_at BIGINT);
+    CREATE TABLE IF NOT EXISTS about (format INTEGER);
 """
+_COLUMNS_OF = {
+    "changes": COLUMNS.split(", "),
+    "catalog": ["kind", "name", "first_n", "last_n", "min_received", "max_received"],
+    "alive": ["heard_at"],
+    "about": ["format"],
+    "files": ["name", "first_n", "last_n", "min_received", "max_received"],  # of format 1
+}
 
 
-@dataclass(frozen=True, slots=True)
-class RolledFile:
-    """One file of changes, with its state file of the same name."""
+def _mended(
+    method: Callable[Concatenate[HistoryDatabase, P], T],
+) -> Callable[Concatenate[HistoryDatabase, P], T]:
+    """Ask again without the files that turn out to be damaged."""
 
-    name: str  # "day=2026-11-21/14-000000123456.parquet"
-    first_n: int
-    last_n: int
-    min_received: Nanoseconds
-    max_received: Nanoseconds
+    @wraps(method)
+    def ask(self: HistoryDatabase, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except DamagedFile:
+                continue
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                if _is_of_the_disk(error) or not self.catalog.distrust():
+                    raise
+
+    return ask
 
 
 class HistoryDatabase:
     """Rows in, rows out. Every method blocks and may raise duckdb.Error or OSError."""
 
     def __init__(self, folder: Path, *, memory_limit: str = "512MB") -> None:
-        """Open or create. Raises ConfigError: somebody else has it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Open or create. Raises ConfigError: somebody else has it, or the folder cannot be written."""
         self.folder = folder
-        self._lock = hold(folder, "history")
+        self.damage: list[tuple[Nanoseconds, Nanoseconds, str]] = []
+        """What was given up since this was last emptied: the time that it covered, and a sentence."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = hold(folder, "history")
+        except OSError as error:
+            raise ConfigError(
+                f"history {folder} cannot be written ({error.strerror}): let the agent's account write its state"
+                " folder, or set enabled = false under [history]"
+            ) from error
         try:
             self._memory_limit = memory_limit
             self._connection = self._open()
-            self.files = self._known_files()
-            self.next_n = self._next_n()
+            self._load()
         except BaseException:
             self._lock.close()
             raise
 
     def close(self) -> None:
         """Write the log into the database and let go of it."""
-        self._connection.close()
+        with suppress(duckdb.Error):  # a full disk: the log is read at the next start
+            self._connection.close()
         self._lock.close()
 
     def reconnect(self) -> None:
@@ -86,16 +131,19 @@ class HistoryDatabase:
         with suppress(duckdb.Error):
             self._connection.close()
         self._connection = self._open()
-        self.files = self._known_files()
-        self.next_n = self._next_n()
+        self._load()
 
     def alive_at(self) -> Nanoseconds | None:
         """When rows were last written, as far as is known."""
         return self._scalar("SELECT max(heard_at) FROM alive")
 
+    def newest(self) -> Nanoseconds | None:
+        """When the newest row in a file was received."""
+        return max((file.max_received for file in self.catalog.of(*EVENTS)), default=None)
+
     def note_alive(self, now: Nanoseconds) -> None:
         """Record that the agent runs."""
-        with self._transaction():
+        with self.transaction():
             self._connection.execute("DELETE FROM alive")
             self._connection.execute("INSERT INTO alive VALUES (?)", [now])
 
@@ -114,47 +162,49 @@ class HistoryDatabase:
         newest = self._scalar("SELECT max(received_at) FROM changes")
         return None if newest is None else newest // HOUR
 
-    def roll(self) -> RolledFile | None:
-        """Move the rows of the open hour to a file of their own."""
-        first, last, oldest, newest = self._fetch(f"SELECT {_EXTENT} FROM changes")[0]
-        if first is None:
+    @_mended
+    def roll(self) -> StoredFile | None:
+        """Move the rows of the open hour to files of their own: changes, state, minutes and hours."""
+        extent = self.fetch(f"SELECT {_EXTENT} FROM changes")[0]
+        if extent[0] is None:
             return None
-        at = datetime.fromtimestamp(oldest // 1_000_000_000, UTC)
-        file = RolledFile(f"day={at:%Y-%m-%d}/{at:%H}-{first:012d}.parquet", first, last, oldest, newest)
-        self._copy(f"SELECT {_COLUMNS} FROM changes ORDER BY n", "changes", file)
-        self._write_state(file, self.files)
-        with self._transaction():
-            self._connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", _listed(file))
-            self._connection.execute("DELETE FROM changes")
+        catalog = self.catalog
+        base, after = self._base(None)
+        old_state = catalog.sound([base]) if base else []
+        rows = [f"SELECT {COLUMNS} FROM {read(old_state)}"] if old_state else []
+        rows += self._parts(after, sys.maxsize, "TRUE")
+        carried = old_state[0] if old_state and not after else None
+        with catalog.making() as made:
+            file = catalog.create(FileKind.CHANGES, f"SELECT {COLUMNS} FROM changes ORDER BY n", extent)
+            path = catalog.path(file)
+            rows.append(f"SELECT {COLUMNS} FROM {read([path])}")
+            state = last_of_each_leaf(" UNION ALL ".join(rows)) + " ORDER BY device, path"
+            catalog.create(FileKind.STATE, state, extent)
+            for kind, width in WIDTHS.items():
+                catalog.create(kind, aggregates(path, carried, width), extent)
+            with self.transaction():
+                catalog.replace([], made, within=True)
+                self._connection.execute("DELETE FROM changes")
+        catalog.take_over([], made)
         self._connection.execute("CHECKPOINT")
-        self.files.append(file)
-        log.info("history rolled", extra={"file": file.name, "rows": last - first + 1})
+        log.info("history rolled", extra={"file": file.name, "rows": file.last_n - file.first_n + 1})
         return file
 
-    def expire(self, before: Nanoseconds) -> int:
-        """Delete the files whose rows are all older than `before`; the state that they left stays."""
-        old = 0
-        while old < len(self.files) and self.files[old].max_received < before:
-            old += 1
-        expired = [file for file in self.files[:old] if self._path("changes", file).exists()]
-        for file in self.files[: max(old - 1, 0)]:
-            self._path("state", file).unlink(missing_ok=True)
-        for file in expired:
-            self._path("changes", file).unlink(missing_ok=True)
-        if expired:
-            self._list(self.files[old - 1 :])
-            log.info("history expired", extra={"files": len(expired)})
-        return len(expired)
+    # --- questions
 
+    @_mended
     def state_at(self, at: Nanoseconds, device: str = "", path: str = "") -> list[Row]:
         """The last change of each leaf until `at`, without deleted ones. Raises NotFound: too early."""
         base, after = self._since(at)
-        files = [self._path("changes", file) for file in after if file.min_received <= at]
         where, values = _only(device, path)
-        rows = self._union(files, f"received_at <= {int(at)} AND {where}", table=True)
+        rows = []
         if base is not None:
-            rows = f"{self._union([self._path('state', base)], where)} UNION ALL {rows}"
-        return [row_of(cells) for cells in self._fetch(_last_of_each_leaf(rows) + " ORDER BY n", values)]
+            rows.append(f"SELECT {COLUMNS} FROM {read(self.catalog.sound([base]))} WHERE {where}")
+        until = f"received_at <= {int(at)} AND {where}"
+        rows += self._parts([file for file in after if file.min_received <= at], at, where)
+        rows.append(f"SELECT {COLUMNS} FROM changes WHERE {until}")
+        query = last_of_each_leaf(" UNION ALL ".join(rows)) + " ORDER BY n"
+        return [row_of(cells) for cells in self.fetch(query, values)]
 
     def page(
         self,
@@ -168,155 +218,175 @@ class HistoryDatabase:
         gaps: bool = False,
     ) -> tuple[list[Row], int | None]:
         """Rows after number `cursor` received in (start, end], in order, and where to go on; None: end."""
+        cells, following = self.page_cells(
+            cursor, start, end, device=device, path=path, regex=regex, kinds="gaps" if gaps else "changes"
+        )
+        return [row_of(record) for record in cells], following
+
+    @_mended
+    def page_cells(
+        self,
+        cursor: int,
+        start: Nanoseconds,
+        end: Nanoseconds,
+        *,
+        device: str = "",
+        path: str = "",
+        regex: str = "",
+        kinds: str = "changes",
+        rows: int = PAGE_ROWS,
+    ) -> tuple[list[tuple[Any, ...]], int | None]:
+        """As `page`, in columns; `kinds` is "changes", "gaps" or "all" (of both)."""
         where, values = _only(device, path)
-        if gaps:
-            where = f"kind = {ValueKind.GAP:d}" + (" AND device IN ('', $device)" if device else "")
+        if kinds != "changes":
+            mine = " AND device IN ('', $device)" if device else ""
+            where = f"(kind = {ValueKind.GAP:d}{mine})" + (f" OR ({where})" if kinds == "all" else "")
+        elif not (device or path or regex):
+            where = f"kind <> {ValueKind.GAP:d}"  # with the marks, which tell versions
         if regex:
-            where += " AND regexp_matches(path, $regex)"
+            where = f"({where}) AND (regexp_matches(path, $regex) OR kind = {ValueKind.GAP:d})"
             values["regex"] = regex
-        where += f" AND received_at > {int(start)} AND received_at <= {int(end)}"
-        for file in [*self._available(), None]:
+        where = f"({where}) AND received_at > {int(start)} AND received_at <= {int(end)} AND n > {cursor}"
+        for file in [*self.catalog.of(*EVENTS), None]:
             if file is None:
-                rows = self._union([], f"n > {cursor} AND {where}", table=True)
+                parts = [f"SELECT {COLUMNS} FROM changes WHERE {where}"]
             elif file.last_n > cursor and file.max_received > start and file.min_received <= end:
-                rows = self._union([self._path("changes", file)], f"n > {cursor} AND {where}")
+                parts = self._parts([file], sys.maxsize, where)
             else:
                 continue
-            cells = self._fetch(f"{rows} ORDER BY n LIMIT {PAGE_ROWS}", values)
+            cells = self.fetch(f"{' UNION ALL '.join(parts)} ORDER BY n LIMIT {rows}", values)
+            if len(cells) == rows and cells[0][0] != cells[-1][0]:  # numbers of marks may occur twice
+                last = cells[-1][0]
+                while cells[-1][0] == last:
+                    cells.pop()
             if cells:
-                return [row_of(record) for record in cells], cells[-1][0]
+                return cells, cells[-1][0]
         return [], None
 
+    @_mended
     def last_row(self, at: Nanoseconds = sys.maxsize) -> Row | None:
-        """The newest row until `at` that stands for a change."""
-        where = f"kind < {ValueKind.GAP:d} AND received_at <= {int(at)}"
-        for file in [None, *reversed(self._available())]:
+        """The newest row until `at` that tells a version."""
+        where = f"kind <> {ValueKind.GAP:d} AND received_at <= {int(at)}"
+        for file in [None, *reversed(self.catalog.of(*EVENTS))]:
             if file is not None and file.min_received > at:
                 continue
-            rows = self._union([self._path("changes", file)] if file else [], where, table=file is None)
-            cells = self._fetch(f"{rows} ORDER BY n DESC LIMIT 1")
+            source = read(self.catalog.sound([file])) if file else "changes"
+            cells = self.fetch(f"SELECT {COLUMNS} FROM {source} WHERE {where} ORDER BY n DESC LIMIT 1")
             if cells:
                 return row_of(cells[0])
         return None
 
-    def _since(self, at: Nanoseconds) -> tuple[RolledFile | None, list[RolledFile]]:
-        """The newest state file with nothing in it that came after `at`, and the files after it."""
-        base: RolledFile | None = None
-        after = 0
-        for i, file in enumerate(self.files):
-            if file.max_received > at:  # a clock that was set back can put older rows behind this one
-                break
-            base, after = file, i + 1
-        available = self._available()
-        beginning = self._beginning(available)
-        if base is None and beginning is not None and at < beginning:
-            raise NotFound(
-                f"history begins at {_text(beginning)}: nothing is known of {_text(at)}; ask for a later time"
-            )
-        return base, [file for file in self.files[after:] if file in available]
+    @_mended
+    def points(
+        self, leaves: Sequence[tuple[str, str]], start: Nanoseconds, end: Nanoseconds, width: Nanoseconds
+    ) -> list[tuple[Nanoseconds, Mapping[str, Any]]]:
+        """What is known of leaves over [start, end], in columns, by the width of what each row stands for.
 
-    def _beginning(self, available: Sequence[RolledFile]) -> Nanoseconds | None:
-        return (
-            available[0].min_received if available else self._scalar("SELECT min(received_at) FROM changes")
+        Width 0: changes, of which the first are what held before. Intervals of at most `width` are taken
+        where there are any, else changes; where there are none either, wider intervals.
+        """
+        import pyarrow as pa
+
+        try:
+            base, after = self._since(start)
+        except NotFound:
+            base, after = None, self.catalog.of(*EVENTS)  # the series begins later
+        sources: dict[FileKind, dict[str, StoredFile]] = {kind: {} for kind in FileKind}
+        if base is not None:
+            sources[FileKind.STATE][base.name] = base
+        for file in after:
+            if file.min_received <= end:
+                for source in self.finest(file, width):
+                    sources[source.kind][source.name] = source
+                if width < MINUTE:
+                    sources[file.kind][file.name] = file
+        wanted = pa.table({"device": [leaf[0] for leaf in leaves], "path": [leaf[1] for leaf in leaves]})
+        values = {"device": leaves[0][0], "path": leaves[0][1]} if len(leaves) == 1 else {}
+        where = (
+            "device = $device AND path = $path"
+            if values
+            else "(device, path) IN (SELECT (device, path) FROM wanted)"
         )
-
-    def _available(self) -> list[RolledFile]:
-        """The files whose changes are not expired."""
-        return [file for file in self.files if self._path("changes", file).exists()]
-
-    def _union(self, files: Sequence[Path], where: str, *, table: bool = False) -> str:
-        parts = []
-        if files:
-            names = ", ".join(map(_quoted, files))
+        changed = (
+            "SELECT n, received_at AS starts_at, device, path, kind, origin, deleted,"
+            " CASE WHEN NOT deleted THEN number END AS number, text"
+        )
+        plain = sources[FileKind.STATE] | sources[FileKind.CHANGES] | sources[FileKind.KEPT]
+        parts = [
+            f"{changed} FROM changes WHERE kind < {ValueKind.GAP:d} AND received_at <= {int(end)} AND {where}"
+        ]
+        if plain:
+            paths = read(self.catalog.sound(plain.values()))
             parts.append(
-                f"SELECT {_COLUMNS} FROM read_parquet([{names}], hive_partitioning=false) WHERE {where}"
+                f"{changed} FROM {paths} WHERE kind < {ValueKind.GAP:d} AND received_at <= {int(end)} AND {where}"
             )
-        if table:
-            parts.append(f"SELECT {_COLUMNS} FROM changes WHERE {where}")
-        return " UNION ALL ".join(parts)
+        questions = [(0, f"{' UNION ALL '.join(parts)} ORDER BY n")]
+        for kind, size in WIDTHS.items():
+            if sources[kind]:
+                paths = read(self.catalog.sound(sources[kind].values()))
+                questions.append(
+                    (
+                        size,
+                        "SELECT last_n AS n, starts_at, device, path, mean, last, known_s, origin, last_origin"
+                        f" FROM {paths} WHERE starts_at <= {int(end)} AND starts_at > {int(start) - DAY * 40} AND {where}"
+                        # What is no figure is still there, change by change.
+                        + (f" AND kind IN {FIGURES}" if width < MINUTE else ""),
+                    )
+                )
+        self._connection.register("wanted", wanted)
+        try:
+            return [(size, self._connection.execute(query, values).fetchnumpy()) for size, query in questions]
+        finally:
+            self._connection.unregister("wanted")
 
-    def _fetch(self, query: str, values: Mapping[str, str] | None = None) -> list[tuple[Any, ...]]:
+    def finest(self, file: StoredFile, width: Nanoseconds) -> list[StoredFile]:
+        """The files to read for the rows of `file` at intervals of at most `width`, or the next best."""
+        hours = self.catalog.covering(FileKind.HOURS, file)
+        minutes = self.catalog.covering(FileKind.MINUTES, file)
+        if width >= HOUR and hours:
+            return [hours]
+        if width >= MINUTE and minutes:
+            return [minutes]
+        if file.kind is FileKind.CHANGES:
+            return [file]
+        return [minutes or hours] if minutes or hours else []
+
+    def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
+        """Before when single figures are not kept any more, and to what interval they are known at `at`; 0: each."""
+        rolled = self.catalog.of(FileKind.KEPT)
+        before = max((file.max_received for file in rolled), default=0)
+        _, after = self._base(at)  # at the end of a file its state tells all
+        for file in after:
+            if file.kind is FileKind.KEPT and file.min_received <= at:
+                return before, MINUTE if self.catalog.covering(FileKind.MINUTES, file) else HOUR
+        return before, 0
+
+    def copy_to(self, folder: Path) -> None:
+        """Put a consistent copy in an empty folder: Parquet files by link, the database by content."""
+        self._connection.execute("CHECKPOINT")
+        folder.mkdir(parents=True)
+        shutil.copyfile(self.folder / "history.duckdb", folder / "history.duckdb")
+        log_file = self.folder / "history.duckdb.wal"
+        if log_file.exists():
+            shutil.copyfile(log_file, folder / log_file.name)
+        for file in self.catalog.of(*FileKind):
+            source, target = self.catalog.path(file), folder / file.kind / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, target)
+            except OSError:  # a file system without links
+                shutil.copyfile(source, target)
+
+    # --- for the steps of `maintenance`
+
+    def fetch(self, query: str, values: Mapping[str, str] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
         rows: list[tuple[Any, ...]] = self._connection.execute(query, dict(values or {})).fetchall()
         return rows
 
-    def _scalar(self, query: str) -> int | None:
-        value: int | None = self._connection.execute(query).fetchall()[0][0]
-        return value
-
-    def _copy(self, query: str, kind: str, file: RolledFile) -> None:
-        written = self.folder / f"{kind}.tmp"
-        self._connection.execute(f"COPY ({query}) TO {_quoted(written)} (FORMAT parquet, COMPRESSION zstd)")
-        put_in_place(written, self._path(kind, file))
-
-    def _path(self, kind: str, file: RolledFile) -> Path:
-        return self.folder / kind / file.name
-
-    def _write_state(self, file: RolledFile, before: Sequence[RolledFile]) -> None:
-        """Write what `file` left: the state before it, and its rows."""
-        files = [self._path("state", before[-1])] if before else []
-        rows = self._union([*files, self._path("changes", file)], "TRUE")
-        self._copy(_last_of_each_leaf(rows) + " ORDER BY device, path", "state", file)
-
-    def _open(self) -> duckdb.DuckDBPyConnection:
-        path = self.folder / "history.duckdb"
-        for kind in ("changes", "state"):
-            (self.folder / f"{kind}.tmp").unlink(missing_ok=True)
-        try:
-            connection = _connect(path, self._memory_limit)
-        except duckdb.Error as error:
-            reason = str(error).partition("\n")[0]
-            if not _is_damage(error):
-                raise ConfigError(
-                    f"history {path} cannot be opened ({reason}): check space and permissions of its folder"
-                ) from error
-            stamp = time.time_ns()
-            aside = set_aside(path, stamp)
-            log_file = path.with_name(path.name + ".wal")
-            if log_file.exists():
-                set_aside(log_file, stamp)
-            log.warning(
-                "history database is damaged and was set aside: the rows of its open hour are lost",
-                extra={"file": str(path), "aside": aside.name, "problem": reason},
-            )
-            connection = _connect(path, self._memory_limit)
-        connection.execute(_TABLES)
-        return connection
-
-    def _known_files(self) -> list[RolledFile]:
-        """The list of files, mended: what a crash left half-way is dropped, a lost list is rebuilt."""
-        listed = [RolledFile(*cells) for cells in self._fetch("SELECT * FROM files ORDER BY first_n")]
-        names = {file.name for file in listed}
-        open_from = self._scalar("SELECT min(n) FROM changes")
-        known = [file for file in listed if self._path("state", file).exists()]
-        for path in sorted((self.folder / "changes").glob("day=*/*.parquet")):
-            name = f"{path.parent.name}/{path.name}"
-            if name in names:
-                continue
-            extent = self._fetch(f"SELECT {_EXTENT} FROM read_parquet({_quoted(path)})")[0]
-            file = RolledFile(name, *extent)
-            if (
-                open_from is not None and file.last_n >= open_from
-            ):  # still in the table: it will be written again
-                path.unlink()
-                self._path("state", file).unlink(missing_ok=True)
-                continue
-            if not self._path("state", file).exists():
-                self._write_state(file, known)
-            known.append(file)
-        known.sort(key=lambda file: file.first_n)
-        if known != listed:
-            self._list(known)
-        return known
-
-    def _list(self, files: Sequence[RolledFile]) -> None:
-        with self._transaction():
-            self._connection.execute("DELETE FROM files")
-            for file in files:
-                self._connection.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", _listed(file))
-        self.files = list(files)
-
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """All that the block executes, or nothing of it."""
         self._connection.execute("BEGIN")
         try:
             yield
@@ -326,14 +396,131 @@ class HistoryDatabase:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def _next_n(self) -> int:
+    def base_of(self, file: StoredFile) -> StoredFile | None:
+        """The state right before the rows of `file`, where it is kept."""
+        return next((s for s in self.catalog.of(FileKind.STATE) if s.last_n == file.first_n - 1), None)
+
+    # --- inside
+
+    def _base(self, at: Nanoseconds | None) -> tuple[StoredFile | None, list[StoredFile]]:
+        """The newest state with nothing in it that came after `at` (None: the newest), the events after it."""
+        events = self.catalog.of(*EVENTS)
+        base: StoredFile | None = None
+        newest = 0  # a clock that was set back can put older rows behind newer ones
+        queue = iter(events)
+        event = next(queue, None)
+        for state in self.catalog.of(FileKind.STATE):
+            while event and event.last_n <= state.last_n:
+                newest = max(newest, event.max_received)
+                event = next(queue, None)
+            newest = max(newest, state.max_received)
+            if at is not None and newest > at:
+                break
+            base = state
+        return base, [file for file in events if base is None or file.first_n > base.last_n]
+
+    def _since(self, at: Nanoseconds) -> tuple[StoredFile | None, list[StoredFile]]:
+        base, after = self._base(at)
+        events = self.catalog.of(*EVENTS)
+        beginning = events[0].min_received if events else self._scalar("SELECT min(received_at) FROM changes")
+        if base is None and beginning is not None and at < beginning:
+            raise NotFound(
+                f"history begins at {_text(beginning)}: nothing is known of {_text(at)}; ask for a later time"
+            )
+        return base, after
+
+    def _parts(self, files: Sequence[StoredFile], at: Nanoseconds, where: str) -> list[str]:
+        """Queries for the rows of files until `at`, rolled-up figures included."""
+        where = f"received_at <= {int(at)} AND ({where})"
+        parts = []
+        if files:
+            parts.append(f"SELECT {COLUMNS} FROM {read(self.catalog.sound(files))} WHERE {where}")
+        for file in files:
+            if file.kind is FileKind.KEPT:
+                for source in self.finest(file, MINUTE):
+                    mine = f"n BETWEEN {file.first_n} AND {file.last_n} AND {where}"
+                    paths = self.catalog.sound([source])
+                    parts.append(figures_at_ends(paths, WIDTHS[source.kind], mine))
+        return parts
+
+    def _scalar(self, query: str) -> int | None:
+        value: int | None = self._connection.execute(query).fetchall()[0][0]
+        return value
+
+    def _load(self) -> None:
+        self.catalog = Catalog(self.folder, self._connection, self._note_damage)
+        self.catalog.load(self._scalar("SELECT min(n) FROM changes"))
         newest = self._scalar("SELECT max(n) FROM changes")
-        rolled = self.files[-1].last_n if self.files else 0
-        return max(newest or 0, rolled) + 1
+        self.next_n = max(newest or 0, *(file.last_n for file in self.catalog.of(*FileKind)), 0) + 1
+
+    def _note_damage(self, file: StoredFile, sentence: str) -> None:
+        events = file.kind in EVENTS and file.max_received > 0
+        self.damage.append((file.min_received if events else 0, file.max_received if events else 0, sentence))
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        path = self.folder / "history.duckdb"
+        try:
+            connection = duckdb.connect(str(path), config=self._settings())
+            reason = _foreign(connection)
+            if reason:
+                connection.close()
+        except duckdb.Error as error:
+            reason = str(error).partition("\n")[0]
+            if not _is_damage(error):
+                raise ConfigError(
+                    f"history {path} cannot be opened ({reason}): check space and permissions of its folder"
+                ) from error
+        if reason:
+            stamp = time.time_ns()
+            aside = set_aside(path, stamp)
+            log_file = path.with_name(path.name + ".wal")
+            if log_file.exists():
+                set_aside(log_file, stamp)
+            log.error(
+                "history database given up: the rows of its open hour are lost",
+                extra={"file": str(path), "aside": aside.name, "problem": reason},
+            )
+            self.damage.append((-1, -1, f"{path.name} was set aside as {aside.name} ({reason})"))
+            connection = duckdb.connect(str(path), config=self._settings())
+        connection.execute("SET parquet_metadata_cache = true")
+        connection.execute(_TABLES)
+        _migrate(connection, self.folder)
+        return connection
+
+    def _settings(self) -> dict[str, str | int]:
+        return {"memory_limit": self._memory_limit, "threads": 2}
 
 
-def _connect(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(str(path), config={"memory_limit": memory_limit, "threads": 2})
+def _foreign(connection: duckdb.DuckDBPyConnection) -> str:
+    """Why a database that opens is not one of this release; empty: it is (or is new)."""
+    found: dict[str, list[str]] = {}
+    for table, column in connection.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal ORDER BY table_oid, column_index"
+    ).fetchall():
+        found.setdefault(table, []).append(column)
+    for table, columns in found.items():
+        if columns != _COLUMNS_OF.get(table):
+            return f"its table {table!r} is not one of a history"
+    if "about" in found:
+        held = connection.execute("SELECT max(format) FROM about").fetchall()[0][0]
+        if held is not None and held != FORMAT:
+            return f"it has format {held}; this release reads format {FORMAT}"
+    return ""
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Take over the list of a history of format 1, and say which format this is."""
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if "files" in tables:
+        connection.execute("BEGIN")
+        for name, *extent in connection.execute("SELECT * FROM files").fetchall():
+            for kind in ("changes", "state"):
+                if (folder / kind / name).exists():
+                    connection.execute("INSERT INTO catalog VALUES (?, ?, ?, ?, ?, ?)", [kind, name, *extent])
+        connection.execute("DROP TABLE files")
+        connection.execute("COMMIT")
+    if connection.execute("SELECT max(format) FROM about").fetchall()[0][0] is None:
+        connection.execute("INSERT INTO about VALUES (?)", [FORMAT])
 
 
 def _is_damage(error: duckdb.Error) -> bool:
@@ -344,26 +531,15 @@ def _is_damage(error: duckdb.Error) -> bool:
     return any(sign in str(error).lower() for sign in signs)
 
 
-def _last_of_each_leaf(rows: str) -> str:
-    # Numbers first, contents by number: a window over whole rows would hold an hour in memory.
-    return (
-        f"WITH everything AS NOT MATERIALIZED ({rows}), newest AS (SELECT max(n) AS n FROM everything"
-        f" WHERE kind < {ValueKind.GAP:d} GROUP BY device, path)"
-        f" SELECT {_COLUMNS} FROM everything SEMI JOIN newest USING (n) WHERE NOT deleted"
+def _is_of_the_disk(error: duckdb.Error) -> bool:
+    return any(
+        sign in str(error) for sign in ("No space", "Could not write", "Read-only", "Permission denied")
     )
 
 
 def _only(device: str, path: str) -> tuple[str, dict[str, str]]:
     wanted = {name: value for name, value in (("device", device), ("path", path)) if value}
     return " AND ".join([f"kind < {ValueKind.GAP:d}", *(f"{name} = ${name}" for name in wanted)]), wanted
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _listed(file: RolledFile) -> list[str | int]:
-    return [file.name, file.first_n, file.last_n, file.min_received, file.max_received]
 
 
 def _text(at: Nanoseconds) -> str:

@@ -19,7 +19,7 @@ EXACT_INTEGERS = 2**53  # integers up to here are doubles without loss
 
 
 class ValueKind(IntEnum):
-    """The type of a stored value; GAP marks a row that is not a value but a hole in what is known."""
+    """The type of a stored value. From GAP on a row is no value: GAP is a hole in what is known."""
 
     EMPTY = 0
     BOOLEAN = 1
@@ -30,6 +30,7 @@ class ValueKind(IntEnum):
     BYTES = 6
     LIST = 7
     GAP = 100
+    MARK = 101  # the version that rolled-up figures led to
 
 
 ORIGINS: tuple[Origin, ...] = (Origin.MEASURED, Origin.MODELLED, Origin.IMPUTED, Origin.SYNTHETIC)

@@ -28,6 +28,7 @@ class Snapshot:
     version: Version
     devices: Mapping[str, Mapping[str, Leaf]]
     kind: StateKind = StateKind.SNAPSHOT
+    resolution_ns: Nanoseconds = 0  # figures are as of the last full interval of this length; 0: exact
 
     def get(self, pattern: str, device: str = "") -> dict[tuple[str, str], Leaf]:
         """The leaves that `pattern` names, of one device or (by default) of all. Raises NotFound."""

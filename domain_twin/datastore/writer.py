@@ -19,27 +19,33 @@ from typing import TypeVar
 import duckdb
 
 from domain_twin.datastore.buffer import ChangeBuffer
+from domain_twin.datastore.catalog import DamagedFile
 from domain_twin.datastore.columns import Gap, Row
 from domain_twin.datastore.database import HOUR, HistoryDatabase
-from domain_twin.errors import NotFound
+from domain_twin.datastore.maintenance import Retention, step
+from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model import Nanoseconds
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ALIVE_EVERY: Nanoseconds = 60_000_000_000
+STEPS_EVERY: Nanoseconds = 60_000_000_000
+JUMP: Nanoseconds = 5_000_000_000  # a clock that is slewed moves by less between two writes
 
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
     """How the history is written."""
 
-    retention_ns: Nanoseconds
+    retention: Retention
     flush_s: float
     batch_rows: int
     max_rows: int
     memory_limit: str
     clock: Callable[[], Nanoseconds]
+    monotonic: Callable[[], Nanoseconds] | None = None  # None: jumps of the clock are not noticed
+    read_only: bool = False
 
 
 class HistoryWriter:
@@ -57,6 +63,10 @@ class HistoryWriter:
         self._wake = threading.Condition()
         self._database: HistoryDatabase | None = None
         self._next_alive: Nanoseconds = 0
+        self._next_step: Nanoseconds = 0
+        self._clocks: tuple[Nanoseconds, Nanoseconds] | None = None
+        self.given_up: list[str] = []
+        """A sentence for each file that was given up since the start."""
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
 
     @property
@@ -107,7 +117,11 @@ class HistoryWriter:
     def write(self) -> None:
         """Write all that waits. Raises duckdb.Error or OSError; what is not on disk then waits on."""
         database = self.database
+        if self._settings.read_only:
+            return
         now = self._clock()
+        self._watch_clock(now)
+        self._note_damage(now)
         rows = self.buffer.take()
         done = 0
         try:
@@ -116,10 +130,10 @@ class HistoryWriter:
                     self._write_rows(rows[first:last])
                     done = last
                 else:
-                    self._roll(now)
+                    self._roll()
             hour = database.open_hour()
-            if hour is not None and hour < now // HOUR:
-                self._roll(now)
+            if hour is not None and hour != now // HOUR:  # also after a clock that had jumped ahead
+                self._roll()
             if done or now >= self._next_alive:
                 database.note_alive(now)
                 self._next_alive = now + ALIVE_EVERY
@@ -131,10 +145,15 @@ class HistoryWriter:
     def _open(self) -> None:
         database = HistoryDatabase(self._folder, memory_limit=self._settings.memory_limit)
         self._database = database
-        heard = database.alive_at() or (database.files[-1].max_received if database.files else None)
+        heard = database.alive_at() or database.newest()
         now = self._clock()
-        if heard is not None and heard < now:
+        self._watch_clock(now)
+        if heard is not None and heard < now and not self._settings.read_only:
             self.buffer.add(Row("", 0, Gap("", heard, now, "the agent did not run")))
+        elif heard is not None and heard - now > JUMP:
+            reason = f"the agent's clock was set back by {(heard - now) / 1e9:.0f} s while it did not run"
+            self.buffer.add(Row("", 0, Gap("", now, heard, reason)))
+        self._note_damage(now)
 
     def _run(self) -> None:
         while True:
@@ -148,6 +167,8 @@ class HistoryWriter:
                 job()
             if closing:
                 break
+            if not jobs and not self.problem:
+                self._maintain()
         self._try_to_write()
         if self._database is not None:
             if len(self.buffer):
@@ -170,7 +191,62 @@ class HistoryWriter:
                 log.error("history cannot write", extra={"folder": str(self._folder), "problem": reason})
             self.problem = reason
             if isinstance(error, duckdb.FatalException):
-                self._database.reconnect()
+                self._reconnect()
+        except DamagedFile:
+            self.problem = "a file was given up while it was read"
+
+    def _reconnect(self) -> None:
+        assert self._database is not None
+        try:
+            self._database.reconnect()
+        except (ConfigError, duckdb.Error, OSError) as error:  # the disk is still full, or gone: later
+            self.problem = str(error).partition("\n")[0]
+
+    def maintain(self) -> bool:
+        """Do one step of what makes old history smaller; False: nothing is due. Only for what `submit` runs."""
+        return step(self.database, self._settings.retention, self._clock())
+
+    def _maintain(self) -> None:
+        """Do one step of what makes old history smaller, if one is due."""
+        now = self._clock()
+        if self._database is None or self._settings.read_only or now < self._next_step:
+            return
+        try:
+            if not self.maintain():
+                self._next_step = now + STEPS_EVERY
+        except (duckdb.Error, OSError, DamagedFile) as error:
+            self._next_step = now + STEPS_EVERY
+            log.error("history not compacted", extra={"folder": str(self._folder), "problem": str(error)})
+            if isinstance(error, duckdb.FatalException):
+                self._reconnect()
+
+    def _watch_clock(self, now: Nanoseconds) -> None:
+        """Record that the agent's clock was changed: times before and after do not add up."""
+        if self._settings.monotonic is None:
+            return
+        true = self._settings.monotonic()
+        before, self._clocks = self._clocks, (now, true)
+        if before is None:
+            return
+        expected = before[0] + true - before[1]
+        jump = now - expected
+        if abs(jump) > JUMP:
+            word = "jumped ahead" if jump > 0 else "was set back"
+            reason = f"the agent's clock {word} by {abs(jump) / 1e9:.0f} s"
+            log.warning("clock jumped", extra={"by_s": jump / 1e9})
+            self._next_alive = self._next_step = 0
+            self.buffer.add(Row("", 0, Gap("", min(now, expected), max(now, expected), reason)))
+
+    def _note_damage(self, now: Nanoseconds) -> None:
+        """Record the times that are not known any more because a file was given up."""
+        assert self._database is not None
+        for start, end, sentence in self._database.damage:
+            self.given_up.append(sentence)
+            if start < 0:  # the open hour
+                start, end = self._database.newest() or now, now
+            if end > 0:
+                self.buffer.add(Row("", 0, Gap("", start, end, f"history lost: {sentence}")))
+        self._database.damage.clear()
 
     def _write_rows(self, rows: list[Row]) -> None:
         try:
@@ -184,9 +260,9 @@ class HistoryWriter:
             self._write_rows(rows[:half])
             self._write_rows(rows[half:])
 
-    def _roll(self, now: Nanoseconds) -> None:
+    def _roll(self) -> None:
         self.database.roll()
-        self.database.expire(now - self._settings.retention_ns)
+        self._next_step = 0
 
 
 def _hours(rows: list[Row], open_hour: int | None) -> Iterator[tuple[int, int]]:

@@ -141,6 +141,7 @@ async def test_retention_deletes_files_and_keeps_what_still_holds(tmp_path: Path
         clock.now = BEGIN + hour * HOUR
         await record(history, store, told(hour, clock.now))
         await history.flush()
+    await history.maintain()
     assert 24 <= len(parquet_files(tmp_path, "changes")) <= 26
     assert len(parquet_files(tmp_path, "state")) <= 27
     assert (await history.state_at(clock.now)).state_hash() == store.state_hash()
@@ -411,7 +412,7 @@ async def test_crash_while_rolling_is_mended(tmp_path: Path, clock: Clock, lost:
             lambda: database._connection.execute(
                 "INSERT INTO changes SELECT n, received_at, observed_at, device, path, kind, number, text,"
                 f" origin, deleted, epoch, sequence FROM read_parquet('{tmp_path}/changes/*/*.parquet',"
-                " hive_partitioning=false); DELETE FROM files"
+                " hive_partitioning=false); DELETE FROM catalog"
             )
         )
     )
