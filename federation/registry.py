@@ -54,6 +54,7 @@ _DESCRIBE_WITHIN_S = 10.0
 _LONGEST_NAME = 255
 _NOT_JOINED = "has not joined yet"
 _ASK_AGAIN_S = 2.0
+_HEADS_EVERY_NS = 30_000_000_000
 
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -86,6 +87,7 @@ class _Domain:
     refused: str = ""  # why the last view was not accepted
     withheld: str = ""  # why the domain shows none
     joined_before: bool = False
+    head_noted_at: Nanoseconds = 0
     expiry: asyncio.TimerHandle | None = None
     describing: asyncio.Task[None] | None = None
 
@@ -174,6 +176,7 @@ class Registry:
         held = self._domains[session.domain]
         replaced = held.session is not None
         held.session = session
+        session.on_audit_head = lambda head: self._note_head(held, head)
         held.peer = str(session.peer)
         held.refused = held.withheld = ""
         self.audit("attached", peer=held.peer, domain=session.domain, session=session.session_id)
@@ -368,6 +371,20 @@ class Registry:
         self._tell(held, held.problem)
         if held.session and held.session.open:
             self._watch(held, held.config.level)  # a new agreement may be in force already
+
+    def _note_head(self, held: _Domain, head: Any) -> None:
+        """Remember how far the agent's audit reaches: what is cut off there later shows here."""
+        if self._clock() - held.head_noted_at < _HEADS_EVERY_NS or len(head.trail) > _LONGEST_NAME:
+            return
+        held.head_noted_at = self._clock()
+        self.audit(
+            "peer-head",
+            peer=held.peer,
+            domain=held.config.domain,
+            trail=head.trail,
+            seq=head.seq,
+            sha256=head.sha256[:64],
+        )
 
     def _forget_view(self, held: _Domain) -> None:
         """Keep nothing that the domain showed: no view, no event, no figure in the services' history."""

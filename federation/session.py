@@ -169,6 +169,8 @@ class Session:
         self.connected_at: Nanoseconds = time.time_ns()
         self.last_heard: Nanoseconds = self.connected_at
         self.late_messages = 0
+        self.on_audit_head: Callable[[pb.AuditHead], None] = lambda _: None
+        """Told how far the agent says that its audit reaches."""
         self.framing = Framing(pb.BrokerMessage, limits, self._room_for)
         self._host = host
         self._verifier = verifier
@@ -421,6 +423,8 @@ class Session:
                 self._on_view_update(message.view_update)
                 return False
             case "heartbeat":
+                if message.heartbeat.HasField("audit"):
+                    self.on_audit_head(message.heartbeat.audit)
                 self._on_heartbeat(message.heartbeat.ping_id)
                 return False
             case "credit":

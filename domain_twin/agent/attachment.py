@@ -477,7 +477,7 @@ class Attachment:
                 raise SessionLost(
                     f"{self._peer}: takes nothing of what is said to it for {_DEAF_FACTOR * dead_after_s:g} s"
                 )
-            self._post(heartbeat=pb.Heartbeat())
+            self._post(heartbeat=pb.Heartbeat(audit=self._auditor.head()))
             await asyncio.sleep(min(heartbeat_s, dead_after_s - silence))
 
     def _room_for(self, transfer_id: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from domain_twin.model import Finding, Severity, Version, ViewDelta
+from federation.v1 import fedtwin_pb2 as pb
 
 if TYPE_CHECKING:
     from domain_twin.agent.attachment import Asked
@@ -41,6 +42,13 @@ class Auditor:
                 "make room on the disk and the folder writable; the agent goes on by itself",
             )
         ]
+
+    def head(self) -> pb.AuditHead | None:
+        """How far the audit reaches, for the other side to note."""
+        if not self._trail or not self._trail.head.seq:
+            return None
+        head = self._trail.head
+        return pb.AuditHead(trail=head.trail, seq=head.seq, sha256=head.sha256)
 
     async def answered(self, ask: Asked, grant: Grant, payload: bytes, **more: Any) -> None:
         """An answer is about to leave. Raises OverCapacity: then it must not."""

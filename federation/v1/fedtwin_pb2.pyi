@@ -315,10 +315,22 @@ class JobEnd(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("ping_id",)
+    __slots__ = ("ping_id", "audit")
     PING_ID_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_FIELD_NUMBER: _ClassVar[int]
     ping_id: int
-    def __init__(self, ping_id: _Optional[int] = ...) -> None: ...
+    audit: AuditHead
+    def __init__(self, ping_id: _Optional[int] = ..., audit: _Optional[_Union[AuditHead, _Mapping]] = ...) -> None: ...
+
+class AuditHead(_message.Message):
+    __slots__ = ("trail", "seq", "sha256")
+    TRAIL_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    trail: str
+    seq: int
+    sha256: str
+    def __init__(self, trail: _Optional[str] = ..., seq: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("ping_id",)

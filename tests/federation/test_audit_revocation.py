@@ -43,8 +43,8 @@ from domain_twin.model import (
     TerminationPoint,
     Version,
 )
-from domain_twin.trust.audit import Record
-from domain_twin.trust.audit_files import records
+from domain_twin.trust.audit import Head, Record
+from domain_twin.trust.audit_files import records, segments
 from domain_twin.trust.audit_log import AuditLog
 from domain_twin.trust.audit_verify import verify
 from domain_twin.trust.identity import Role
@@ -344,6 +344,34 @@ async def test_both_audits_say_who_got_what(federation: Federation) -> None:
         report = verify(folder / "audit", trust=trust, signed=True)
         assert report.whole, report.fault
         assert report.unsigned == 1
+
+
+async def test_a_cut_that_nothing_at_the_agent_shows_is_found_at_the_broker(federation: Federation) -> None:
+    async with (
+        federation.broker() as broker,
+        federation.client(broker) as twin,
+        Domain(federation, broker, None).running() as domain,
+    ):
+        await until(lambda: _sees(twin))
+        state = federation.folder / "broker"
+
+        async def noted() -> list[Record]:
+            return told(state, "peer-head")
+
+        (head, *_) = await until(noted)
+        trail = domain.trail.head.trail
+        kept = head.data["seq"] - 1
+    folder = domain.folder / "audit"
+    for path in segments(folder):
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:kept]))
+    (folder / "head.json").unlink()
+
+    report = verify(folder, heads=[Head(trail, head.data["seq"], head.data["sha256"])])
+
+    assert head.data["trail"] == trail
+    assert verify(folder).whole
+    assert report.fault
+    assert "the other side noted" in report.fault.what
 
 
 async def test_who_asks_too_often_is_told_when_to_ask_again(tmp_path: Path) -> None:
