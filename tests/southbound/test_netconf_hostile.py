@@ -123,12 +123,17 @@ def endless(session):
     ("capabilities", "octets"),
     [
         (CAPABILITIES, lambda session: session.raw(b"\n#4294967295\n" + b" " * 200_000)),
+        (CAPABILITIES, lambda session: session.raw(b"\n#4294967295\n")),
         (CAPABILITIES, endless),
         (CAPABILITIES[:1], lambda session: session.raw(b" " * 200_000)),
     ],
-    ids=["one-chunk", "chunks", "no-end"],
+    ids=["one-chunk", "announced", "chunks", "no-end"],
 )
-async def test_a_message_without_end_ends_the_session(opened, monkeypatch, capabilities, octets):
+async def test_a_message_without_end_ends_the_session(
+    opened, monkeypatch, request, client, capabilities, octets
+):
+    if client == "ncclient" and "announced" in request.node.callspec.id:
+        pytest.skip("ncclient reads frames itself, and waits for what is announced")
     for module in (netconf_asyncssh, netconf_ncclient):
         monkeypatch.setattr(module, "LARGEST_MESSAGE", 100_000)
     bad = Hostile(hello=hello(capabilities), answer=always(lambda session, message_id: octets(session)))
@@ -160,7 +165,8 @@ async def test_no_answer_is_unreachable_and_the_session_goes_on(opened):
 
     async with opened(Hostile(answer=answer)) as transport:
         with pytest.raises(Unreachable, match=r"warsaw: no reply to get within 0\.3 s"):
-            await transport.rpc(get_nothing(), 0.3)
+            async with asyncio.timeout(8):  # else the test would wait for ever, too
+                await transport.rpc(get_nothing(), 0.3)
         assert (await transport.rpc(get_nothing(), 10.0)).get("message-id") == "2"
 
 
@@ -296,7 +302,7 @@ LAST = change(f"{ETH0}/description", leaf("description", "last"))
 def pushed(connect, schema):
     """Batches up to the description 'last', that session's strays, and what was quarantined."""
 
-    async def run(*events, event_time=None):
+    async def run(*events, event_time=None, states=1):
         now = datetime.now(UTC).isoformat()
 
         async def answer(session, message_id, rpc):
@@ -318,7 +324,8 @@ def pushed(connect, schema):
             async with asyncio.timeout(20):
                 async for batch in stream:
                     batches.append(batch)
-                    if any(u.value == "last" for u in batch.updates):
+                    said = any(u.value == "last" for held in batches for u in held.updates)
+                    if said and sum(held.sync is Sync.END for held in batches) >= states:
                         break
             strays = dict(session.strays)
         assert bad.failures == []
@@ -414,8 +421,7 @@ async def test_a_clock_that_cannot_be_right_is_not_believed(pushed, event_time):
 
 async def test_an_update_that_says_it_is_incomplete_is_followed_by_all(pushed):
     batches, _, _ = await pushed(
-        change(f"{ETH0}/enabled", leaf("enabled", "true"), more="<incomplete-update/>")
+        change(f"{ETH0}/enabled", leaf("enabled", "true"), more="<incomplete-update/>"), states=2
     )
 
-    assert batches[-1].updates[0].value == "last"
-    assert Sync.BEGIN in [batch.sync for batch in batches]
+    assert batches[-1].sync is Sync.END
