@@ -87,7 +87,7 @@ class Decoder:
             if item.value and not item.HasField("val"):
                 return _old_value(item.value)
             return decode_value(held)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, ArithmeticError, RecursionError) as error:
             return Unreadable(f"not readable: {error}")
 
     def _spread(self, updates: list[Update], place: _Place, data: Any, observed_at: Nanoseconds) -> None:

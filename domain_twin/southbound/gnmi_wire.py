@@ -18,6 +18,7 @@ from domain_twin.yang.paths import Step, predicates
 
 __all__ = ["JsonValue", "Response", "decode_steps", "decode_value", "encode_path", "read_json", "spell_steps"]
 
+_MOST_DIGITS = 18
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
@@ -87,6 +88,8 @@ def decode_value(value: Any) -> Any:
         case "leaflist_val":
             return tuple(decode_value(item) for item in held.element)
         case "decimal_val":
+            if held.precision > _MOST_DIGITS:
+                raise ValueError(f"a decimal of {held.precision} fraction digits: 18 at most (RFC 7950 9.3)")
             return Decimal(held.digits).scaleb(-held.precision)
         case "float_val":
             return float(f"{held:.7g}")  # 24 bits carry 7 digits; the rest is noise of the conversion
