@@ -196,7 +196,7 @@ def _address(context: Any) -> str:
 def _brief(request: Any) -> str:
     if request is None:
         return ""
-    return text_format.MessageToString(request, as_one_line=True)[:_LONGEST_QUESTION]
+    return str(text_format.MessageToString(request, as_one_line=True))[:_LONGEST_QUESTION]
 
 
 def _text(details: Any) -> str:
