@@ -40,6 +40,7 @@ logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 _AT_ONCE = 16  # handshakes under way
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"  # first: one call a packet; ChaCha20 is five here
+_FRESH_S = 2.0  # a device does not wait for a log-in for long: a connection that stood in line is made anew
 _CLOSE_S = 2.0
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 _files: dict[Path, tuple[tuple[int, int], asyncssh.SSHKnownHosts]] = {}
@@ -232,11 +233,15 @@ async def _connected(where: str, config: NetconfConfig) -> AsyncIterator[socket.
     try:
         if loop not in _slots:
             _slots[loop] = asyncio.Semaphore(_AT_ONCE)
+        dialled = loop.time()
         await _slots[loop].acquire()
     except BaseException:
         sock.close()
         raise
     try:
+        if loop.time() - dialled > _FRESH_S:
+            sock.close()
+            sock = await _dial(loop, host, port)
         yield sock
     finally:
         _slots[loop].release()
