@@ -459,12 +459,17 @@ class HistoryDatabase:
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         path = self.folder / "history.duckdb"
+        connection = None
         try:
             connection = duckdb.connect(str(path), config=self._settings())
             reason = _foreign(connection)
             if reason:
                 connection.close()
+            else:
+                _read_through(connection)
         except duckdb.Error as error:
+            if connection is not None:
+                connection.close()
             reason = str(error).partition("\n")[0]
             if not _is_damage(error):
                 raise ConfigError(
@@ -489,6 +494,12 @@ class HistoryDatabase:
 
     def _settings(self) -> dict[str, str | int]:
         return {"memory_limit": self._memory_limit, "threads": 2}
+
+
+def _read_through(connection: duckdb.DuckDBPyConnection) -> None:
+    """Read all that the database holds, an hour at most: what is cut off is noticed only where it is read."""
+    for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+        connection.execute(f'SELECT count(COLUMNS(*)) FROM "{table}"').fetchall()
 
 
 def _foreign(connection: duckdb.DuckDBPyConnection) -> str:
@@ -527,7 +538,14 @@ def _is_damage(error: duckdb.Error) -> bool:
     """Whether the content of the file is to blame, rather than the disk or the account."""
     if isinstance(error, (duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)):
         return True
-    signs = ("not a valid duckdb database", "corrupt", "checksum", "wal file", "storage version")
+    signs = (
+        "not a valid duckdb database",
+        "corrupt",
+        "checksum",
+        "wal file",
+        "storage version",
+        "could not read enough bytes",
+    )
     return any(sign in str(error).lower() for sign in signs)
 
 
