@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from domain_twin.model import Event, EventKind, Finding, Nanoseconds
 from federation.findings import FindingLedger, Turn, identity
@@ -19,13 +20,20 @@ __all__ = ["EventLog", "FindingBoard", "Subscription", "event_log"]
 
 
 def event_log(storage: Storage, restored: Restored) -> EventLog:
-    """A log that goes on after the last stored event, and stores what is worth it."""
+    """A log that goes on after the last stored event, and stores what is worth it.
+
+    Its first event after a restart says since when nothing was recorded.
+    """
 
     def store(event: Event) -> None:
         if event.kind is not EventKind.VIEW:
             storage.add_event(event)
 
-    return EventLog(last_id=restored.last_event_id, on_event=store)
+    log = EventLog(last_id=restored.last_event_id, on_event=store)
+    if restored.last_at:
+        since = datetime.fromtimestamp(restored.last_at / 1e9, UTC).isoformat(timespec="milliseconds")
+        log.publish(EventKind.GAP, f"the broker started; since {since} it recorded nothing")
+    return log
 
 
 class FindingBoard:

@@ -100,6 +100,8 @@ class Restored:
     findings: tuple[Finding, ...] = ()
     statuses: tuple[ServiceStatus, ...] = ()  # the last one of each service
     last_event_id: int = 0
+    last_at: Nanoseconds = 0
+    """When the newest of all this was recorded; 0: nothing ever was."""
 
 
 @dataclass(slots=True)
@@ -369,6 +371,10 @@ class Storage:
                     )
                 ),
                 last_event_id=connection.execute(sa.select(sa.func.max(_event.c.id))).scalar() or 0,
+                last_at=max(
+                    connection.execute(sa.select(sa.func.max(table.c.at))).scalar() or 0
+                    for table in (_event, _status)
+                ),
             )
 
     def _write(self, batch: _Waiting) -> bool:

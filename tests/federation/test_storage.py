@@ -76,7 +76,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     second, restored = await Storage.open(tmp_path / "state")
     # Assert
     assert empty == Restored()
-    assert restored == Restored((DOMAIN,), ((VIEW, 456, 789),), (FINDING,), (status(3),), 3)
+    assert restored == Restored((DOMAIN,), ((VIEW, 456, 789),), (FINDING,), (status(3),), 3, 30)
     assert await second.events(10, 30, limit=10) == [event(1), event(2)]
     assert await second.service_history("urn:s:1", 2, 9, limit=10) == [status(2), status(3)]
     assert await second.service_history("urn:s:1", 0, 9, limit=1) == [status(1)]
