@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import fault_kinds
+import psutil
 from fault_churn import Churn
 from fault_kinds import DURING, TOGETHER, Fault, Scene, count
 from fault_network import DOMAINS, SIGKILL, FaultNetwork, eventually
@@ -113,11 +115,15 @@ class Campaign:
                 await self._lost_is_recorded(losses, wall)
                 if self.network.processes["broker"].child.pid == broker_before:
                     await self._broker_remembers(losses, wall)
+                else:
+                    await self._broker_admits_its_absence(wall)
         except (AssertionError, TwinError, OSError, LookupError, TimeoutError) as error:
             outcome.problems.append(f"{type(error).__name__}: {error}")
         except BaseExceptionGroup as group:
             outcome.problems.append(f"{group!r}")
         outcome.problems += self.observer.wrong[self.observer.seen :]
+        if outcome.problems:
+            await self._rescue()
         outcome.stale_s = [loss.noticed - loss.began for loss in losses if loss.noticed]
         outcome.took_s = time.monotonic() - began
         return outcome
@@ -139,6 +145,17 @@ class Campaign:
                 low, high = faults[0].kind.lasts_s
                 await asyncio.sleep(self.rng.uniform(low, high))
                 self.observer.regain(own)
+
+    async def _rescue(self) -> None:
+        """Start what a step that failed has left dead, with an empty state: the next ones are not to blame."""
+        for name in ("emulator", "broker", *(f"agent-{domain}" for domain in DOMAINS)):
+            process = self.network.processes.get(name)
+            if process is not None and process.child.returncode is None:
+                continue
+            if name.startswith("agent-"):
+                shutil.rmtree(self.network.folder / name.removeprefix("agent-") / "state", ignore_errors=True)
+            with suppress(TwinError, AssertionError):
+                await self.network.start(name)
 
     # --- what must hold afterwards
 
@@ -223,6 +240,13 @@ class Campaign:
             if not any("lost" in text for text in said) or not any("back" in text for text in said):
                 raise AssertionError(f"{loss.what} was lost and came back; its history says {said}")
 
+    async def _broker_admits_its_absence(self, wall: int) -> None:
+        """A broker that was started anew says since when nothing was recorded."""
+        async with self.network.broker() as broker:
+            _, events = await broker.service_history(demo.SERVICE, wall)
+        if not any(event.kind is EventKind.GAP for event in events):
+            raise AssertionError("the broker was away, and its history does not say so")
+
     # --- fresh starts
 
     async def fresh_agent(self, domain: str) -> None:
@@ -299,12 +323,15 @@ class Campaign:
     def measure(self) -> dict[str, dict[str, Any]]:
         """Memory (MB), descriptors and threads of each process that lives now, by name and process."""
         for name in self.network.processes:
-            ps = self.network.ps(name)
-            now = {
-                "rss_mb": round(ps.memory_info().rss / 1e6, 1),
-                "fds": ps.num_fds(),
-                "threads": ps.num_threads(),
-            }
+            try:
+                ps = self.network.ps(name)
+                now = {
+                    "rss_mb": round(ps.memory_info().rss / 1e6, 1),
+                    "fds": ps.num_fds(),
+                    "threads": ps.num_threads(),
+                }
+            except psutil.NoSuchProcess:
+                continue
             held = self.size.setdefault(
                 f"{name}/{ps.pid}", {"first": now, "at": time.monotonic(), "looks": 0}
             )

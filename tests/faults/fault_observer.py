@@ -176,7 +176,9 @@ class Observer:
         look.elements[domain] = await twin.elements(domain)
         after = {status.name: status for status in await twin.devices()}
         look.devices[domain] = {
-            name: status for name, status in after.items() if status.connection is before[name].connection
+            name: status  # lost all the time, and not lost again
+            for name, status in after.items()
+            if (status.connection, status.reconnects) == (before[name].connection, before[name].reconnects)
         }
 
     # --- judging
