@@ -197,6 +197,13 @@ class TwinClient:
         request = pb.SetAlarmStateRequest(id=identity, state=state, note=note)
         return convert.decode_alarm((await self._ask("SetAlarmState", request)).alarm)
 
+    async def copy_state(self, *, history_only: bool = False) -> Path:
+        """Have an agent copy its state; the folder of the copy, which the caller deletes. An agent only."""
+        answer = await self._ask("CopyState", pb.CopyStateRequest(history_only=history_only))
+        if not isinstance(self._profile, Path) or ".." in Path(answer.folder).parts:
+            raise NotFound(f"{self.address}: no copy of a state was made here")
+        return self._profile.resolve().parent / answer.folder
+
     async def series(
         self, device: str, path: str, start: Nanoseconds, end: Nanoseconds = 0, step: Nanoseconds = 0
     ) -> list[Sample]:

@@ -206,6 +206,10 @@ class BrokerFace:
         found = self._alarms.alarms(everything=everything)
         return [alarm for alarm in found if domain in ("", alarm.key.domain)]
 
+    async def copy_state(self, *, history_only: bool) -> str:
+        """Raises NotShared: a broker's state is copied on its own machine."""
+        raise NotShared("a broker's state is not copied for peers; run `fedtwin backup broker.toml` beside it")
+
     async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
         """Note what the caller says of an alarm. Raises NotFound."""
         return self._alarms.set_operator_state(identity, state, operator=self._caller(), note=note)

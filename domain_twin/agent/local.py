@@ -81,6 +81,12 @@ class LocalTwin(Protocol):
     def findings(self) -> Sequence[Finding]:
         """What the operator should see."""
 
+    async def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
+        """Before when figures are rolled up, and to which interval they are known at `at`; 0: to the change."""
+
+    async def copy_state(self, *, history_only: bool) -> str:
+        """Copy the state for a backup or an export; the copy's folder below the state's."""
+
     async def series(
         self, device: str, path: str, start: Nanoseconds, end: Nanoseconds, step: Nanoseconds
     ) -> Sequence[Sample]:
@@ -112,7 +118,8 @@ class LocalFace:
             raise NotFound(f"no elements are of kind {query.kind!r}; kinds are {', '.join(KINDS.values())}")
         network = await self._twin.network_at(query.at) if query.at else self._twin.network()
         found = tuple(elements(network, kind=query.kind, prefix=query.prefix))
-        return ElementList(found, {self._twin.domain: network.version})
+        _, resolution = await self._twin.resolution(query.at) if query.at else (0, 0)
+        return ElementList(found, {self._twin.domain: network.version}, resolution)
 
     async def views(self, query: ViewQuery) -> ViewList:
         """The domain's own view; at the levels mesh and node as peers would see it, without rounding."""
@@ -143,6 +150,10 @@ class LocalFace:
         self._check_domain(domain)
         return self._twin.findings()
 
+    async def copy_state(self, *, history_only: bool) -> str:
+        """Copy the state for a backup or an export. Raises NotFound, ConfigError."""
+        return await self._twin.copy_state(history_only=history_only)
+
     async def alarms(self, domain: str, *, everything: bool) -> Sequence[Alarm]:
         """What is wrong in the domain. Raises NotFound for another domain."""
         self._check_domain(domain)
@@ -160,8 +171,12 @@ class LocalFace:
             raise ContractError("GetHistoryRequest: an agent's history needs device and path")
         end = query.end or time.time_ns()
         samples = await self._twin.series(query.device, query.path, query.start, end, query.step)
+        before, resolution = await self._twin.resolution(query.start)
+        if query.step or not resolution:
+            before = resolution = 0
         for first in range(0, len(samples), _PAGE_SAMPLES):
-            yield HistoryPage(samples=tuple(samples[first : first + _PAGE_SAMPLES]))
+            part = tuple(samples[first : first + _PAGE_SAMPLES])
+            yield HistoryPage(samples=part, rolled_before=before, resolution=resolution)
 
     async def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
         """The domain's events."""

@@ -18,6 +18,7 @@ from domain_twin.agent.mirror import Mirror
 from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
+from domain_twin.agent.state_copy import copy_state
 from domain_twin.agent.unheard import Unheard
 from domain_twin.agent.validation import TreeCheck
 from domain_twin.alarms.desk import AlarmDesk
@@ -148,6 +149,15 @@ class DomainTwin:
         """What the operator should see, as of now."""
         self._survey()
         return list(self._findings.values())
+
+    async def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
+        """Before when figures are rolled up, and to which interval they are known at `at`; 0: to the change."""
+        return await self._history.resolution(at) if self._history else (0, 0)
+
+    async def copy_state(self, *, history_only: bool) -> str:
+        """Copy the state for a backup or an export. Raises NotFound, ConfigError."""
+        snapshot = self.pipeline.store.snapshot()
+        return await copy_state(self._config.state, self._history, snapshot, history_only=history_only)
 
     async def series(
         self, device: str, path: str, start: Nanoseconds, end: Nanoseconds, step: Nanoseconds

@@ -16,6 +16,7 @@ from federation.cli import (
     ask,
     audit,
     authority,
+    backup,
     check,
     demo,
     deploy,
@@ -64,7 +65,7 @@ def fedtwin(
 
 
 demo.add_to(app)
-for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, doctor, deploy, audit):
+for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, doctor, deploy, audit, backup):
     part.add_to(app)
 authority.add_to(app)
 

@@ -41,6 +41,7 @@ class ElementList:
 
     elements: tuple[Element, ...]
     versions: Mapping[str, Version]
+    resolution: Nanoseconds = 0  # figures are as of the last full interval of this length; 0: exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class HistoryPage:
     """A piece of history, in order."""
 
     samples: tuple[Sample, ...] = ()
+    rolled_before: Nanoseconds = 0  # samples before are means of `resolution` each
+    resolution: Nanoseconds = 0
     statuses: tuple[ServiceStatus, ...] = ()
     events: tuple[Event, ...] = ()
 

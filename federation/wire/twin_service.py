@@ -82,6 +82,9 @@ class TwinFace(Protocol):
     async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
         """Note what the asker says of an alarm."""
 
+    async def copy_state(self, *, history_only: bool) -> str:
+        """Copy the state for a backup or an export; the copy's folder beside the socket."""
+
     def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """What was, page by page."""
 
@@ -138,7 +141,7 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
                 for domain, version in found.versions.items()
             ]
             elements = [convert.encode_element(element) for element in found.elements]
-            return pb.ListElementsResponse(elements=elements, versions=versions)
+            return pb.ListElementsResponse(elements=elements, versions=versions, resolution=found.resolution)
 
         return await self._answer(context, work)
 
@@ -225,6 +228,14 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
 
         return await self._answer(context, work)
 
+    async def CopyState(self, request: Any, context: Any) -> Any:
+        """Write a consistent copy of the state; only an agent does, for its own operator."""
+
+        async def work() -> Any:
+            return pb.CopyStateResponse(folder=await self._face.copy_state(history_only=request.history_only))
+
+        return await self._answer(context, work)
+
     async def GetHistory(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """A leaf's series or a service's statuses, page by page."""
         query = HistoryQuery(
@@ -235,6 +246,8 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
             async for page in self._face.history(query):
                 yield pb.GetHistoryResponse(
                     samples=[convert.encode_sample(sample) for sample in page.samples],
+                    rolled_before=page.rolled_before,
+                    resolution=page.resolution,
                     statuses=[convert.encode_service_status(status) for status in page.statuses],
                     events=[convert.encode_event(event) for event in page.events],
                 )

@@ -110,6 +110,12 @@ class RunningTwin:
     def network(self) -> Network:
         return self.now
 
+    async def resolution(self, at: int) -> tuple[int, int]:
+        return 0, 0
+
+    async def copy_state(self, *, history_only: bool) -> str:
+        raise NotFound("nothing to copy")
+
     async def network_at(self, at: int) -> Network:
         if at not in self.past:
             raise NotFound("the history begins later")
