@@ -19,7 +19,7 @@ __all__ = ["Facts", "conflated"]
 EVENT_MODULES = frozenset({"ietf-alarms", "openconfig-alarms"})
 """Modules whose state tells of events: an alarm that came and went must not go unseen."""
 
-_CACHED_PATHS = 200_000
+_CACHED_NODES = 50_000
 
 
 class Facts:
@@ -28,24 +28,16 @@ class Facts:
     def __init__(self, schema: SchemaSet) -> None:
         self._schema = schema
         self._by_node: dict[str, bool] = {}
-        self._by_path: dict[str, bool] = {}
 
     def __call__(self, path: str) -> bool:
         """Whether each value of `path` matters. A path that no module knows is state."""
-        found = self._by_path.get(path)
+        node = strip_keys(path)
+        found = self._by_node.get(node)
         if found is None:
-            if len(self._by_path) >= _CACHED_PATHS:
-                self._by_path.clear()
-            found = self._by_path[path] = self._is_fact(strip_keys(path))
-        return found
-
-    def _is_fact(self, path: str) -> bool:
-        known = self._by_node.get(path)
-        if known is None:
-            if len(self._by_node) >= _CACHED_PATHS:
+            if len(self._by_node) >= _CACHED_NODES:
                 self._by_node.clear()
-            known = self._by_node[path] = self._look(path)
-        return known
+            found = self._by_node[node] = self._look(node)
+        return found
 
     def _look(self, path: str) -> bool:
         node = self._schema.node(path)
@@ -68,7 +60,7 @@ def conflated(
 
     What lies between BEGIN and END is superseded only within: END takes what was not repeated for gone.
     """
-    seen: set[tuple[str, ...]] = set()
+    seen: dict[str, set[str]] = {}  # by device: paths of state that a later item has
     facts: dict[tuple[str, ...], Value] = {}
     replaced: set[tuple[str, str]] = set()
     left: list[UpdateBatch | tuple[DeviceStatus, ...]] = []
@@ -95,13 +87,19 @@ def conflated(
                 replaced.add(key)
         updates = []
         for update in reversed(item.updates):
-            leaf = update[:2]
-            if leaf not in seen:
-                seen.add(leaf)
+            device, path, value = update[:3]
+            if keep(path):
+                leaf = update[:2]
+                if leaf not in facts or not _same(facts[leaf], value):
+                    updates.append(update)
+                facts[leaf] = value
+                continue
+            paths = seen.get(device)
+            if paths is None:
+                paths = seen[device] = set()
+            if path not in paths:
+                paths.add(path)
                 updates.append(update)
-            elif keep(leaf[1]) and not (leaf in facts and _same(facts[leaf], update[2])):
-                updates.append(update)
-            facts[leaf] = update[2]
         if item.deletes:
             facts.clear()  # what is said again after a delete is no repetition
         went = len(item.updates) - len(updates)

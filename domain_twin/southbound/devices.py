@@ -45,10 +45,16 @@ def mirror_choice(device: DeviceConfig | ControllerConfig, schema: SchemaSet) ->
         return Choice("replay", str(replay.file), lambda: ReplaySession(name, replay))
     if (gnmi := device.gnmi) is not None:
         from domain_twin.southbound.gnmi import GnmiSession
+        from domain_twin.southbound.gnmi_decode import Decoder
 
         protocol = "netconf+gnmi" if device.netconf else "gnmi"
         targets = "*" if isinstance(device, ControllerConfig) else ""
-        return Choice(protocol, gnmi.address, lambda: GnmiSession(name, gnmi, schema, targets=targets))
+        decoder = Decoder(name, name, schema)  # outlives a session: learning paths is most of a first resync
+
+        def session() -> GnmiSession:
+            return GnmiSession(name, gnmi, schema, targets=targets, decoder=decoder)
+
+        return Choice(protocol, gnmi.address, session)
     if (netconf := device.netconf) is not None:
         from domain_twin.southbound.netconf import NetconfSession
 

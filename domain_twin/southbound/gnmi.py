@@ -55,18 +55,26 @@ class GnmiSession:
     """A session to one gNMI server: a SouthboundSession, and a ChangeSession without confirmed commits.
 
     `source` names it in its batches (default: the device); `targets` is the target that it subscribes to, `*`
-    for all that a controller speaks for. Connects at first use; `close` ends it.
+    for all that a controller speaks for; `decoder` one that has learned its paths. Connects at first use;
+    `close` ends it.
     """
 
     def __init__(
-        self, device: str, config: GnmiConfig, schema: SchemaSet, *, source: str = "", targets: str = ""
+        self,
+        device: str,
+        config: GnmiConfig,
+        schema: SchemaSet,
+        *,
+        source: str = "",
+        targets: str = "",
+        decoder: Decoder | None = None,
     ) -> None:
         self.device = device
         self._config = config
         self._schema = schema
         self._source = source or device
         self._targets = targets
-        self._decoder = Decoder(device, self._source, schema)
+        self._decoder = decoder or Decoder(device, self._source, schema)
         self._channel: Any = None
         self._stub: Any = None
         self._capabilities: Capabilities | None = None

@@ -328,7 +328,9 @@ class Intake:
         keep = self._keep
         kept = tuple([update for update in batch.updates if keep(update[1])])
         if len(kept) < len(batch.updates):
-            lane._dropped.update([update[0] for update in batch.updates if not keep(update[1])])
+            dropped = Counter([update[0] for update in batch.updates])
+            dropped.subtract([update[0] for update in kept])
+            lane._dropped.update(dropped)
         return replace(batch, updates=kept, sync=Sync.NONE)
 
     def _step_out(self, lane: Lane) -> None:
