@@ -147,7 +147,7 @@ class Campaign:
                 self.observer.regain(own)
 
     async def _rescue(self) -> None:
-        """Start what a step that failed has left dead, with an empty state: the next ones are not to blame."""
+        """Start what a failed step has left dead, with an empty state: the next ones are not to blame."""
         for name in ("emulator", "broker", *(f"agent-{domain}" for domain in DOMAINS)):
             process = self.network.processes.get(name)
             if process is not None and process.child.returncode is None:

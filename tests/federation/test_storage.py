@@ -30,6 +30,7 @@ from domain_twin.model import (
     View,
 )
 from federation import storage as storage_module
+from federation.events import event_log
 from federation.storage import FILE_NAME, Restored, Storage
 
 VIEW = View(
@@ -60,6 +61,24 @@ def status(at: int, service: str = "urn:s:1") -> ServiceStatus:
 
 def event(number: int) -> Event:
     return Event(number, number * 10, EventKind.DOMAIN, "ran", f"event {number}")
+
+
+async def test_a_restarted_broker_says_since_when_it_recorded_nothing(tmp_path: Path) -> None:
+    first, empty = await Storage.open(tmp_path / "state")
+    event_log(first, empty)  # at the very first start nothing is missing
+    first.add_event(event(2))
+    first.add_status(status(21))
+    await first.close()
+
+    second, restored = await Storage.open(tmp_path / "state")
+    event_log(second, restored)
+    await second.close()
+    third, _ = await Storage.open(tmp_path / "state")
+    told = [e for e in await third.events(0, 2**62, limit=10) if e.kind is EventKind.GAP]
+    await third.close()
+
+    assert len(told) == 1
+    assert "1970-01-01T00:00:00.000" in told[0].text
 
 
 async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
