@@ -154,7 +154,7 @@ class RenewingIdentity:
             if stamp(*identity_files(self._config)) != seen:
                 raise CredentialError(f"{self._config.certificate}: is being written at this moment")
             self._accept(renewed)
-        except CredentialError as error:
+        except (OSError, ValueError) as error:  # a CredentialError, or a file that changed while it was read
             self._explain(str(error))
             return
         self._seen = seen
@@ -205,7 +205,7 @@ def load_tls(certificate: Path, key: Path, *, now: datetime | None = None) -> Tl
 
 def _pair(certificate_path: Path, key_path: Path, now: datetime) -> tuple[x509.Certificate, PrivateKeyTypes]:
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+        certificate, *_ = x509.load_pem_x509_certificates(certificate_path.read_bytes())  # all must be whole
         mode = key_path.stat().st_mode
         key = load_pem_private_key(key_path.read_bytes(), None)
     except OSError as error:

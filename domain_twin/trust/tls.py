@@ -71,7 +71,7 @@ def server_credentials(
                 check_renewal(tls, new, trust)
                 if stamp(certificate, key) != now:
                     raise CredentialError(f"{certificate}: is being written at this moment")
-            except CredentialError as error:
+            except (OSError, ValueError) as error:  # CredentialError is the first of them
                 if str(error) != reason:  # once, and not at every handshake
                     reason = str(error)
                     log.warning("renewed certificate not used", extra={"reason": reason})

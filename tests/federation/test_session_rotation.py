@@ -12,6 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from session_parts import EXCHANGE, OPERATORS, Domain, Host, Pki, agent, broker, same_view, until
 
 from domain_twin.agent.session import Asked, Retry
@@ -19,7 +22,7 @@ from domain_twin.config import IdentityConfig
 from domain_twin.errors import CredentialError
 from domain_twin.model import Level, Severity
 from domain_twin.trust.ca import OperatorCA
-from domain_twin.trust.credentials import RenewingIdentity, identity_files, load_identity
+from domain_twin.trust.credentials import Identity, RenewingIdentity, identity_files, load_identity
 from domain_twin.trust.identity import Role
 from domain_twin.trust.roots import TrustBundle
 from federation.v1 import fedtwin_pb2 as pb
@@ -236,6 +239,40 @@ def test_what_cannot_be_used_leaves_the_identity_before_and_is_told(
     pki.agent("ran", folder="a")
     assert renewing.current() is not before
     assert renewing.findings("ran") == []
+
+
+def leaves(identity: Identity) -> list[x509.Certificate]:
+    return [x509.load_pem_x509_certificate(pem) for pem in (identity.tls.chain, identity.signing_chain)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 1200), st.binary(max_size=8)), min_size=1, max_size=6
+    )
+)
+def test_whatever_lies_in_the_files_the_identity_before_stays(
+    steps: list[tuple[int, int, bytes]], shared: tuple[IdentityConfig, list[bytes]]
+) -> None:
+    files, contents = shared
+    for path, content in zip(identity_files(files), contents, strict=True):
+        path.write_bytes(content)
+    first = load_identity(files, operator=OPERATORS["ran"], role=Role.AGENT, name="ran")
+    renewing = RenewingIdentity(files, first)
+
+    for index, cut, rubbish in steps:
+        identity_files(files)[index].write_bytes(contents[index][:cut] + rubbish)
+        assert leaves(renewing.current()) == leaves(first)
+    for path, content in zip(identity_files(files), contents, strict=True):
+        path.write_bytes(content)
+    assert renewing.current().same_as(first)
+    assert renewing.problem == ""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[IdentityConfig, list[bytes]]:
+    files = Pki(tmp_path_factory.mktemp("shared")).agent("ran")
+    return files, [path.read_bytes() for path in identity_files(files)]
 
 
 def test_an_end_that_comes_near_is_a_finding(pki: Pki) -> None:
