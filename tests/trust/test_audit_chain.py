@@ -180,6 +180,52 @@ def test_records_after_the_last_signed_head_can_be_cut_and_this_is_said(
     log.close()
 
 
+def test_a_record_that_was_made_anew_with_its_own_hash_is_found(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit", who=WHO)  # unsigned: the chain alone has to show it
+    fill(log, 5)
+    log.close()
+    (path,) = segments(tmp_path / "audit")
+    lines = path.read_bytes().splitlines(keepends=True)
+    real = decode(lines[3].rstrip(b"\n"))
+    lines[3] = encode(real.seq, real.at, real.kind, {"peer": "somebody else"}, real.prev)[1]
+    rewrite(path, lines)
+
+    fault = verify(tmp_path / "audit").fault
+
+    assert fault
+    assert (fault.line, fault.seq) == (5, 5)
+    assert "does not follow" in fault.what
+
+
+def test_a_jump_in_the_numbers_is_found(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit", who=WHO)
+    fill(log, 5)
+    head, (path,) = log.head, segments(tmp_path / "audit")
+    with path.open("ab") as file:
+        file.write(encode(head.seq + 3, 0, "disclosed", {}, head.sha256)[1])
+
+    fault = verify(tmp_path / "audit").fault
+
+    assert fault
+    assert "are missing" in fault.what
+    log.close()
+
+
+def test_a_line_that_something_else_wrote_again_is_found(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit", who=WHO)
+    fill(log, 5)
+    log.close()
+    (path,) = segments(tmp_path / "audit")
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"kind":', b'"kind": ')
+    rewrite(path, lines)
+
+    fault = verify(tmp_path / "audit").fault
+
+    assert fault
+    assert "canonical form" in fault.what
+
+
 @pytest.mark.parametrize("which", [0, 1, -1])
 def test_a_missing_file_is_found(
     written: Path, tmp_path: Path, check: Callable[[Path], Report], which: int
