@@ -84,6 +84,19 @@ def test_facts_and_plain_deletes_are_never_conflated(sequence):
     assert [d for i in left for d in i.deletes] == [d for i in items for d in i.deletes]
 
 
+def test_what_a_resync_repeats_is_never_gone():
+    items = [
+        batch(1, sync=Sync.BEGIN),
+        batch(2, [(STATES[0], 1)]),
+        batch(3, sync=Sync.END),
+        batch(4, [(STATES[0], 2)]),
+    ]
+
+    left, _ = conflated(items, is_fact)
+
+    assert folded(left)[1] == {STATES[0]: [1, 2]}
+
+
 def test_last_value_of_state_wins():
     items = [batch(n, [(path, n) for path in STATES]) for n in range(1, 1001)]
 
