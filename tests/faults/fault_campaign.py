@@ -41,7 +41,7 @@ from domain_twin.model import Connection, EventKind
 from federation.cli.demo import files as demo
 from federation.client import TwinClient
 
-EQUAL_S = 75.0
+EQUAL_S = 150.0
 NEWS_S = 30.0
 _ENABLED = "/ietf-interfaces:interfaces/interface[name='eth0']/enabled"
 
@@ -103,7 +103,7 @@ class Campaign:
         losses: list[Loss] = []
         self.churn.start()
         try:
-            async with asyncio.timeout(400):
+            async with asyncio.timeout(600):
                 await asyncio.sleep(self.rng.uniform(0.0, 0.4))
                 wall = time.time_ns()
                 await self._make(step, losses)
@@ -144,7 +144,18 @@ class Campaign:
                 await self.observer.noticed(own)
                 low, high = faults[0].kind.lasts_s
                 await asyncio.sleep(self.rng.uniform(low, high))
+                await self._change_unseen({loss.domain for loss in own})
                 self.observer.regain(own)
+
+    async def _change_unseen(self, domains: set[str]) -> None:
+        """Change what cannot be seen now; half of the time nothing else changes until the fault is mended."""
+        if "emulator" in self.observer.unavailable:
+            return
+        for domain in domains:
+            with suppress(TwinError, OSError, TimeoutError):
+                await self.churn.mark_now(domain)
+        if domains and self.rng.random() < 0.5:
+            await self.churn.pause()
 
     async def _rescue(self) -> None:
         """Start what a failed step has left dead, with an empty state: the next ones are not to blame."""

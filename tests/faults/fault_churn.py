@@ -111,6 +111,11 @@ class Churn:
         mark.acked = time.monotonic()
         return mark.value
 
+    async def mark_now(self, domain: str) -> None:
+        """Set a domain's marker between two other edits. Raises TwinError, TimeoutError."""
+        async with self._turn, asyncio.timeout(10):
+            await self.mark(domain)
+
     def reset(self, since: float) -> None:
         """The devices started anew, at some time after `since`: markers have their first values."""
         for domain, marker in self.markers.items():

@@ -32,8 +32,8 @@ from federation.client import TwinClient
 T = TypeVar("T")
 
 DOMAINS = tuple(operator.domain for operator in demo.OPERATORS)
-HEARTBEAT_S = 0.6  # of sessions to devices: a silent one is lost after two
-BROKER_HEARTBEAT_S, BROKER_DEAD_S = 0.5, 1.5
+HEARTBEAT_S = 1.0  # of sessions to devices: a silent one is lost after two
+BROKER_HEARTBEAT_S, BROKER_DEAD_S = 0.6, 2.0
 START_S = 90.0
 _ONE_QUESTION_S = 30.0
 NETWORK = """\

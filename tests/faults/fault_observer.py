@@ -33,7 +33,7 @@ from federation.client import TwinClient
 LOOK_EVERY_S = 0.12
 UNMARKED_S = 12.0
 """A value without a mark was in force this lately, or it is wrong. Generous: the machine may be busy."""
-NOTICE_S = 25.0
+NOTICE_S = 30.0
 """A loss that nobody has marked after this long is not noticed at all."""
 
 

@@ -18,7 +18,7 @@ from fault_kinds import drawn
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(700),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
