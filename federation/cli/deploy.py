@@ -48,7 +48,7 @@ def deploy(
     """
     from domain_twin.errors import NotFound
     from domain_twin.resources import data_folder
-    from federation.cli.console import emit, out
+    from federation.cli.console import emit
 
     if not name:
         if as_json:
@@ -56,7 +56,7 @@ def deploy(
             return
         width = max(map(len, _MEANING))
         for key, text in _MEANING.items():
-            out().print(f"{key.ljust(width)}  {text}", highlight=False)
+            typer.echo(f"{key.ljust(width)}  {text}")
         return
     if name not in _MEANING:
         raise NotFound(f"no file {name!r}; there are {', '.join(_MEANING)}")
