@@ -169,6 +169,22 @@ class History:
             if isinstance(row.content, Change):
                 yield row.content
 
+    async def pages(
+        self, start: Nanoseconds, end: Nanoseconds, pattern: str = "/", device: str = "", *, rows: int
+    ) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Changes and gaps received in (start, end] as columns, page by page, without versions' marks."""
+        regex = "" if pattern == "/" else PathPattern.parse(pattern).regex
+        cursor: int | None = 0
+        while cursor is not None:
+            at = cursor
+            cells, cursor = await self._ask(
+                lambda db, at=at: db.page_cells(  # type: ignore[misc]
+                    at, start, end, device=device, regex=regex, kinds="all", rows=rows
+                )
+            )
+            if cells:
+                yield cells
+
     async def series(
         self,
         device: str,

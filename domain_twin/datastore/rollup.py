@@ -105,10 +105,13 @@ def kept(changes: Path) -> str:
 
 
 def figures_at_ends(files: Sequence[Path], width: Nanoseconds, where: str) -> str:
-    """The figures that intervals ended with, as rows of changes received at the intervals' ends."""
+    """The figures that intervals ended with, as rows of changes received at the intervals' ends.
+
+    They have no version; in its place `sequence` is the interval's length in seconds, negative.
+    """
     return (
         f"SELECT * FROM (SELECT last_n AS n, starts_at + {width} AS received_at, starts_at + {width} AS observed_at, device, path,"
         " kind, last AS number, text, last_origin AS origin, FALSE AS deleted, '' AS epoch,"
-        f" 0::BIGINT AS sequence FROM {read(files)} WHERE last IS NOT NULL AND kind IN {FIGURES})"
+        f" {-width // 1_000_000_000}::BIGINT AS sequence FROM {read(files)} WHERE last IS NOT NULL AND kind IN {FIGURES})"
         f" WHERE {where}"
     )

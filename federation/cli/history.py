@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
             "fedtwin history factory-control --last 10m --plot",
             "fedtwin history warsaw --at .fedtwin/demo/transport/state/agent.sock --last 5m \\",
             "    \"/ietf-interfaces:interfaces/interface[name='eth0']/statistics/in-octets\"",
+            "fedtwin history export /tmp/last-week --at .fedtwin/demo/transport/state/agent.sock --last 7d",
         ),
     )(history)
 
@@ -35,29 +36,59 @@ def history(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="SERVICE|DEVICE", help="A service, or a device.", autocompletion=completion.services
+            metavar="SERVICE|DEVICE|export",
+            help="A service, a device, or the word export.",
+            autocompletion=completion.services,
         ),
     ],
     path: Annotated[
         str,
-        typer.Argument(metavar="[PATH]", help="With a device: its leaf.", show_default=False),
+        typer.Argument(
+            metavar="[PATH]", help="With a device: its leaf; with export: a new folder.", show_default=False
+        ),
     ] = "",
     last: Last = "10m",
     step: Annotated[
         str, typer.Option("--step", help="One value for each such interval; default: every change.")
     ] = "",
     plot: Annotated[bool, typer.Option("--plot", help="Draw it.")] = False,
+    start_at: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Export from this ISO 8601 time on, UTC.")
+    ] = "",
+    end_at: Annotated[str, typer.Option("--to", metavar="TIME", help="Export up to this time.")] = "",
+    pattern: Annotated[str, typer.Option("--path", help="Export only leaves of this pattern.")] = "/",
+    device: Annotated[str, typer.Option("--device", help="Export only this device.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Export CSV instead of Parquet.")] = False,
     at: At = "",
     as_json: Json = False,
 ) -> None:
-    """Show how a service did, or how a device's leaf changed."""
+    """Show how a service did, or how a device's leaf changed; or export what was recorded.
+
+    An export needs an agent, running (--at its socket) or stopped (--at its agent.toml or state folder).
+    """
     from federation.cli.asking import ask
     from federation.cli.console import emit, out
-    from federation.cli.duration import nanoseconds
+    from federation.cli.duration import moment, nanoseconds
 
     end = time.time_ns()
     start = end - nanoseconds(last, "--last")
     every = nanoseconds(step, "--step") if step else 0
+    if subject == "export":
+        from federation.cli.exporting import export_history
+
+        export_history(
+            at,
+            path,
+            start=moment(start_at, "--from") if start_at else start,
+            end=moment(end_at, "--to") if end_at else end,
+            pattern=pattern,
+            device=device,
+            as_csv=as_csv,
+            as_json=as_json,
+        )
+        return
+    if every:
+        start -= start % every  # whole steps: they can be read from what is rolled up
     if path:
         samples = ask(
             at,

@@ -1,0 +1,359 @@
+"""History on its worst day: damage, foreign files, a full or read-only disk, clocks that jump, kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from domain_twin.datastore.buffer import ChangeBuffer
+from domain_twin.datastore.checkpoint import Checkpoint
+from domain_twin.datastore.history import DAY, HOUR, MINUTE, History
+from domain_twin.datastore.live import LiveStore
+from domain_twin.errors import ConfigError
+from domain_twin.model import Update, UpdateBatch, Value
+
+SECOND = 1_000_000_000
+BEGIN = 1_800_000_000 * SECOND // DAY * DAY
+LEAF = "/m:box/level"
+
+
+@dataclass
+class Clock:
+    now: int = BEGIN
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def told(value: Value, at: int, path: str = LEAF) -> UpdateBatch:
+    return UpdateBatch("warsaw", at, (Update("warsaw", path, value, at),))
+
+
+def record(history: History, store: LiveStore, batch: UpdateBatch) -> None:
+    delta = store.apply(batch)
+    assert delta is not None
+    history.append(delta)
+
+
+async def hours(folder: Path, clock: Clock, count: int, **options: float) -> LiveStore:
+    """A history of so many hours, one change each, closed."""
+    history, store = await History.open(folder, clock=clock, **options), LiveStore(epoch="e")
+    for hour in range(count):
+        clock.now = BEGIN + hour * HOUR + SECOND
+        record(history, store, told(hour, clock.now))
+        await history.flush()
+    await history.close()
+    return store
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        middle = len(content) // 3
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif how == "rubbish":
+        path.write_bytes(random.Random(1).randbytes(5000))
+    elif how == "foreign":
+        duckdb.sql(f"COPY (SELECT 42 AS answer) TO '{path}' (FORMAT parquet)")
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["cut off", "flipped", "rubbish", "foreign", "gone"])
+@pytest.mark.parametrize("kind", ["changes", "state", "minutes"])
+async def test_damaged_file_is_set_aside_and_the_rest_serves(tmp_path: Path, how: str, kind: str) -> None:
+    clock = Clock()
+    store = await hours(tmp_path, clock, 5)
+    victim = sorted((tmp_path / kind).rglob("*.parquet"))[1]
+    damage(victim, how)
+
+    history = await History.open(tmp_path, clock=clock)
+    samples = await history.series("warsaw", LEAF, BEGIN, clock.now)
+    means = await history.series("warsaw", LEAF, BEGIN, BEGIN + 4 * HOUR, HOUR)
+    end = await history.state_at(clock.now)
+    middle = await history.state_at(BEGIN + HOUR + MINUTE)
+    found = [s async for s in history.changes(0, clock.now)]
+    await history.maintain()
+    await history.flush()
+
+    lost = kind == "changes"
+    assert end.state_hash() == store.state_hash()
+    assert [s.value for s in samples][-3:] == [2.0, 3.0, 4.0]
+    assert [change.value for change in found] == ([0, 2, 3, 4] if lost else [0, 1, 2, 3, 4])
+    assert [round(s.value) for s in means][2:] == [2, 3]
+    assert len(middle) == 1
+    (finding,) = [f for f in history.findings("transport") if f.code == "history.given-up"]
+    assert victim.name in finding.message
+    gaps = [gap for gap in await history.gaps(0, clock.now) if victim.name in gap.reason]
+    assert bool(gaps) is lost
+    if how != "gone":
+        assert list(victim.parent.glob(f"{victim.name}.damaged-*"))
+    if kind == "minutes":  # made anew from the changes
+        assert len(list((tmp_path / "minutes").rglob("*.parquet"))) == 4
+    await history.close()
+
+
+@pytest.mark.parametrize("how", ["rubbish", "other tables", "other format"])
+async def test_foreign_database_is_set_aside(tmp_path: Path, how: str) -> None:
+    clock = Clock()
+    await hours(tmp_path, clock, 3)
+    database = tmp_path / "history.duckdb"
+    if how == "rubbish":
+        database.write_bytes(b"rubbish" * 999)
+    else:
+        if how == "other tables":
+            database.unlink()
+        with duckdb.connect(str(database)) as connection:
+            connection.execute(
+                "CREATE TABLE changes (mine INTEGER)"
+                if how == "other tables"
+                else "UPDATE about SET format = 77"
+            )
+    clock.now += MINUTE
+    history = await History.open(tmp_path, clock=clock)
+    await history.flush()
+    assert [s.value for s in await history.series("warsaw", LEAF, BEGIN, clock.now)] == [0.0, 1.0]
+    assert "history.duckdb.damaged-" in history.findings("transport")[0].message
+    assert [g for g in await history.gaps(0, clock.now) if "history.duckdb was set aside" in g.reason]
+    assert list(tmp_path.glob("history.duckdb.damaged-*"))
+    await history.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB; where no mount is allowed, the test runs again in a namespace of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False, capture_output=True
+        ).returncode
+    ):
+        pytest.skip("mounting needs root; CI runs as root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.timeout(120)
+async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Path) -> None:
+    clock = Clock()
+    history = await History.open(small_disk / "history", clock=clock, flush_s=0.05, max_rows=500)
+    store = LiveStore(epoch="e", ring_changes=10)
+    text = random.Random(1)
+    filler = small_disk / "filler"
+    number = 0
+    for _ in range(60):  # ENOSPC comes in the middle of writes, rolls and compaction
+        for _ in range(50):
+            number += 1
+            clock.now += 40 * SECOND
+            record(
+                history, store, told(text.randbytes(400).hex(), clock.now, f"/m:list[k='{number % 20}']/v")
+            )
+        await asyncio.sleep(0.01)
+        if number == 600:
+            free = os.statvfs(small_disk)
+            filler.write_bytes(b"x" * max(free.f_bavail * free.f_bsize - 60_000, 0))
+    async with asyncio.timeout(30):
+        while not history.status().problem:  # noqa: ASYNC110 - the thread says it nowhere else
+            await asyncio.sleep(0.02)
+    status = history.status()
+    (finding,) = [f for f in history.findings("transport") if f.code == "history.not-written"]
+    assert status.dropped > 0
+    assert status.waiting <= 500 + 2 * 20 + 10
+    assert status.problem in finding.message
+
+    filler.unlink()
+    await history.flush()
+
+    assert history.status().problem == ""
+    assert (await history.state_at(clock.now)).state_hash() == store.state_hash()
+    lost = sum(gap.lost for gap in await history.gaps(0, clock.now))
+    rows = len([c async for c in history.changes(0, clock.now)])
+    assert rows + lost == number
+    await history.close()
+    again = await History.open(small_disk / "history", clock=clock)
+    assert (await again.state_at(clock.now)).state_hash() == store.state_hash()
+    await again.close()
+
+
+def test_rows_that_wait_again_and_again_stay_bounded() -> None:
+    buffer, store = ChangeBuffer(20), LiveStore(epoch="e")
+    for number in range(1000):
+        delta = store.apply(told(number, BEGIN + number, f"/m:l{number % 5}"))
+        assert delta is not None
+        buffer.append(delta)
+        if number % 7 == 0:
+            buffer.put_back(buffer.take())
+        assert len(buffer) <= 20 + 5 + 2
+    rows = [row for row in buffer.take()]
+    changes = [row.content for row in rows if hasattr(row.content, "value")]
+    assert {c.path: c.value for c in changes} == {p: leaf.value for _, p, leaf in store.snapshot().items()}
+    assert len(changes) + sum(getattr(row.content, "lost", 0) for row in rows) == 1000
+
+
+async def test_read_only_state_folder_is_one_clear_message(small_disk: Path) -> None:
+    clock = Clock()
+    store = await hours(small_disk / "history", clock, 2)
+    Checkpoint(small_disk).save(store.snapshot(), clean=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ConfigError, match=r"history .*history cannot be written \(Read-only file system\)"):
+        await History.open(small_disk / "history", clock=clock)
+    with pytest.raises(ConfigError, match=r"state folder .* cannot be written \(Read-only"):
+        Checkpoint(small_disk).restore()
+
+
+async def test_folder_that_becomes_read_only_keeps_rows_until_it_can_be_written(small_disk: Path) -> None:
+    clock = Clock()
+    history, store = await History.open(small_disk / "h", clock=clock, flush_s=0.05), LiveStore(epoch="e")
+    record(history, store, told(1, BEGIN))
+    await history.flush()
+    # A busy file system cannot be remounted read-only: its last octet is taken instead, for every writer.
+    free = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_bsize))
+    clock.now += HOUR
+    record(history, store, told(2, clock.now))
+    with pytest.raises((OSError, duckdb.Error)):
+        await history.flush()
+    (small_disk / "filler").unlink()
+    await history.flush()
+    assert [s.value for s in await history.series("warsaw", LEAF, BEGIN, clock.now)] == [1.0, 2.0]
+    await history.close()
+
+
+async def test_clock_that_jumps_leaves_gaps_and_never_disorder(tmp_path: Path) -> None:
+    clock, true = Clock(), Clock(0)
+    history, store = await History.open(tmp_path, clock=clock, monotonic=true), LiveStore(epoch="e")
+    values = 0
+    for jump in (0, 90 * MINUTE, -3 * HOUR, 400 * DAY, -400 * DAY, 0):
+        for _ in range(3):
+            clock.now += 10 * SECOND
+            true.now += 10 * SECOND
+            values += 1
+            record(history, store, told(values, clock.now))
+            await history.flush()
+        clock.now += jump
+    reasons = [gap.reason for gap in await history.gaps(0, 2**62)]
+    assert len(reasons) == 4
+    assert sum("jumped ahead" in reason for reason in reasons) == 2
+    assert sum("was set back" in reason for reason in reasons) == 2
+    found = [c.value async for c in history.changes(0, 2**62)]
+    sequences = [d.target.sequence async for d in history.deltas(0, 2**62)]
+    assert found == list(range(1, values + 1))
+    assert sequences == sorted(sequences)
+    assert (await history.state_at(2**62)).state_hash() == store.state_hash()
+    clock.now += HOUR
+    true.now += HOUR
+    await history.flush()  # the hour of the year to come does not stay open for ever
+    assert len(list((tmp_path / "changes").rglob("*.parquet"))) >= 3
+    await history.close()
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_history_faults import BEGIN, DAY, HOUR, SECOND, Clock, record, told
+from domain_twin.datastore import catalog, durable
+from domain_twin.datastore.history import History
+from domain_twin.datastore.live import LiveStore
+
+left = int(sys.argv[2])
+def deadly(function):
+    def call(*args, **kwargs):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = function(*args, **kwargs)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+    return call
+catalog.put_in_place = deadly(catalog.put_in_place)
+catalog.Catalog.replace = deadly(catalog.Catalog.replace)
+catalog.Catalog.take_over = deadly(catalog.Catalog.take_over)
+Path.unlink = deadly(Path.unlink)
+
+async def main():
+    clock, store = Clock(), LiveStore(epoch="e")
+    history = await History.open(Path(sys.argv[1]), clock=clock, raw_days=2, minute_days=4)
+    for part in range(18):
+        clock.now = BEGIN + part * 8 * HOUR + SECOND
+        record(history, store, told(part, clock.now))
+        record(history, store, told(f"n{part}", clock.now + 1, "/m:box/name"))
+        await history.flush()
+        print(part, flush=True)
+        await history.maintain()
+    clock.now = BEGIN + 45 * DAY
+    await history.flush()
+    await history.maintain()
+    print("ended", left, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(4))
+async def test_killed_at_any_step_history_is_the_old_or_the_new(tmp_path: Path, seed: int) -> None:
+    points = random.Random(seed).sample(range(1, 330), 2)
+    for point in points:
+        folder = tmp_path / str(point)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            KILLED,
+            str(folder),
+            str(point),
+            str(Path(__file__).parent),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, errors = await asyncio.wait_for(child.communicate(), 120)
+        lines = out.decode().split()
+        assert child.returncode == -9 or "ended" in lines, errors.decode()
+        flushed = max([int(line) for line in lines if line.isdigit()][:18], default=-1)
+
+        clock = Clock(BEGIN + 45 * DAY)
+        history = await History.open(folder, clock=clock, raw_days=2, minute_days=4)
+        for _ in range(2):
+            assert not history.findings("transport")
+            names = [c.value async for c in history.changes(0, 2**62, "/m:box/name")]
+            levels = [c.value async for c in history.changes(0, 2**62, LEAF)]
+            assert names == [f"n{i}" for i in range(len(names))]
+            assert levels == list(range(len(levels)))
+            assert min(len(names), len(levels)) >= flushed + 1
+            for part in range(flushed + 1):
+                then = await history.state_at(BEGIN + part * 8 * HOUR + HOUR)
+                assert sorted(str(leaf.value) for _, _, leaf in then.items()) == sorted(
+                    [str(part), f"n{part}"]
+                )
+            await history.maintain()
+        on_disk = {
+            p
+            for kind in ("changes", "kept", "state", "minutes", "hours")
+            for p in (folder / kind).rglob("*.parquet")
+        }
+        catalogued = {
+            history._writer.database.catalog.path(f) for f in history._writer.database.catalog.of(*_kinds())
+        }
+        assert on_disk == catalogued
+        await history.close()
+
+
+def _kinds() -> list[object]:
+    from domain_twin.datastore.catalog import FileKind
+
+    return list(FileKind)
