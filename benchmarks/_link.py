@@ -1,4 +1,4 @@
-"""A link with a rate and a delay, as a TCP proxy of its own process: `python _link.py HOST:PORT MBIT_S RTT_MS`.
+"""A link with a rate and a delay: a TCP proxy as a process, `python _link.py HOST:PORT MBIT_S RTT_MS`.
 
 Prints the port it listens on. Each direction is paced to the rate, delayed by half the round trip, and holds
 no more than what is under way and a router's buffer of 30 ms: whoever sends faster has to wait.
