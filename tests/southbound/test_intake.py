@@ -377,6 +377,22 @@ async def test_batch_that_breaks_the_twin_is_counted_and_its_source_begins_anew(
     assert twin.intake.counters()["a"].failed == 1
 
 
+async def test_end_of_a_resync_that_broke_proves_nothing():
+    twin = Twin()
+    lane = twin.intake.lane("a")
+    async with twin.consuming():
+        await twin.intake.offer(lane, batch(1, [(STATES[0], 1), (STATES[1], 1)]))
+        await twin.intake.offer(lane, batch(2, sync=Sync.BEGIN))
+        twin.broken = True
+        await twin.intake.offer(lane, batch(2, [(STATES[0], 1), (STATES[1], 1)]))
+        twin.broken = False
+        await twin.intake.offer(lane, batch(3, sync=Sync.END))
+        twin.intake.tell(lane, (DeviceStatus("a", "gnmi", Connection.SYNCHRONISED),))
+
+    assert twin.values() == {STATES[0]: 1, STATES[1]: 1}
+    assert twin.statuses == []
+
+
 async def test_source_that_overloads_again_waits_longer():
     twin = Twin(max_bytes=100_000)
     lane = twin.intake.lane("a")
