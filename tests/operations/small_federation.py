@@ -110,7 +110,7 @@ class Federation:
         authority.issue(Role.USER, "ada", self.folder / "client")
         OperatorCA.create("corenova.example", core / "ca").issue(Role.AGENT, "core", core / "pki")
         self.network.write_text(
-            'state = "devices"\ngnbs = 2\ncells_per_gnb = 1\nhosts = 2\ninterval_ms = 500\n'
+            'seed = 1\nstate = "devices"\ngnbs = 2\ncells_per_gnb = 1\nhosts = 2\ninterval_ms = 500\n'
             f'domains = ["core"]\n{METRICS}'
         )
         self.agent.write_text(

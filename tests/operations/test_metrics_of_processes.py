@@ -19,7 +19,7 @@ from domain_twin.operations import process
 from domain_twin.operations.instruments import Kind
 from federation import metrics as broker
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 DECLARED = {"agent": agent.INSTRUMENTS, "broker": broker.INSTRUMENTS, "emulate": emulator.INSTRUMENTS}
 

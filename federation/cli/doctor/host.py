@@ -120,7 +120,7 @@ def space(rows: Rows, folder: Path, free_mb: float) -> None:
     if folder.is_dir() and folder.stat().st_mode & 0o077:
         rows.doubtful(
             "state folder",
-            f"others may look into {folder}; the agent closes it at its start",
+            f"others may look into {folder}",
             f"chmod 700 {folder}",
         )
     left_mb = shutil.disk_usage(place).free / 1e6
