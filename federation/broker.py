@@ -6,6 +6,7 @@ Importing this module does not import grpc: `run_broker` first sets the TLS 1.3 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import logging
@@ -132,6 +133,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         attaches_per_minute=config.attaches_per_minute,
         clock=time.time_ns,
     )
+    with contextlib.suppress(OSError):  # what cannot be written, storage says in words
+        await asyncio.to_thread(config.state.mkdir, mode=0o700, parents=True, exist_ok=True)
     storage, restored = await Storage.open(config.state, config.database)
     work = _Work()
     try:
