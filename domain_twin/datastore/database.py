@@ -93,7 +93,7 @@ def _mended(
                 if _is_of_the_disk(error) or not self.catalog.distrust():
                     raise
 
-    return ask
+    return ask  # type: ignore[return-value]  # mypy: the name of `self`
 
 
 class HistoryDatabase:
@@ -349,7 +349,7 @@ class HistoryDatabase:
             return [minutes]
         if file.kind is FileKind.CHANGES:
             return [file]
-        return [minutes or hours] if minutes or hours else []
+        return [minutes] if minutes else [hours] if hours else []
 
     def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
         """Before when single figures are not kept any more, and to what interval they are known at `at`; 0: each."""
