@@ -103,7 +103,8 @@ class Farm:
         while True:
             await asyncio.sleep(_TICK_S)
             now = loop.time()
-            owed = min(owed + (now - before) * self.updates_per_s, 10.0 * len(paths) * len(self.stores))
+            # a farm that is late makes up for half a second at most: more would keep it late for ever
+            owed = min(owed + (now - before) * self.updates_per_s, 0.5 * self.updates_per_s + len(paths))
             before = now
             while owed >= len(paths):
                 owed -= len(paths)
