@@ -119,6 +119,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.wire.framing import STREAM_OPTIONS
     from federation.wire.twin_service import TwinService
 
+    with contextlib.suppress(OSError):  # what cannot be written, storage says in words
+        await asyncio.to_thread(config.state.mkdir, mode=0o700, parents=True, exist_ok=True)
     identity = load_identity(config.identity, operator=config.operator, role=Role.BROKER, name=config.id)
     trust = TrustBundle.load(config.trust)
     trail = None
@@ -133,8 +135,6 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         attaches_per_minute=config.attaches_per_minute,
         clock=time.time_ns,
     )
-    with contextlib.suppress(OSError):  # what cannot be written, storage says in words
-        await asyncio.to_thread(config.state.mkdir, mode=0o700, parents=True, exist_ok=True)
     storage, restored = await Storage.open(config.state, config.database)
     work = _Work()
     try:
