@@ -242,10 +242,9 @@ class HistoryWriter:
         assert self._database is not None
         for start, end, sentence in self._database.damage:
             self.given_up.append(sentence)
-            if start < 0:  # the open hour
-                start, end = self._database.newest() or now, now
-            if end > 0:
-                self.buffer.add(Row("", 0, Gap("", start, end, f"history lost: {sentence}")))
+            span = (start, end) if start >= 0 else (self._database.newest() or now, now)  # else the open hour
+            if span[1] > 0:
+                self.buffer.add(Row("", 0, Gap("", *span, f"history lost: {sentence}")))
         self._database.damage.clear()
 
     def _write_rows(self, rows: list[Row]) -> None:
