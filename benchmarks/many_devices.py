@@ -129,6 +129,12 @@ async def statuses(socket: Path) -> list[DeviceStatus]:
         return []
 
 
+async def received(socket: Path) -> int:
+    """How many updates the agent has had. Raises where it does not say: no figure beats a wrong one."""
+    async with TwinClient.connect(socket, timeout_s=60) as twin:
+        return sum(status.updates for status in await twin.devices())
+
+
 async def in_step(agent: psutil.Process, socket: Path, count: int) -> None:
     """Return when every device is synchronised. Raises RuntimeError where the agent has ended."""
     async with asyncio.timeout(WITHIN_S):
@@ -171,11 +177,11 @@ async def measure(folder: Path, *, mix: str, client: str, devices: int, seconds:
             farm.pace(devices * COUNTERS)
             await asyncio.sleep(3)
             figures = farm.pace(devices * COUNTERS)
-            arrived = sum(status.updates for status in await statuses(socket))
+            arrived = await received(socket)
             busy_from, then = cpu_s(agent), time.monotonic()
             await asyncio.sleep(seconds)
             busy, span = cpu_s(agent) - busy_from, time.monotonic() - then
-            more = sum(status.updates for status in await statuses(socket)) - arrived
+            more = await received(socket) - arrived
             farm_s = farm.pace(0)["cpu_s"] - figures["cpu_s"]
             children = agent.children(recursive=True)
             run = Run(
