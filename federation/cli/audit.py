@@ -134,6 +134,7 @@ def export(
     peer: Peer = "",
     action: Action = "",
     since: Since = "",
+    as_json: Json = False,
 ) -> None:
     """Print records as JSON lines, for other programs. Unverified: see `fedtwin audit verify`."""
     import json
@@ -145,7 +146,13 @@ def export(
     folder = _place(place, None)[0]
     first = next(records(folder), None)
     who = str(first.data.get("who", "")) if first else ""
-    for record in _matching(place, peer, action, since):
+    found = _matching(place, peer, action, since)
+    if as_json:
+        from federation.cli.console import emit
+
+        emit({"events": [event(record, who) for record in found]} if ocsf else {"records": found})
+        return
+    for record in found:
         if ocsf:
             typer.echo(json.dumps(event(record, who), ensure_ascii=False))
         else:
