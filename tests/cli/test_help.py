@@ -50,6 +50,7 @@ def commands() -> dict[str, click.Command]:
 COMMANDS = commands()
 WORDS = {
     "elements",
+    "audit",
     "doctor",
     "deploy",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
