@@ -271,7 +271,9 @@ class LiveStore:
             state = self._devices.get(name)
             if state is None:
                 continue
-            paths = state.tree.below(pattern) if wanted.exact else filter(wanted.matches, state.leaves)
+            paths = list(state.tree.below(pattern)) if wanted.exact else []
+            if not paths:  # also where the keys of a list in the middle are left out
+                paths = list(filter(wanted.matches, state.leaves))
             for path in paths:
                 found[name, path] = state.leaves[path]
         return found

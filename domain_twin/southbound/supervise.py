@@ -27,6 +27,10 @@ DOUBT_S = 30.0
 __all__ = ["BackOff", "Mirror", "supervise"]
 
 
+STEADY_S = 2.0
+"""A session that was complete for so long is no flapping one: the next attempt comes soon."""
+
+
 class Mirror(SouthboundSession, Protocol):
     """A session that can be closed."""
 
@@ -69,13 +73,15 @@ async def supervise(
     address: str = "",
     back_off: BackOff | None = None,
     reconnects: int = 0,
+    steady_s: float = STEADY_S,
     wait: Callable[[float], Awaitable[None]] = sleep,
 ) -> AsyncIterator[UpdateBatch | DeviceStatus]:
     """All batches of a device for as long as it is iterated, and its status whenever that changes.
 
     STALE comes right after a loss, with the problem in words; SYNCHRONISED right after the END of a resync.
     Ends only where a session ends by itself, as a replay does. Never raises for a device's failure.
-    `reconnects` is how often it was connected anew before.
+    `reconnects` is how often it was connected anew before. The waits between attempts start anew after a
+    session that was complete for `steady_s`: one that syncs and breaks at once is tried ever less often.
     """
     back_off = back_off or BackOff(Random())
     received_at = updates = 0
@@ -95,6 +101,7 @@ async def supervise(
         )
 
     while True:
+        complete_at = math.inf
         yield status(Connection.CONNECTING)
         transient = True
         session = open_session()
@@ -109,7 +116,7 @@ async def supervise(
                     yield batch
                     if batch.sync is Sync.END:
                         problem = ""
-                        back_off.reset()
+                        complete_at = time.monotonic()
                         yield status(Connection.SYNCHRONISED)
                 return
         except Unreachable as error:
@@ -126,6 +133,8 @@ async def supervise(
             log.exception("session failed", extra={"device": name})
         finally:
             await _close(name, session)
+        if time.monotonic() - complete_at >= steady_s:
+            back_off.reset()
         yield status(Connection.STALE)
         wait_s = back_off.wait_s(transient=transient)
         log.info("reconnecting", extra={"device": name, "wait_s": round(wait_s, 2), "reason": problem})

@@ -279,6 +279,7 @@ def test_forget_deletes_a_device() -> None:
         (OPER, True),
         (ETH0, True),
         ("/ietf-interfaces:interfaces/interface", True),
+        ("/ietf-interfaces:interfaces/interface/oper-status", True),
         ("/interfaces/interface[name=*]/oper-status", True),
         ("/interfaces/*/oper-status", True),
         ("/*", True),

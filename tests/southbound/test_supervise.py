@@ -154,7 +154,8 @@ async def test_bug_in_a_session_does_not_end_the_mirror():
     assert again.reconnects == 1
 
 
-async def test_complete_state_starts_the_waits_anew():
+@pytest.mark.parametrize(("steady_s", "shortest"), [(0.0, True), (60.0, False)])
+async def test_only_a_session_that_lasted_starts_the_waits_anew(steady_s, shortest):
     attempts = 0
 
     class Flapping:
@@ -172,13 +173,13 @@ async def test_complete_state_starts_the_waits_anew():
     quick = Quick()
     back_off = BackOff(Random(3))
     async with aclosing(
-        supervise("a", Flapping, ["/"], protocol="x", back_off=back_off, wait=quick)
+        supervise("a", Flapping, ["/"], protocol="x", back_off=back_off, steady_s=steady_s, wait=quick)
     ) as stream:
         for _ in range(7):
             await until(stream, Connection.STALE)
 
     assert quick.waits[4] > 1.0
-    assert quick.waits[5] <= 0.2
+    assert (quick.waits[5] <= 0.2) is shortest
 
 
 async def test_replay_ends_its_mirror(tmp_path):
