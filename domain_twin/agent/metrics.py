@@ -23,6 +23,7 @@ _SHOWN = 5  # devices named in one sentence
 
 _COUNTER, _GAUGE = Kind.COUNTER, Kind.GAUGE
 _DEVICE = ("device",)
+_SOURCE = ("source",)
 INSTRUMENTS = (
     Instrument("fedtwin_agent_devices", _GAUGE, "Devices by how well they are mirrored", ("connection",)),
     Instrument(
@@ -55,6 +56,27 @@ INSTRUMENTS = (
     Instrument(
         "fedtwin_agent_device_clock_faults_total", _COUNTER, "Device times that could not be meant", _DEVICE
     ),
+    Instrument("fedtwin_agent_intake_offered_total", _COUNTER, "Values offered to the intake", _SOURCE),
+    Instrument(
+        "fedtwin_agent_intake_conflated_total",
+        _COUNTER,
+        "Values superseded by newer ones of the same leaf while they waited",
+        _SOURCE,
+    ),
+    Instrument(
+        "fedtwin_agent_intake_dropped_total", _COUNTER, "Counters and state left out under overload", _DEVICE
+    ),
+    Instrument(
+        "fedtwin_agent_intake_lost_total",
+        _COUNTER,
+        "Events, deletes and configuration left out under overload",
+        _DEVICE,
+    ),
+    Instrument("fedtwin_agent_intake_failed_total", _COUNTER, "Batches that could not be taken in", _SOURCE),
+    Instrument(
+        "fedtwin_agent_intake_resyncs_total", _COUNTER, "Times that a source had to begin anew", _SOURCE
+    ),
+    Instrument("fedtwin_agent_intake_waiting_bytes", _GAUGE, "Bytes of updates that wait", _SOURCE),
     Instrument("fedtwin_agent_live_version", _GAUGE, "Sequence of the live state within its epoch"),
     Instrument(
         "fedtwin_agent_live_observed_age_seconds", _GAUGE, "Age of the newest value by its device's clock"
@@ -124,6 +146,7 @@ class AgentMetrics:
             sheet.put("fedtwin_agent_devices", count, connection.value)
         for status in statuses:
             self._device(sheet, status, now)
+        self._intake(sheet)
         self._state(sheet, now)
         self._session(sheet, now)
 
@@ -142,6 +165,18 @@ class AgentMetrics:
         freshness = self._twin.pipeline.store.freshness(name)
         sheet.put("fedtwin_agent_device_late_total", freshness.late if freshness else 0, name)
         sheet.put("fedtwin_agent_device_clock_faults_total", freshness.clock_faults if freshness else 0, name)
+
+    def _intake(self, sheet: Sheet) -> None:
+        for source, counted in self._twin.intake.counters().items():
+            sheet.put("fedtwin_agent_intake_offered_total", counted.offered, source)
+            sheet.put("fedtwin_agent_intake_conflated_total", counted.conflated, source)
+            for device, number in counted.dropped.items():
+                sheet.put("fedtwin_agent_intake_dropped_total", number, device)
+            for device, number in counted.lost.items():
+                sheet.put("fedtwin_agent_intake_lost_total", number, device)
+            sheet.put("fedtwin_agent_intake_failed_total", counted.failed, source)
+            sheet.put("fedtwin_agent_intake_resyncs_total", counted.resyncs, source)
+            sheet.put("fedtwin_agent_intake_waiting_bytes", counted.waiting_bytes, source)
 
     def _state(self, sheet: Sheet, now: int) -> None:
         network = self._twin.network()

@@ -131,11 +131,9 @@ def test_a_storm_of_signals_changes_the_level_and_ends_nothing(federation: Feder
 def test_no_log_holds_a_secret(federation: Federation) -> None:
     """At debug level, with every process having used its password, keys and certificates."""
     folder = federation.folder
-    secrets = (
-        [(folder / "devices" / "keys" / "password").read_text().strip()]
-        if (folder / "devices" / "keys" / "password").exists()
-        else []
-    )
+    secrets = [path.read_text().strip() for path in folder.rglob("password")]
+    assert secrets
+    assert all(secrets)
     keys = [path for path in folder.rglob("*") if path.is_file() and _private(path)]
     secrets += [
         line for path in keys for line in path.read_text(errors="replace").splitlines() if len(line) > 40
