@@ -78,6 +78,8 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         assert phase["delay_ms"] == pytest.approx(phase["packets_delay_ms"], rel=0.15)
         assert {share["domain"] for share in phase["budget"]} == {*DOMAINS, ""}
     assert [reaction["name"] for reaction in told["reactions"]] == ["cut", "repair"]
+    assert [audit["whole"] for audit in told["audits"]] == [True] * 5
+    assert all(audit["views"] > 0 for audit in told["audits"])
     (outage,) = told["outages"]
     assert outage["same"] is True
     assert outage["values"] > 1000
@@ -91,6 +93,7 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         "─✕─",
         "<commit> is sent",
         "The same minute, once more",
+        "One figure changed in a copy",
     ):
         assert words in shown
     assert "\x1b" not in shown

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from federation.cli.console import iso, plain
 
 if TYPE_CHECKING:
+    from federation.cli.demo.evidence import Evidence
     from federation.cli.demo.outage import Outage
 
 
@@ -76,6 +77,7 @@ class Account:
     phases: list[Phase] = field(default_factory=list)
     reactions: list[Reaction] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
+    audits: list[Evidence] = field(default_factory=list)
     history_samples: int = 0
     outcome: str = "unfinished"
     problem: str = ""
@@ -129,6 +131,7 @@ class Account:
                 }
                 for each in self.outages
             ],
+            "audits": plain(self.audits),
             "history_samples": self.history_samples,
         }
 

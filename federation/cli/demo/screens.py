@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from domain_twin.model import DomainStatus, Event, ServiceStatus
     from federation.cli.demo.account import Account, Phase, Reaction
+    from federation.cli.demo.evidence import Evidence
     from federation.cli.demo.files import DemoFiles
     from federation.cli.demo.inside import Inside, Stretch
     from federation.cli.demo.outage import Outage
@@ -192,6 +193,22 @@ def outage(happened: Outage) -> Table:
     ]
     for at, words, style in rows:
         table.add_row(Text(f"{(at - happened.killed_at) / 1e6:,.0f} ms", style), Text(words, style))
+    return table
+
+
+def evidence(found: Sequence[Evidence]) -> Table:
+    """What each side's audit holds, and whether it is whole."""
+    heads = ("whose", "records", "view steps", "answers", "refused", "verified")
+    table = grid(*heads, right=heads[1:5])
+    for each in found:
+        table.add_row(
+            each.who,
+            f"{each.records:,}",
+            f"{each.views:,}",
+            f"{each.answers:,}",
+            str(each.refused),
+            Text("whole", "good") if each.whole else Text("NOT WHOLE", "bad"),
+        )
     return table
 
 

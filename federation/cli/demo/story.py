@@ -66,6 +66,8 @@ class Story:
             await self._outage(twin, watcher)
             await self._screen.pause(3)
             await self._history(twin, began)
+            await self._screen.pause(3)
+        await self._evidence()
         self._screen.act("What was seen")
         screens.summary(self._screen, self._account)
 
@@ -332,6 +334,26 @@ class Story:
         if not statuses:
             raise NotFound("the broker has no history of the service; see its log")
         self._screen.show(screens.history(statuses, events, self._account.reactions, self._screen.width))
+
+    async def _evidence(self) -> None:
+        from federation.cli.demo.evidence import forge, gather
+
+        self._screen.act(
+            "Who asked what, and what was said",
+            "Every process wrote down what it disclosed, before it left, and what it refused: each record"
+            " holds the hash of the one before.",
+        )
+        agents = [self._files.socket(operator.domain).parent for operator in OPERATORS]
+        folders = [state / "audit" for state in (*agents, self._files.broker.parent / "state")]
+        found = [await asyncio.to_thread(gather, folder) for folder in folders]
+        self._account.audits = found
+        self._screen.show(screens.evidence(found))
+        forged = await asyncio.to_thread(forge, folders[1])
+        if forged.fault:
+            self._screen.say(
+                "One figure changed in a copy of transport's audit, and `fedtwin audit verify` says:"
+                f" [dim]line {forged.fault.line}: {forged.fault.what}[/]"
+            )
 
 
 async def _refusal(twin: TwinClient) -> str:
