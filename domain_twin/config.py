@@ -176,7 +176,9 @@ class HistoryConfig(_Strict):
         180.0, gt=0, description="a value a minute is kept so long; of older figures, one an hour"
     )
     retention_days: float = Field(
-        1095.0, gt=0, description="history older than this is deleted, days; shorter than the others: all of it"
+        1095.0,
+        gt=0,
+        description="history older than this is deleted, days; shorter than the others: all of it",
     )
     flush_s: float = Field(1.0, gt=0, description="longest time a change waits before it is written")
 

@@ -202,7 +202,8 @@ class TwinClient:
         answer = await self._ask("CopyState", pb.CopyStateRequest(history_only=history_only))
         if not isinstance(self._profile, Path) or ".." in Path(answer.folder).parts:
             raise NotFound(f"{self.address}: no copy of a state was made here")
-        return self._profile.resolve().parent / answer.folder
+        folder: Path = self._profile.resolve().parent / str(answer.folder)
+        return folder
 
     async def series(
         self, device: str, path: str, start: Nanoseconds, end: Nanoseconds = 0, step: Nanoseconds = 0

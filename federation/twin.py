@@ -208,7 +208,9 @@ class BrokerFace:
 
     async def copy_state(self, *, history_only: bool) -> str:
         """Raises NotShared: a broker's state is copied on its own machine."""
-        raise NotShared("a broker's state is not copied for peers; run `fedtwin backup broker.toml` beside it")
+        raise NotShared(
+            "a broker's state is not copied for peers; run `fedtwin backup broker.toml` beside it"
+        )
 
     async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
         """Note what the caller says of an alarm. Raises NotFound."""

@@ -82,7 +82,7 @@ class LocalTwin(Protocol):
         """What the operator should see."""
 
     async def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
-        """Before when figures are rolled up, and to which interval they are known at `at`; 0: to the change."""
+        """Before when figures are rolled up, and to which interval they are known at `at` (0: exact)."""
 
     async def copy_state(self, *, history_only: bool) -> str:
         """Copy the state for a backup or an export; the copy's folder below the state's."""

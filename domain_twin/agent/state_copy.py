@@ -1,7 +1,7 @@
 """A consistent copy of a running agent's state, for a backup or an export. Owns the folder of copies.
 
-Only the agent's process can read its history's database, so it makes the copy: Parquet files by link, the rest
-by content. Who asked for a copy deletes it; one that was forgotten is deleted after an hour.
+Only the agent's process can read its history's database, so it makes the copy: Parquet files by link, the
+rest by content. Who asked for a copy deletes it; one that was forgotten is deleted after an hour.
 """
 
 from __future__ import annotations

@@ -117,46 +117,24 @@ class DeviceAlarms:
         )
 
     def _derived(self, device: str, elements: dict[str, str]) -> Iterator[Condition]:
+        for resource, name, level, words in self._broken(device):
+            key = AlarmKey(self._domain, device, resource, f"fedtwin-alarms:{name}")
+            yield Condition(key, level, words, element=elements.get(resource, ""))
+
+    def _broken(self, device: str) -> Iterator[tuple[str, str, PerceivedSeverity, str]]:
+        """Resources that are permitted to work and do not: path, alarm type, severity, words."""
         for key, record in self._of(device, Kind.INTERFACE):
             said = record.attributes
             if said.get("enabled", True) and said.get("oper_up") is False:
-                yield self._condition(
-                    device,
-                    _interface(key.keys[0]),
-                    "interface-down",
-                    PerceivedSeverity.MAJOR,
-                    f"interface {key.keys[0]} is enabled and down",
-                    elements,
-                )
+                words = f"interface {key.keys[0]} is enabled and down"
+                yield _interface(key.keys[0]), "interface-down", PerceivedSeverity.MAJOR, words
         for kind, name in _NAMES.items():
             for key, record in self._of(device, kind):
                 said = record.attributes
                 if said.get("unlocked", True) and said.get("operational") is False:
                     path = _CELL_PATH.format(quote(key.keys[-1])) if kind is Kind.CELL else _PATHS[kind]
-                    yield self._condition(
-                        device,
-                        path,
-                        name,
-                        PerceivedSeverity.CRITICAL,
-                        f"{kind.value} {said.get('id', path)} is unlocked and does not operate",
-                        elements,
-                    )
-
-    def _condition(
-        self,
-        device: str,
-        resource: str,
-        name: str,
-        level: PerceivedSeverity,
-        words: str,
-        elements: dict[str, str],
-    ) -> Condition:
-        return Condition(
-            AlarmKey(self._domain, device, resource, f"fedtwin-alarms:{name}"),
-            level,
-            words,
-            element=elements.get(resource, ""),
-        )
+                    words = f"{kind.value} {said.get('id', path)} is unlocked and does not operate"
+                    yield path, name, PerceivedSeverity.CRITICAL, words
 
 
 def _interface(name: str) -> str:

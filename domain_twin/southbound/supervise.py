@@ -122,7 +122,7 @@ async def supervise(
         except Unreachable as error:
             problem = str(error)
         except TwinError as error:
-            # Half a minute ago these credentials did: a path that breaks handshakes is likelier than a change.
+            # These credentials just did: a path that breaks handshakes is likelier than a change.
             transient = isinstance(error, CredentialError) and time.monotonic() - heard < DOUBT_S
             problem = str(error)
             level = logging.ERROR if isinstance(error, CredentialError) else logging.WARNING

@@ -65,7 +65,21 @@ def fedtwin(
 
 
 demo.add_to(app)
-for part in (processes, ask, inventory, alarms, watch, history, faults, recordings, check, doctor, deploy, audit, backup):
+for part in (
+    processes,
+    ask,
+    inventory,
+    alarms,
+    watch,
+    history,
+    faults,
+    recordings,
+    check,
+    doctor,
+    deploy,
+    audit,
+    backup,
+):
     part.add_to(app)
 authority.add_to(app)
 

@@ -25,9 +25,7 @@ LogLevel: TypeAlias = Annotated[
 ]
 LogFormat: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--log-format", metavar="FORM", help="text, or json: one object a line with typed fields."
-    ),
+    typer.Option("--log-format", metavar="FORM", help="text, or json: one object a line with typed fields."),
 ]
 Last: TypeAlias = Annotated[
     str, typer.Option("--last", metavar="DURATION", help="How far to go back: 90s, 10m, 2h, 1d.")

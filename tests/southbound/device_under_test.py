@@ -163,9 +163,7 @@ def certificate(name: str, issuer: Pair | None, *, days: float = 1.0) -> Pair:
 
 
 @asynccontextmanager
-async def relay(
-    port: int, damage: asyncio.Event | None = None
-) -> AsyncIterator[tuple[asyncio.Event, int]]:
+async def relay(port: int, damage: asyncio.Event | None = None) -> AsyncIterator[tuple[asyncio.Event, int]]:
     """A TCP relay that falls silent when its gate is shut: what stands between when a link dies.
 
     With `damage` set, the last octet of all that passes is another.
