@@ -225,7 +225,7 @@ class Campaign:
         for loss in losses:
             if not loss.noticed:
                 continue
-            start = now_ns - int((now - loss.began - 0.3) * 1e9)
+            start = now_ns - int((now - loss.began - 0.8) * 1e9)
             end = now_ns - int((now - loss.ended) * 1e9)
             if end - start < 300_000_000:
                 continue

@@ -407,9 +407,11 @@ async def test_one_bad_value_is_quarantined_and_the_rest_goes_on(pushed, event, 
 @pytest.mark.parametrize(
     "event_time",
     ["1970-01-01T00:00:00Z", "1970-01-02T00:00:00+02:00", "9999-12-31T23:59:59Z", "yesterday", "",
-     (datetime.now(UTC) + timedelta(hours=2)).isoformat()],
+     "two hours ahead"],
 )  # fmt: skip
 async def test_a_clock_that_cannot_be_right_is_not_believed(pushed, event_time):
+    if event_time == "two hours ahead":  # the name of a test must not hold the time
+        event_time = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
     batches, strays, _ = await pushed(
         change(f"{ETH0}/enabled", leaf("enabled", "false")), event_time=event_time or "-"
     )
