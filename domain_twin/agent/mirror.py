@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
+from domain_twin.agent.device_schemas import DeviceSchemas, Introduced, Session
 from domain_twin.config import ControllerConfig, DeviceConfig
 from domain_twin.mapping.tables import mirrored_paths
 from domain_twin.model import Connection, DeviceStatus, Finding, Nanoseconds, Severity, UpdateBatch
@@ -34,7 +35,7 @@ class Mirror:
         self,
         source: DeviceConfig | ControllerConfig,
         *,
-        schema: SchemaSet,
+        schemas: DeviceSchemas,
         intake: Intake,
         on_status: Callable[[DeviceStatus], None],
         taken: Collection[str] = (),
@@ -42,7 +43,9 @@ class Mirror:
         """`taken`: devices that a controller must leave alone. Raises ConfigError: there is no protocol."""
         self.name = source.name
         self._source = source
-        self._choice = mirror_choice(source, schema)
+        self._schemas = schemas
+        self._choice = mirror_choice(source, schemas.of(source.name))
+        self._choices = {id(schemas.of(source.name)): self._choice}  # schemas are kept for good: ids last
         self._intake = intake
         self._lane = intake.lane(source.name)
         self._on_status = on_status
@@ -80,7 +83,7 @@ class Mirror:
         choice = self._choice
         items = supervise(
             self.name,
-            choice.open,
+            lambda: Introduced(self.name, self._schemas, self._open),
             self._source.paths or mirrored_paths(),
             protocol=choice.protocol,
             address=choice.address,
@@ -102,6 +105,12 @@ class Mirror:
                     new = list(attribution.devices)[known:]
                     intake.tell(lane, tuple(replace(self._status, name=name) for name in new))
                 await intake.offer(lane, batch)
+
+    def _open(self, schema: SchemaSet) -> Session:
+        choice = self._choices.get(id(schema))
+        if choice is None:
+            choice = self._choices[id(schema)] = mirror_choice(self._source, schema)
+        return choice.open()
 
     def _statuses(self, status: DeviceStatus) -> Iterator[DeviceStatus]:
         """The status of every device behind the source; one it says nothing of is not mirrored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from domain_twin.config import AgentConfig, DeviceConfig
 from domain_twin.errors import TwinError
@@ -23,17 +24,20 @@ async def load_schema(config: AgentConfig) -> SchemaSet:
 
     One that does not parse is left out and logged. Raises SchemaError when one of the mapping's is missing.
     """
-    folders = config.yang.directories
-    found = (path for folder in folders for path in sorted(folder.glob("*.yang")))
-    named = dict.fromkeys([*required_modules(), *_ALWAYS, *(path.stem.partition("@")[0] for path in found)])
-    schema = await asyncio.to_thread(SchemaSet.load, list(named), folders)
+    load = partial(
+        SchemaSet.load, folders=config.yang.directories, all_of_folders=True, cache=config.state / "yang"
+    )
+    named = [*required_modules(), *_ALWAYS]
+    schema = await asyncio.to_thread(load, named)
     missing = _asked_for(config.device) - schema.modules.keys()
     if missing and config.yang.from_devices:
         texts = await _fetch(config.device, missing, schema)
         if texts:
-            schema = await asyncio.to_thread(SchemaSet.load, [*named, *texts], folders, texts)
-    for name, error in schema.report.failed.items():
-        log.error("YANG module left out", extra={"yang_module": name, "why": str(error)})
+            schema = await asyncio.to_thread(load, [*named, *texts], texts=texts)
+    for problem in schema.report.problems:
+        level = logging.ERROR if problem.serious else logging.INFO
+        why = f"{problem.message}; {problem.remedy}"
+        log.log(level, "YANG problem", extra={"code": problem.code, "subject": problem.subject, "why": why})
     schema.require(*required_modules())
     return schema
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from domain_twin.agent.device_schemas import DeviceSchemas
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.mirror import Mirror
 from domain_twin.agent.pipeline import Pipeline
@@ -20,7 +21,7 @@ from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.state_copy import copy_state
 from domain_twin.agent.unheard import Unheard
-from domain_twin.agent.validation import TreeCheck
+from domain_twin.agent.validation import TreeCheck, Values
 from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.alarms.store import AlarmStore
 from domain_twin.config import AgentConfig, DeviceConfig
@@ -86,9 +87,11 @@ class DomainTwin:
             self._mapper.set_stale(device, True)
         alarm_store = AlarmStore(config.state / "alarms.sqlite")
         self.alarms = AlarmDesk(alarm_store, alarm_store.load(), self._tell_alarm)
+        typer = Typer(schema)
+        self.schemas = DeviceSchemas(config.domain, schema, config.yang, typer.use)
         self.pipeline = Pipeline(
             devices=[device.name for device in (*config.device, *config.controller)],
-            typer=Typer(schema),
+            typer=typer,
             store=restored.store,
             mapper=self._mapper,
             history=history,
@@ -101,7 +104,7 @@ class DomainTwin:
             figures_interval_s=config.figures_interval_ms / 1000,
             send=self._send,
         )
-        self._trees = TreeCheck(config.domain, schema, self._leaves_of)
+        self._trees = TreeCheck(config.domain, self.schemas.of, self._leaves_of)
         self.broker: BrokerSession | None = None
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()
@@ -121,7 +124,11 @@ class DomainTwin:
         taken = [device.name for device in config.device]
         self._mirrors = {
             source.name: Mirror(
-                source, schema=schema, intake=self.intake, on_status=self._device_status, taken=taken
+                source,
+                schemas=self.schemas,
+                intake=self.intake,
+                on_status=self._device_status,
+                taken=taken,
             )
             for source in (*config.device, *config.controller)
         }
@@ -271,8 +278,8 @@ class DomainTwin:
                 reason = f"overload: {count} values were dropped"
                 self._history.gap(device, overload.since, overload.until, reason)
 
-    def _leaves_of(self, device: str) -> dict[str, Value]:
-        return {path: leaf.value for (_, path), leaf in self.pipeline.store.get("/", device).items()}
+    def _leaves_of(self, device: str) -> Mapping[str, Value]:
+        return Values(self.pipeline.store.snapshot().devices.get(device, {}))
 
     def _send(self, delta: ViewDelta) -> None:
         if self.broker:
@@ -303,6 +310,7 @@ class DomainTwin:
             *(finding for mirror in self._mirrors.values() for finding in mirror.findings(self.domain, now)),
             *self.publisher.findings(),
             *self._trees.findings(),
+            *self.schemas.findings(),
             *(self._history.findings(self.domain) if self._history else ()),
             *(self._jobs.findings() if self._jobs else ()),
             *(self.broker.findings() if self.broker else ()),

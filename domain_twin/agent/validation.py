@@ -9,15 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from domain_twin.datastore.snapshot import Leaf
 from domain_twin.errors import SchemaError, SchemaViolation
 from domain_twin.model import Change, Finding, Severity, Value
 from domain_twin.yang.schema import SchemaSet
-from domain_twin.yang.tree import build_tree
 from domain_twin.yang.validate import TreeValidator
 
 log = logging.getLogger(__name__)
+
+_PROCESSES = 2
+"""Schemas whose validating processes are kept; each takes some 100 MB."""
+
+
+class Values(Mapping[str, Value]):
+    """The values of a device's leaves, looked at without a copy of them: they are many."""
+
+    def __init__(self, leaves: Mapping[str, Leaf]) -> None:
+        self._leaves = leaves
+
+    def __getitem__(self, path: str) -> Value:
+        return self._leaves[path].value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._leaves)
+
+    def __len__(self) -> int:
+        return len(self._leaves)
 
 
 class TreeCheck:
@@ -26,13 +46,14 @@ class TreeCheck:
     def __init__(
         self,
         domain: str,
-        schema: SchemaSet,
+        schema_of: Callable[[str], SchemaSet],
         leaves: Callable[[str], Mapping[str, Value]],
         *,
         settle_s: float = 3.0,
     ) -> None:
         self._domain = domain
-        self._schema = schema
+        self._schema_of = schema_of
+        self._validators: OrderedDict[int, TreeValidator] = OrderedDict()  # by schema, the last used last
         self._leaves = leaves
         self._settle_s = settle_s
         self._due: dict[str, float] = {}  # device -> monotonic time
@@ -48,8 +69,10 @@ class TreeCheck:
     def note_config(self, changes: Iterable[Change]) -> None:
         """Note the devices of those changes that are configuration."""
         for change in changes:
-            node = self._schema.node(change.path)
-            if node is not None and node.config and change.device not in self._due:
+            if change.device in self._due:
+                continue
+            node = self._schema_of(change.device).node(change.path)
+            if node is not None and node.config:
                 self.note(change.device)
 
     def findings(self) -> list[Finding]:
@@ -58,24 +81,37 @@ class TreeCheck:
 
     async def run(self) -> None:
         """Check what is due until cancelled."""
-        async with TreeValidator(self._schema) as validator:
+        try:
             while True:
                 self._wake.clear()
                 now = time.monotonic()
                 for device in [name for name, due in self._due.items() if due <= now]:
                     del self._due[device]
-                    await self._check(validator, device)
+                    await self._check(device)
                 wait_s = min(self._due.values(), default=now + 3600) - time.monotonic()
                 try:
                     async with asyncio.timeout(max(0.0, wait_s)):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
+        finally:
+            for validator in self._validators.values():
+                await validator.close()
 
-    async def _check(self, validator: TreeValidator, device: str) -> None:
+    async def _validator(self, schema: SchemaSet) -> TreeValidator:
+        """The process that knows this schema; the one that was used longest ago makes room."""
+        validator = self._validators.pop(id(schema), None) or TreeValidator(schema)
+        self._validators[id(schema)] = validator
+        while len(self._validators) > _PROCESSES:
+            _, old = self._validators.popitem(last=False)
+            await old.close()
+        return validator
+
+    async def _check(self, device: str) -> None:
+        schema = self._schema_of(device)
         try:
-            tree = await asyncio.to_thread(build_tree, self._schema, self._leaves(device))
-            await validator.check(tree)
+            validator = await self._validator(schema)
+            await validator.check_leaves(self._leaves(device))
         except SchemaViolation as error:
             self._again.discard(device)
             self._findings[device] = Finding(

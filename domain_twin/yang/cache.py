@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 __all__ = ["cached"]
 
-_FORMAT = "fedtwin-schema-1"
+_FORMAT = "fedtwin-schema-2"
 _KEPT = 8
 """Files that a folder keeps, the latest used."""
 
@@ -141,6 +141,7 @@ def _decoded(held: dict[str, Any]) -> Made:
             **{
                 **info,
                 "features": tuple(info["features"]),
+                "conditional": tuple(info["conditional"]),
                 "submodules": tuple(tuple(part) for part in info["submodules"]),
                 "deviations": tuple(info["deviations"]),
             }

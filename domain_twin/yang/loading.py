@@ -7,7 +7,8 @@ does not parse is left out before anything is validated; what validation refuses
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["load_modules"]
 
 _CRITICAL = 1  # pyang's level of errors after which a module makes no sense
 _NO_REVISION = "unknown"  # pyang's word
+_WORD = re.compile(r"[\w.:-]+")
 _REACHES_OUT = {"augment", "deviation", "identity"}
 """Statements by which a module that fails may have changed others already."""
 
@@ -370,19 +372,32 @@ def _latest(ctx: Any) -> dict[str, Any]:
 
 def _loaded(modules: Mapping[str, Any], parsed: _Parsed) -> dict[str, ModuleInfo]:
     out: dict[str, ModuleInfo] = {}
+    asked = {
+        word for module in parsed.context.modules.values() if module is not None for word in _asked(module)
+    }
     for name, module in modules.items():
         included = [parsed.context.get_module(s.arg) for s in module.search("include")]
         texts = [module, *(part for part in included if part is not None)]
+        features = [feature.arg for text in texts for feature in text.search("feature")]
         out[name] = ModuleInfo(
             name=name,
             revision=_revision(module),
             namespace=module.search_one("namespace").arg,
             source=module.pos.ref,
-            features=tuple(feature.arg for text in texts for feature in text.search("feature")),
+            features=tuple(features),
+            conditional=tuple(feature for feature in features if feature in asked),
             submodules=tuple((part.arg, _revision(part), part.pos.ref) for part in texts[1:]),
             deviations=tuple(d for text in texts for d in parsed.deviations.get(text.arg, ())),
         )
     return out
+
+
+def _asked(statement: Any) -> Iterator[str]:
+    """Names of features, without prefixes, that if-features at and below a statement ask for."""
+    if statement.keyword == "if-feature":
+        yield from (word.rpartition(":")[2] for word in _WORD.findall(statement.arg))
+    for below in statement.substmts:
+        yield from _asked(below)
 
 
 def _revision(module: Any) -> str:

@@ -53,6 +53,19 @@ class Typer:
         self.counts: Counter[str] = Counter()
         self._checks: dict[str, Callable[[Any], Any]] = {}
         self._ranges = _Ranges(self)
+        self._own: dict[str, Typer] = {}  # devices with a schema of their own
+
+    def use(self, device: str, schema: SchemaSet) -> None:
+        """Type what a device says by its own schema from now on."""
+        if schema is self.schema:
+            self._own.pop(device, None)
+            return
+        for typer in self._own.values():
+            if typer.schema is schema:
+                self._own[device] = typer
+                return
+        typer = self._own[device] = Typer(schema)
+        typer.counts = self.counts
 
     def type_batch(self, batch: UpdateBatch) -> tuple[UpdateBatch, tuple[Quarantined, ...]]:
         """The batch with typed values, and the leaves left out of it.
@@ -60,6 +73,32 @@ class Typer:
         Where the last that a batch says of a leaf is bad, the leaf is deleted: its old value is not true any
         more, and the new one is not known. Deletes and order stay as they are otherwise.
         """
+        if self._own:
+            devices = {update[0] for update in batch.updates}
+            if not self._own.keys().isdisjoint(devices):
+                return self._each_by_its_own(batch, devices)
+        return self._type(batch)
+
+    def _each_by_its_own(
+        self, batch: UpdateBatch, devices: set[str]
+    ) -> tuple[UpdateBatch, tuple[Quarantined, ...]]:
+        if len(devices) == 1:
+            return self._own[devices.pop()]._type(batch)
+        by_typer: dict[int, tuple[Typer, list[Update]]] = {}
+        for update in batch.updates:
+            typer = self._own.get(update[0], self)
+            by_typer.setdefault(id(typer), (typer, []))[1].append(update)
+        updates: list[Update] = []
+        deletes = list(batch.deletes)
+        bad: list[Quarantined] = []
+        for typer, own in by_typer.values():
+            typed, refused = typer._type(replace(batch, updates=tuple(own), deletes=()))
+            updates += typed.updates
+            deletes += typed.deletes
+            bad += refused
+        return replace(batch, updates=tuple(updates), deletes=tuple(deletes)), tuple(bad)
+
+    def _type(self, batch: UpdateBatch) -> tuple[UpdateBatch, tuple[Quarantined, ...]]:
         updates = batch.updates
         values = [update[2] for update in updates]
         if set(map(type, values)) == _ONLY_INTEGERS and all(

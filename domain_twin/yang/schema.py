@@ -108,6 +108,7 @@ class ModuleInfo:
     source: str
     features: tuple[str, ...] = ()
     submodules: tuple[tuple[str, str, str], ...] = ()  # name, revision, source
+    conditional: tuple[str, ...] = ()  # those features that some if-feature asks for
     deviations: tuple[str, ...] = ()  # what it deviates, as `/target: not-supported`
 
 
@@ -148,6 +149,8 @@ class SchemaSet:
         self.module_of: dict[str, str] = {info.namespace: info.name for info in report.loaded.values()}
         self._by_path: dict[str, SchemaNode] = {n.path: n for top in tops for n in top.walk()}
         self._preferred: frozenset[str] = frozenset()
+        self.available: Mapping[str, tuple[str, ...]] = {}  # revisions at hand, by module
+        self.cache: Path | None = None
 
     @classmethod
     def load(
@@ -178,7 +181,12 @@ class SchemaSet:
             return load_modules(wanted, catalogue, module_set)
 
         tops, report = load() if cache is None else cached(cache, catalogue, wanted, module_set, load)
-        return cls(tops, report, catalogue.texts, module_set)
+        schema = cls(tops, report, catalogue.texts, module_set)
+        schema.cache = cache
+        schema.available = {
+            name: tuple(source.revision for source in sources) for name, sources in catalogue.sources.items()
+        }
+        return schema
 
     def preferring(self, modules: Iterable[str]) -> SchemaSet:
         """The same schema for a device that implements `modules`: they decide where a bare name is two's."""

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import tempfile
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
@@ -21,8 +22,10 @@ from types import TracebackType
 from typing import Any
 
 from domain_twin.errors import SchemaError, SchemaViolation
+from domain_twin.model import Value
 from domain_twin.yang.catalogue import without
 from domain_twin.yang.schema import SchemaSet
+from domain_twin.yang.tree import build_tree
 
 __all__ = ["TreeValidator", "Validation", "yang_library"]
 
@@ -82,6 +85,14 @@ class TreeValidator:
 
     async def check(self, tree: dict[str, Any], *, config_only: bool = False) -> None:
         """Raise SchemaViolation naming the first element of an RFC 7951 `tree` that is not valid."""
+        await self._check(lambda: tree, config_only)
+
+    async def check_leaves(self, leaves: Mapping[str, Value], *, config_only: bool = False) -> None:
+        """The same for typed leaves by path, of which a tree is made off the event loop."""
+        await self._check(lambda: build_tree(self._schema, leaves), config_only)
+
+    async def _check(self, tree: Callable[[], dict[str, Any]], config_only: bool) -> None:
+        pieces = await asyncio.to_thread(lambda: _chunks(tree()))
         if self._pool is None:
             self._folder = await asyncio.to_thread(_module_folder, self._schema)
             self._pool = ProcessPoolExecutor(
@@ -92,7 +103,7 @@ class TreeValidator:
             )
         loop = asyncio.get_running_loop()
         try:
-            problem = await loop.run_in_executor(self._pool, _check_in_worker, tree, config_only)
+            problem = await loop.run_in_executor(self._pool, _check_in_worker, pieces, config_only)
         except BrokenProcessPool as error:
             await self.close()
             raise SchemaError(
@@ -136,8 +147,45 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _check_in_worker(tree: dict[str, Any], config_only: bool) -> str:
-    return _problem(_worker_model, tree, config_only=config_only)
+def _check_in_worker(pieces: list[bytes], config_only: bool) -> str:
+    return _problem(_worker_model, json.loads(b"".join(pieces)), config_only=config_only)
+
+
+_CHUNK = 1 << 16
+_SPREAD = 6
+"""Levels of a tree that are written one by one: below, entries of lists are short."""
+
+
+def _chunks(tree: dict[str, Any]) -> list[bytes]:
+    """The tree as JSON, in parts of some 64 KiB."""
+    out: list[bytes] = []
+    part = bytearray()
+    for piece in _pieces(tree):
+        part += piece
+        if len(part) >= _CHUNK:
+            out.append(bytes(part))
+            part.clear()
+    return [*out, bytes(part)]
+
+
+def _pieces(value: Any, depth: int = 0) -> Iterator[bytes]:
+    """A tree as JSON in short pieces: whoever writes it whole, or pickles it, stops every other thread."""
+    if depth < _SPREAD and isinstance(value, dict):
+        mark = b"{"
+        for name, inner in value.items():
+            yield mark + json.dumps(name).encode() + b":"
+            yield from _pieces(inner, depth + 1)
+            mark = b","
+        yield b"}" if value else b"{}"
+    elif depth < _SPREAD and isinstance(value, list) and value and isinstance(value[0], dict):
+        mark = b"["
+        for entry in value:
+            yield mark
+            yield from _pieces(entry, depth + 1)
+            mark = b","
+        yield b"]"
+    else:
+        yield json.dumps(value).encode()
 
 
 def _module_folder(schema: SchemaSet) -> tempfile.TemporaryDirectory[str]:

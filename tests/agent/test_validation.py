@@ -15,7 +15,7 @@ TYPE = "/ietf-interfaces:interfaces/interface[name='eth0']/enabled"  # the manda
 
 async def test_a_check_whose_worker_was_killed_is_made_again() -> None:
     schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
-    check = TreeCheck("core", schema, lambda _: {TYPE: True}, settle_s=0.05)
+    check = TreeCheck("core", lambda _: schema, lambda _: {TYPE: True}, settle_s=0.05)
     before = set(psutil.Process().children(recursive=True))
     check.note("upf-1")
     task = asyncio.create_task(check.run())
