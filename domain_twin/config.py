@@ -104,6 +104,9 @@ class IntakeConfig(_Strict):
     max_mb: float = Field(
         32.0, gt=0, description="memory for what waits, of all devices, in MB; beyond, state is read anew"
     )
+    max_leaves: int = Field(
+        1_000_000, gt=0, description="leaves that one device may have; what it adds beyond is left out"
+    )
 
 
 class YangConfig(_Strict):

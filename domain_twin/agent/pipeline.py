@@ -6,6 +6,7 @@ Runs on the agent's event loop. What a batch breaks is set aside and counted; th
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
@@ -25,6 +26,10 @@ from domain_twin.model import (
 from domain_twin.yang.quarantine import Quarantined, Typer
 
 log = logging.getLogger(__name__)
+
+
+MAX_LEAVES = 1_000_000
+"""Leaves of one device; a core router with 10,000 interfaces has about half of that."""
 
 
 class Memory(Protocol):
@@ -51,8 +56,13 @@ class Pipeline:
         mapper: Mapper,
         history: Memory | None,
         on_change: Callable[[Delta | None, bool], None],
+        max_leaves: int = MAX_LEAVES,
     ) -> None:
+        """`max_leaves` is how many a device may have; those that it invents beyond are left out."""
         self.store = store
+        self._max_leaves = max_leaves
+        self._full: set[str] = set()  # devices with that many
+        self._left_out: Counter[str] = Counter()
         self._typer = typer
         self._mapper = mapper
         self._history = history
@@ -88,6 +98,8 @@ class Pipeline:
                     "leaf quarantined", extra={"device": bad.device, "path": bad.path, "why": bad.reason}
                 )
             self._quarantine[bad.device] = bad
+        if self._full:
+            typed = self._without_new_leaves(typed)
         delta = self.store.apply(typed)
         if delta is None:
             return
@@ -95,6 +107,26 @@ class Pipeline:
             self._history.append(delta)
         self._mapper.apply(delta)
         self._on_change(delta, self._mapper.restructured)
+
+    def _without_new_leaves(self, batch: UpdateBatch) -> UpdateBatch:
+        """A batch without what would add to a device that has more leaves than it may."""
+        full, knows = self._full, self.store.knows
+        kept = tuple(
+            [update for update in batch.updates if update[0] not in full or knows(update[0], update[1])]
+        )
+        if len(kept) == len(batch.updates):
+            return batch
+        self._left_out.update(update[0] for update in batch.updates)
+        self._left_out.subtract(update[0] for update in kept)
+        return replace(batch, updates=kept)
+
+    def limit(self) -> None:
+        """Look which devices have more leaves than they may; to be called every second or so."""
+        self._full = {
+            status.name
+            for status in self._statuses.values()
+            if (freshness := self.store.freshness(status.name)) and freshness.leaves >= self._max_leaves
+        }
 
     def set_status(self, status: DeviceStatus) -> bool:
         """Take over the state of a device's session; True when it is news."""
@@ -129,6 +161,18 @@ class Pipeline:
                         since=status.received_at or now,
                     )
                 )
+        for device in sorted(self._full):
+            found.append(
+                Finding(
+                    code="device.too-many-leaves",
+                    severity=Severity.ERROR,
+                    domain=self._mapper.domain,
+                    element=device,
+                    message=f"{device} has {self._max_leaves:,} leaves or more; what it added beyond"
+                    f" ({self._left_out[device]:,} updates) is left out",
+                    remedy="name what matters under [[device]] paths, or raise [intake] max_leaves",
+                )
+            )
         for device, bad in sorted(self._quarantine.items()):
             count = self._typer.counts[device]
             found.append(

@@ -96,6 +96,7 @@ class DomainTwin:
             mapper=self._mapper,
             history=history,
             on_change=self._changed,
+            max_leaves=config.intake.max_leaves,
         )
         self.publisher = Publisher(
             network=self.network,
@@ -288,6 +289,7 @@ class DomainTwin:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
+            self.pipeline.limit()
             self._survey()
             self.alarms.report_findings("twin", self._findings.values())
             await self.alarms.flush()

@@ -248,6 +248,11 @@ class LiveStore:
             clock_faults=state.clock_faults,
         )
 
+    def knows(self, device: str, path: str) -> bool:
+        """Whether a device has that leaf."""
+        state = self._devices.get(device)
+        return state is not None and path in state.leaves
+
     def devices(self) -> tuple[str, ...]:
         """Names of all devices ever heard of."""
         return tuple(sorted(self._devices))
