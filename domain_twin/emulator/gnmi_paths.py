@@ -16,6 +16,7 @@ from domain_twin.errors import OperationRejected
 
 _ANY = "*"
 _ANY_DEPTH = "..."
+_OPENCONFIG = "openconfig"
 
 
 class GnmiStatus(OperationRejected):
@@ -30,11 +31,12 @@ class GnmiStatus(OperationRejected):
 def patterns(schema: DeviceSchema, prefix: Any, path: Any) -> list[PathPattern]:
     """The subtrees that a request's prefix and path stand for; wildcards `*` and `...` follow the schema.
 
-    A path's origin may be empty, `rfc7951`, or the module of its first element. Raises GnmiStatus.
+    A path's origin may be empty, `rfc7951`, `openconfig`, or the module of its first element. Raises
+    GnmiStatus.
     """
     elements = [*prefix.elem, *path.elem]
     text = _text(elements)
-    module = _origin_module(schema, path.origin or prefix.origin, text)
+    module = _origin_module(schema, path.origin or prefix.origin, elements[0].name if elements else "", text)
     chains: list[list[tuple[SchemaNode, tuple[str | None, ...] | None]]] = [[]]
     for position, element in enumerate(elements):
         longer: list[list[tuple[SchemaNode, tuple[str | None, ...] | None]]] = []
@@ -62,10 +64,14 @@ def concrete_path(schema: DeviceSchema, prefix: Any, path: Any) -> str:
 
 
 def wire_path(steps: Sequence[Step]) -> Any:
-    """The gNMI path of a node: a module name on the first element and wherever the module changes."""
-    path = gnmi_pb2.Path()
+    """The gNMI path of a node: a module name on the first element and wherever the module changes.
+
+    Paths of OpenConfig have none, but an origin.
+    """
+    bare = bool(steps) and steps[0][0].module.name.startswith(f"{_OPENCONFIG}-")
+    path = gnmi_pb2.Path(origin=_OPENCONFIG if bare else "")
     for node, keys in steps:
-        element = path.elem.add(name=node.wire_name)
+        element = path.elem.add(name=node.name if bare else node.wire_name)
         if keys is not None:
             for name, value in zip(node.keys, keys, strict=True):
                 element.key[name] = value
@@ -148,9 +154,16 @@ def _set_scalar(target: Any, leaf_type: LeafType, value: Any) -> None:
         target.string_val = str(value)
 
 
-def _origin_module(schema: DeviceSchema, origin: str, text: str) -> str | None:
+def _origin_module(schema: DeviceSchema, origin: str, first: str, text: str) -> str | None:
     if origin in ("", "rfc7951"):
         return None
+    if origin == _OPENCONFIG:
+        found = [
+            root.module.name
+            for root in schema.roots.values()
+            if root.name == first and root.module.name.startswith(f"{_OPENCONFIG}-")
+        ]
+        return found[0] if found else None
     if origin not in schema.modules:
         raise GnmiStatus(
             StatusCode.NOT_FOUND,
