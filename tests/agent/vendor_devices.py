@@ -80,7 +80,8 @@ async def vendor_domain(
             text = inventory.read_text().replace("[[device]]\n", f'[[device]]\npaths = ["{paths}"]\n')
             inventory.write_text(text)
         (folder / "agent.toml").write_text(
-            f'domain = "transport"\noperator = "transport.example"\nstate = "state"\ninventory = ["{inventory}"]\n'
+            'domain = "transport"\noperator = "transport.example"\nstate = "state"\n'
+            f'inventory = ["{inventory}"]\n'
             f'[yang]\ndirectories = ["{yang}"]\n[history]\nenabled = false\n'
         )
         config = load_agent(folder / "agent.toml")
@@ -106,8 +107,9 @@ async def eventually(question: Callable[[], T | None], what: str, within_s: floa
     """The first answer that is neither None nor False. Fails when none comes in time."""
     try:
         async with asyncio.timeout(within_s):
-            while not (answer := question()):
+            while True:
+                if answer := question():
+                    return answer
                 await asyncio.sleep(0.05)
-            return answer
     except TimeoutError:
         raise AssertionError(f"within {within_s:g} s there was no {what}") from None
