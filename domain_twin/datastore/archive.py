@@ -1,7 +1,8 @@
 """Backups: a tar file with a manifest first. Owns the format and what may come out of it again.
 
-`manifest.json` names every other member with its size and SHA-256. Nothing is extracted that it does not name:
-no link, no absolute path, no way up, nothing larger than it says. Private keys are left out unless asked for.
+`manifest.json` names every other member with its size and SHA-256. Nothing is extracted that it does not
+name: no link, no absolute path, no way up, nothing larger than it says. Private keys are left out unless
+asked for.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def write(
     keys: bool,
     progress: Progress = lambda _done, _all: None,
 ) -> Manifest:
-    """Write `files` (their paths in the archive -> where they lie) to a new archive. Raises ConfigError, OSError.
+    """Write `files` (paths in the archive -> where they lie) to a new archive. Raises ConfigError, OSError.
 
     A name in .gz is compressed. The archive appears complete or not at all, with mode 0600.
     """
@@ -103,7 +104,7 @@ def read_manifest(archive: Path) -> Manifest:
 def restore(
     archive: Path, target: Path, *, force: bool = False, progress: Progress = lambda _done, _all: None
 ) -> tuple[Manifest, Path | None]:
-    """Put what an archive holds in the folder `target`, all of it or nothing; what lay there is kept beside it.
+    """Put what an archive holds in the folder `target`, all or nothing; what lay there is kept beside it.
 
     Gives the manifest and where the folder's former content is now. Raises ConfigError: the archive is
     damaged or foreign, or the folder is not empty and `force` is not given.
@@ -203,7 +204,8 @@ def _manifest(archive: Path, tar: tarfile.TarFile) -> Manifest:
         told: dict[str, Any] = json.loads(source.read() if source else b"")
         if told["format"] != FORMAT or told["version"] != VERSION:
             raise ConfigError(
-                f"{archive}: has format {told['format']} {told['version']}; this release reads {FORMAT} {VERSION}"
+                f"{archive}: has format {told['format']} {told['version']};"
+                f" this release reads {FORMAT} {VERSION}"
             )
         files = {str(path): (int(size), str(digest)) for path, (size, digest) in told["files"].items()}
         return Manifest(

@@ -6,9 +6,9 @@
     minutes/  for each leaf and minute in which it changed: min, max, mean, last, count, seconds known
     hours/    the same by the hour; a file may hold a month
 
-A file's name ends in the CRC-32 of its content, and what it covers is in its footer: the list can be made anew
-from the files alone. A file is checked before it is read for the first time. One that is missing, cut off,
-changed or foreign is renamed and never read again; the caller learns which time it covered.
+A file's name ends in the CRC-32 of its content, and what it covers is in its footer: the list can be made
+anew from the files alone. A file is checked before it is read for the first time. One that is missing, cut
+off, changed or foreign is renamed and never read again; the caller learns which time it covered.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Catalog:
         return self._folder / file.kind / file.name
 
     def sound(self, files: Iterable[StoredFile]) -> list[Path]:
-        """The paths of files, each checked once. Raises DamagedFile after giving up those that are not sound."""
+        """The paths of files, each checked once. Raises DamagedFile after giving up the unsound ones."""
         paths = []
         damaged = False
         for file in files:

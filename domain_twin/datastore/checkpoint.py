@@ -90,7 +90,7 @@ class Checkpoint:
             put_in_place(mark, self._clean)
 
     def examine(self) -> Version | None:
-        """The version in the file, None without one; changes nothing. Raises ValueError for damage, OSError."""
+        """The version in the file, None: no file; changes nothing. Raises ValueError for damage, OSError."""
         try:
             return _parse(self._file.read_bytes()).version
         except FileNotFoundError:
@@ -134,8 +134,8 @@ class Checkpoint:
             self._unmark()
         except OSError as error:
             raise ConfigError(
-                f"state folder {self._file.parent} cannot be written ({error.strerror}): let the agent's account"
-                " write there, or name another folder as state"
+                f"state folder {self._file.parent} cannot be written ({error.strerror}): let the agent's"
+                " account write there, or name another folder as state"
             ) from error
         if clean:
             return Restored(LiveStore.restored(snapshot), Restart.CLEAN)

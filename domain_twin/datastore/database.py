@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -34,16 +33,17 @@ from domain_twin.datastore.catalog import (
     StoredFile,
 )
 from domain_twin.datastore.columns import Row, changes_table, row_of
-from domain_twin.datastore.durable import set_aside
 from domain_twin.datastore.encoding import ValueKind
 from domain_twin.datastore.lock import hold
+from domain_twin.datastore.opening import open_database
 from domain_twin.datastore.rollup import (
     COLUMNS,
-    FIGURES,
     WIDTHS,
     aggregates,
+    changed_points,
     figures_at_ends,
     last_of_each_leaf,
+    mean_points,
     read,
 )
 from domain_twin.errors import ConfigError, NotFound
@@ -56,25 +56,8 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FORMAT = 2
 PAGE_ROWS = 10_000
 _EXTENT = "min(n), max(n), min(received_at), max(received_at)"
-_TABLES = """
-    CREATE TABLE IF NOT EXISTS changes (
-        n BIGINT, received_at BIGINT, observed_at BIGINT, device VARCHAR, path VARCHAR, kind UTINYINT,
-        number DOUBLE, text VARCHAR, origin UTINYINT, deleted BOOLEAN, epoch VARCHAR, sequence BIGINT);
-    CREATE TABLE IF NOT EXISTS catalog (
-        kind VARCHAR, name VARCHAR, first_n BIGINT, last_n BIGINT, min_received BIGINT, max_received BIGINT);
-    CREATE TABLE IF NOT EXISTS alive (heard_at BIGINT);
-    CREATE TABLE IF NOT EXISTS about (format INTEGER);
-"""
-_COLUMNS_OF = {
-    "changes": COLUMNS.split(", "),
-    "catalog": ["kind", "name", "first_n", "last_n", "min_received", "max_received"],
-    "alive": ["heard_at"],
-    "about": ["format"],
-    "files": ["name", "first_n", "last_n", "min_received", "max_received"],  # of format 1
-}
 
 
 def _mended(
@@ -109,8 +92,8 @@ class HistoryDatabase:
             self._lock = hold(folder, "history")
         except OSError as error:
             raise ConfigError(
-                f"history {folder} cannot be written ({error.strerror}): let the agent's account write its state"
-                " folder, or set enabled = false under [history]"
+                f"history {folder} cannot be written ({error.strerror}): let the agent's account write its"
+                " state folder, or set enabled = false under [history]"
             ) from error
         try:
             self._memory_limit = memory_limit
@@ -300,39 +283,14 @@ class HistoryDatabase:
                     sources[source.kind][source.name] = source
                 if width < MINUTE:
                     sources[file.kind][file.name] = file
-        wanted = pa.table({"device": [leaf[0] for leaf in leaves], "path": [leaf[1] for leaf in leaves]})
-        values = {"device": leaves[0][0], "path": leaves[0][1]} if len(leaves) == 1 else {}
-        where = (
-            "device = $device AND path = $path"
-            if values
-            else "(device, path) IN (SELECT (device, path) FROM wanted)"
-        )
-        changed = (
-            "SELECT n, received_at AS starts_at, device, path, kind, origin, deleted,"
-            " CASE WHEN NOT deleted THEN number END AS number, text"
-        )
-        plain = sources[FileKind.STATE] | sources[FileKind.CHANGES] | sources[FileKind.KEPT]
-        parts = [
-            f"{changed} FROM changes WHERE kind < {ValueKind.GAP:d} AND received_at <= {int(end)} AND {where}"
-        ]
-        if plain:
-            paths = read(self.catalog.sound(plain.values()))
-            parts.append(
-                f"{changed} FROM {paths} WHERE kind < {ValueKind.GAP:d} AND received_at <= {int(end)} AND {where}"
-            )
-        questions = [(0, f"{' UNION ALL '.join(parts)} ORDER BY n")]
+        plain = list((sources[FileKind.STATE] | sources[FileKind.CHANGES] | sources[FileKind.KEPT]).values())
+        where, values = _of_leaves(leaves)
+        questions = [(0, changed_points(self.catalog.sound(plain), end, where))]
         for kind, size in WIDTHS.items():
             if sources[kind]:
-                paths = read(self.catalog.sound(sources[kind].values()))
-                questions.append(
-                    (
-                        size,
-                        "SELECT last_n AS n, starts_at, device, path, mean, last, known_s, origin, last_origin"
-                        f" FROM {paths} WHERE starts_at <= {int(end)} AND starts_at > {int(start) - DAY * 40} AND {where}"
-                        # What is no figure is still there, change by change.
-                        + (f" AND kind IN {FIGURES}" if width < MINUTE else ""),
-                    )
-                )
+                paths = self.catalog.sound(sources[kind].values())
+                questions.append((size, mean_points(paths, (start, end), where, figures_only=width < MINUTE)))
+        wanted = pa.table({"device": [leaf[0] for leaf in leaves], "path": [leaf[1] for leaf in leaves]})
         self._connection.register("wanted", wanted)
         try:
             return [(size, self._connection.execute(query, values).fetchnumpy()) for size, query in questions]
@@ -352,7 +310,7 @@ class HistoryDatabase:
         return [minutes] if minutes else [hours] if hours else []
 
     def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
-        """Before when single figures are not kept any more, and to what interval they are known at `at`; 0: each."""
+        """Before when figures are rolled up, and to which interval they are known at `at` (0: the change)."""
         rolled = self.catalog.of(FileKind.KEPT)
         before = max((file.max_received for file in rolled), default=0)
         _, after = self._base(at)  # at the end of a file its state tells all
@@ -403,7 +361,7 @@ class HistoryDatabase:
     # --- inside
 
     def _base(self, at: Nanoseconds | None) -> tuple[StoredFile | None, list[StoredFile]]:
-        """The newest state with nothing in it that came after `at` (None: the newest), the events after it."""
+        """The newest state with nothing in it from after `at` (None: the newest), the events after it."""
         events = self.catalog.of(*EVENTS)
         base: StoredFile | None = None
         newest = 0  # a clock that was set back can put older rows behind newer ones
@@ -458,95 +416,11 @@ class HistoryDatabase:
         self.damage.append((file.min_received if events else 0, file.max_received if events else 0, sentence))
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        path = self.folder / "history.duckdb"
-        connection = None
-        try:
-            connection = duckdb.connect(str(path), config=self._settings())
-            reason = _foreign(connection)
-            if reason:
-                connection.close()
-            else:
-                _read_through(connection)
-        except duckdb.Error as error:
-            if connection is not None:
-                connection.close()
-            reason = str(error).partition("\n")[0]
-            if not _is_damage(error):
-                raise ConfigError(
-                    f"history {path} cannot be opened ({reason}): check space and permissions of its folder"
-                ) from error
-        if reason:
-            stamp = time.time_ns()
-            aside = set_aside(path, stamp)
-            log_file = path.with_name(path.name + ".wal")
-            if log_file.exists():
-                set_aside(log_file, stamp)
-            log.error(
-                "history database given up: the rows of its open hour are lost",
-                extra={"file": str(path), "aside": aside.name, "problem": reason},
-            )
-            self.damage.append((-1, -1, f"{path.name} was set aside as {aside.name} ({reason})"))
-            connection = duckdb.connect(str(path), config=self._settings())
-        connection.execute("SET parquet_metadata_cache = true")
-        connection.execute(_TABLES)
-        _migrate(connection, self.folder)
+        settings: dict[str, str | int] = {"memory_limit": self._memory_limit, "threads": 2}
+        connection, given_up = open_database(self.folder, settings)
+        if given_up:
+            self.damage.append((-1, -1, given_up))
         return connection
-
-    def _settings(self) -> dict[str, str | int]:
-        return {"memory_limit": self._memory_limit, "threads": 2}
-
-
-def _read_through(connection: duckdb.DuckDBPyConnection) -> None:
-    """Read all that the database holds, an hour at most: what is cut off is noticed only where it is read."""
-    for (table,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-        connection.execute(f'SELECT count(COLUMNS(*)) FROM "{table}"').fetchall()
-
-
-def _foreign(connection: duckdb.DuckDBPyConnection) -> str:
-    """Why a database that opens is not one of this release; empty: it is (or is new)."""
-    found: dict[str, list[str]] = {}
-    for table, column in connection.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal ORDER BY table_oid, column_index"
-    ).fetchall():
-        found.setdefault(table, []).append(column)
-    for table, columns in found.items():
-        if columns != _COLUMNS_OF.get(table):
-            return f"its table {table!r} is not one of a history"
-    if "about" in found:
-        held = connection.execute("SELECT max(format) FROM about").fetchall()[0][0]
-        if held is not None and held != FORMAT:
-            return f"it has format {held}; this release reads format {FORMAT}"
-    return ""
-
-
-def _migrate(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Take over the list of a history of format 1, and say which format this is."""
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if "files" in tables:
-        connection.execute("BEGIN")
-        for name, *extent in connection.execute("SELECT * FROM files").fetchall():
-            for kind in ("changes", "state"):
-                if (folder / kind / name).exists():
-                    connection.execute("INSERT INTO catalog VALUES (?, ?, ?, ?, ?, ?)", [kind, name, *extent])
-        connection.execute("DROP TABLE files")
-        connection.execute("COMMIT")
-    if connection.execute("SELECT max(format) FROM about").fetchall()[0][0] is None:
-        connection.execute("INSERT INTO about VALUES (?)", [FORMAT])
-
-
-def _is_damage(error: duckdb.Error) -> bool:
-    """Whether the content of the file is to blame, rather than the disk or the account."""
-    if isinstance(error, (duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)):
-        return True
-    signs = (
-        "not a valid duckdb database",
-        "corrupt",
-        "checksum",
-        "wal file",
-        "storage version",
-        "could not read enough bytes",
-    )
-    return any(sign in str(error).lower() for sign in signs)
 
 
 def _is_of_the_disk(error: duckdb.Error) -> bool:
@@ -558,6 +432,12 @@ def _is_of_the_disk(error: duckdb.Error) -> bool:
 def _only(device: str, path: str) -> tuple[str, dict[str, str]]:
     wanted = {name: value for name, value in (("device", device), ("path", path)) if value}
     return " AND ".join([f"kind < {ValueKind.GAP:d}", *(f"{name} = ${name}" for name in wanted)]), wanted
+
+
+def _of_leaves(leaves: Sequence[tuple[str, str]]) -> tuple[str, dict[str, str]]:
+    if len(leaves) == 1:
+        return "device = $device AND path = $path", {"device": leaves[0][0], "path": leaves[0][1]}
+    return "(device, path) IN (SELECT (device, path) FROM wanted)", {}
 
 
 def _text(at: Nanoseconds) -> str:

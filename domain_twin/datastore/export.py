@@ -2,13 +2,15 @@
 
     OUT/day=2026-11-21/part-0000.parquet
 
-time, observed_at (timestamps in ns, UTC), domain, device, path, kind, number, text, origin, deleted, resolution_s
-(0: a change; 60 or 3600: the value at the end of a rolled-up interval), epoch, sequence. A gap has kind `gap`,
-its start in observed_at, its end in time, its reason in text and the changes that were lost in number.
+time, observed_at (timestamps in ns, UTC), domain, device, path, kind, number, text, origin, deleted,
+resolution_s (0: a change; 60 or 3600: the value at the end of a rolled-up interval), epoch, sequence. A gap
+has kind `gap`, its start in observed_at, its end in time, its reason in text and the changes that were lost
+in number.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,8 +75,7 @@ async def export(
 
     `progress` is told of the rows written so far and the time reached.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target}: exists and is not empty; name a new folder")
+    await asyncio.to_thread(_check_new, target)
     writers: dict[int, Any] = {}
     rows = 0
     suffix = "csv" if as_csv else "parquet"
@@ -97,13 +98,18 @@ async def export(
                 writers[day].write_table(part.cast(_plain_schema()) if as_csv else part)
             rows += len(cells)
             progress(rows, cells[-1][1])
-        target.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written ({os.strerror(error.errno or 0)})") from error
     finally:
         for writer in writers.values():
             writer.close()
     return Exported(rows, len(writers))
+
+
+def _check_new(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target}: exists and is not empty; name a new folder")
 
 
 def _plain_schema() -> pa.Schema:

@@ -1,12 +1,13 @@
 """What devices reported, and when: written behind the live state, read by time. Owns the questions.
 
 `append` never waits. A thread of its own (`writer`) owns the database: it writes every `flush_s` or
-`batch_rows`, rolls full hours to Parquet, rolls up what is older than `raw_days` and deletes what is older than
-the retention. Every answer includes all that was appended before the question. All times are the agent's
+`batch_rows`, rolls full hours to Parquet, rolls up what is older than `raw_days` and deletes what is older
+than the retention. Every answer includes all that was appended before the question. All times are the agent's
 (`received_at`).
 
-In the rolled-up past, what is no figure (text, states, deletions) is known to the change, as ever. A figure is
-known by the minute, later by the hour: a state has the value that it had when the last full interval ended.
+In the rolled-up past, what is no figure (text, states, deletions) is known to the change, as ever. A figure
+is known by the minute, later by the hour: a state has the value that it had when the last full interval
+ended.
 `Snapshot.resolution_ns` and `resolution` say which.
 """
 
@@ -137,7 +138,7 @@ class History:
         return replace(snapshot, resolution_ns=resolution_ns)
 
     async def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
-        """Before when figures are rolled up, and to which interval they are known at `at`; 0: to the change."""
+        """Before when figures are rolled up, and to which interval they are known at `at` (0: the change)."""
         return await self._ask(lambda db: db.resolution(at))
 
     async def deltas(
@@ -219,7 +220,7 @@ class History:
         width = _interval(start, step_ns)
         columns = await self._ask(lambda db: db.points(leaves, start, end, width))
         gaps = await self.gaps(start, end) if step_ns else []
-        return await asyncio.to_thread(_series, leaves, columns, gaps, start, end, step_ns)
+        return await asyncio.to_thread(_series, leaves, columns, gaps, (start, end), step_ns)
 
     async def copy_to(self, folder: Path) -> None:
         """Put a consistent copy of all that was appended in an empty folder; Parquet files are links."""
@@ -349,8 +350,7 @@ def _series(
     leaves: Sequence[tuple[str, str]],
     columns: Sequence[tuple[Nanoseconds, Mapping[str, Any]]],
     gaps: Sequence[Gap],
-    start: Nanoseconds,
-    end: Nanoseconds,
+    span: tuple[Nanoseconds, Nanoseconds],
     step_ns: Nanoseconds | None,
 ) -> dict[tuple[str, str], list[Sample]]:
     from domain_twin.datastore.series import changes_between, points_of, split, step_means
@@ -360,10 +360,10 @@ def _series(
         _check_numbers(leaf, own[0][1])
         points = points_of(own)
         if step_ns is None:
-            found[leaf] = changes_between(points, start, end)
+            found[leaf] = changes_between(points, *span)
             continue
         holes = [(gap.start, gap.end) for gap in gaps if gap.device in ("", leaf[0])]
-        found[leaf] = step_means(points, holes, start, end, step_ns)
+        found[leaf] = step_means(points, holes, *span, step_ns)
     return found
 
 

@@ -1,8 +1,8 @@
 """Old history made smaller, one bounded step at a time. Owns the order of the steps and what each replaces.
 
-Each step writes new files aside, puts them in place, changes the list in one transaction and then deletes what
-it replaced: a crash at any point leaves the old files or the new ones in the list, and the rest is swept at the
-next start. Between two steps the writer writes what waits.
+Each step writes new files aside, puts them in place, changes the list in one transaction and then deletes
+what it replaced: a crash at any point leaves the old files or the new ones in the list, and the rest is swept
+at the next start. Between two steps the writer writes what waits.
 """
 
 from __future__ import annotations

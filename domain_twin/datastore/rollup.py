@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from domain_twin.datastore.catalog import HOUR, MINUTE, FileKind, quoted
+from domain_twin.datastore.catalog import DAY, HOUR, MINUTE, FileKind, quoted
 from domain_twin.datastore.encoding import ValueKind
 from domain_twin.model import Nanoseconds
 
@@ -23,7 +23,10 @@ FIGURES = f"({ValueKind.INTEGER:d}, {ValueKind.DECIMAL:d}, {ValueKind.FLOAT:d})"
 WIDTHS = {FileKind.MINUTES: MINUTE, FileKind.HOURS: HOUR}
 _IS_FIGURE = f"(kind IN {FIGURES} AND NOT deleted AND coalesce(isfinite(number), FALSE))"
 _NUMERIC = f"kind BETWEEN {ValueKind.BOOLEAN:d} AND {ValueKind.FLOAT:d} AND isfinite(number)"
-_AGGREGATES = 'device, path, starts_at, "min", "max", mean, last, "count", known_s, origin, last_origin, kind, text, last_n'
+_AGGREGATES = (
+    'device, path, starts_at, "min", "max", mean, last, "count", known_s, origin,'
+    " last_origin, kind, text, last_n"
+)
 
 
 def read(files: Sequence[Path]) -> str:
@@ -63,7 +66,8 @@ def aggregates(changes: Path, base: Path | None, width: Nanoseconds) -> str:
         FROM told LEFT JOIN before USING (device, path)
         WINDOW leaf AS (PARTITION BY device, path ORDER BY t, n)),
     pieces AS (
-        SELECT *, CASE WHEN v IS NULL THEN 0 ELSE least(coalesce(t_next, b + {width}), b + {width}) - t END AS held,
+        SELECT *,
+            CASE WHEN v IS NULL THEN 0 ELSE least(coalesce(t_next, b + {width}), b + {width}) - t END AS held,
             CASE WHEN opens AND v_before IS NOT NULL THEN t - b ELSE 0 END AS led
         FROM steps),
     sums AS (
@@ -72,7 +76,8 @@ def aggregates(changes: Path, base: Path | None, width: Nanoseconds) -> str:
             max(greatest(v, CASE WHEN led > 0 THEN v_before END)) AS high,
             sum(coalesce(v, 0.0) * (held / {width}.0) + coalesce(v_before, 0.0) * (led / {width}.0)) AS total,
             sum(held + led) AS known, count(v) AS changes,
-            max(greatest(CASE WHEN v IS NOT NULL THEN origin END, CASE WHEN led > 0 THEN o_before END)) AS doubt,
+            max(greatest(CASE WHEN v IS NOT NULL THEN origin END,
+                CASE WHEN led > 0 THEN o_before END)) AS doubt,
             max_by({{'v': v, 'kind': kind, 'text': text, 'origin': origin}}, n) AS final
         FROM pieces GROUP BY device, path, b HAVING bool_or(v IS NOT NULL OR v_before IS NOT NULL))
     SELECT device, path, b AS starts_at, low AS "min", high AS "max",
@@ -98,8 +103,8 @@ def kept(changes: Path) -> str:
     return f"""
     SELECT {COLUMNS} FROM {read([changes])} WHERE NOT {_IS_FIGURE}
     UNION ALL
-    SELECT max(n) AS n, max_by(received_at, n), max_by(observed_at, n), '', '', {ValueKind.MARK:d}::UTINYINT, NULL, NULL,
-        0::UTINYINT, FALSE, max_by(epoch, n), max_by(sequence, n)
+    SELECT max(n) AS n, max_by(received_at, n), max_by(observed_at, n), '', '', {ValueKind.MARK:d}::UTINYINT,
+        NULL, NULL, 0::UTINYINT, FALSE, max_by(epoch, n), max_by(sequence, n)
     FROM {read([changes])} WHERE {_IS_FIGURE} GROUP BY received_at // {MINUTE}
     ORDER BY n"""
 
@@ -110,8 +115,34 @@ def figures_at_ends(files: Sequence[Path], width: Nanoseconds, where: str) -> st
     They have no version; in its place `sequence` is the interval's length in seconds, negative.
     """
     return (
-        f"SELECT * FROM (SELECT last_n AS n, starts_at + {width} AS received_at, starts_at + {width} AS observed_at, device, path,"
+        f"SELECT * FROM (SELECT last_n AS n, starts_at + {width} AS received_at,"
+        f" starts_at + {width} AS observed_at, device, path,"
         " kind, last AS number, text, last_origin AS origin, FALSE AS deleted, '' AS epoch,"
-        f" {-width // 1_000_000_000}::BIGINT AS sequence FROM {read(files)} WHERE last IS NOT NULL AND kind IN {FIGURES})"
-        f" WHERE {where}"
+        f" {-width // 1_000_000_000}::BIGINT AS sequence FROM {read(files)}"
+        f" WHERE last IS NOT NULL AND kind IN {FIGURES}) WHERE {where}"
+    )
+
+
+def changed_points(files: Sequence[Path], end: Nanoseconds, where: str) -> str:
+    """The changes of leaves until `end`, of files and of the open hour."""
+    query = (
+        "SELECT n, received_at AS starts_at, device, path, kind, origin, deleted,"
+        " CASE WHEN NOT deleted THEN number END AS number, text FROM {source}"
+        f" WHERE kind < {ValueKind.GAP:d} AND received_at <= {int(end)} AND {where}"
+    )
+    sources = ["changes", *([read(files)] if files else [])]
+    return " UNION ALL ".join(query.replace("{source}", source) for source in sources) + " ORDER BY n"
+
+
+def mean_points(
+    files: Sequence[Path], span: tuple[Nanoseconds, Nanoseconds], where: str, *, figures_only: bool
+) -> str:
+    """The intervals of leaves in a span, and those before that may reach into it."""
+    start, end = span
+    # What is no figure is still there, change by change.
+    only = f" AND kind IN {FIGURES}" if figures_only else ""
+    return (
+        "SELECT last_n AS n, starts_at, device, path, mean, last, known_s, origin, last_origin"
+        f" FROM {read(files)} WHERE starts_at <= {int(end)} AND starts_at > {int(start) - DAY * 40}"
+        f" AND {where}{only}"
     )

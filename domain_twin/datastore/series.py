@@ -2,8 +2,8 @@
 
 A stored series holds changes only: a value is in force until the next one. So the value of a step is the mean
 over the time in which it was known, not the mean of the changes in it. Where the value was not known (before
-the first, after a deletion, within a gap) there is no sample. An interval of rolled-up history counts with its
-mean, for as many seconds as its value was known.
+the first, after a deletion, within a gap) there is no sample. An interval of rolled-up history counts with
+its mean, for as many seconds as its value was known.
 """
 
 from __future__ import annotations

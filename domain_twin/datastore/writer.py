@@ -203,7 +203,7 @@ class HistoryWriter:
             self.problem = str(error).partition("\n")[0]
 
     def maintain(self) -> bool:
-        """Do one step of what makes old history smaller; False: nothing is due. Only for what `submit` runs."""
+        """Do one step of what makes old history smaller; False: none is due. Only for what `submit` runs."""
         return step(self.database, self._settings.retention, self._clock())
 
     def _maintain(self) -> None:

@@ -1,7 +1,7 @@
 """`fedtwin backup` and `fedtwin restore`: a process's state in one file, and back. Owns what belongs to it.
 
-An agent that runs makes a consistent copy itself; one that is stopped is read where it lies. A broker's SQLite
-files are copied by SQLite. Audit segments only grow: they are cut after their last whole record.
+An agent that runs makes a consistent copy itself; one that is stopped is read where it lies. A broker's
+SQLite files are copied by SQLite. Audit segments only grow: they are cut after their last whole record.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put the state of an agent or a broker in one file; it may run meanwhile.
+    """Put the state of an agent or a broker in one file.
 
     Checkpoint, history, alarms and audit of an agent; database, alarms and audit of a broker; the
     configuration where it is named. A manifest holds a SHA-256 of every file.
@@ -151,8 +151,8 @@ def _state_of(subject: Path) -> tuple[Path, AgentConfig | BrokerConfig | None]:
             raise error from None
         if config.database:
             raise ConfigError(
-                f"{subject}: its database is {config.database.partition('@')[2] or 'elsewhere'}: back that up with"
-                " its own tool, and the state folder by its name"
+                f"{subject}: its database is {config.database.partition('@')[2] or 'elsewhere'}:"
+                " back that up with its own tool, and the state folder by its name"
             ) from None
     if not config.state.is_dir():
         raise ConfigError(f"{config.state}: there is no state; did it ever run?")

@@ -23,34 +23,47 @@ def export_history(
             f"{at or 'history export'}: name an agent with --at: its socket, agent.toml or state folder"
         )
     folder = Path(target)
-    done = asyncio.run(_export(place, folder, (start, end), pattern, device, as_csv))
+    state, domain = _state_of(place)
+    done = asyncio.run(
+        _export(state, domain, folder, span=(start, end), pattern=pattern, device=device, as_csv=as_csv)
+    )
     if as_json:
         emit({"folder": folder, "rows": done[0], "files": done[1], "start": start, "end": end})
         return
     out().print(f"{folder}: {done[0]:,} rows in {done[1]} files")
 
 
+def _state_of(place: Path) -> tuple[Path, str]:
+    """The state folder that a place names, and the domain as far as that tells it."""
+    from domain_twin.config import load_agent
+
+    if place.is_socket():
+        return place.resolve().parent, ""
+    if place.is_dir():
+        return place.absolute(), ""
+    config = load_agent(place)
+    return config.state.absolute(), config.domain
+
+
 async def _export(
-    place: Path, target: Path, span: tuple[int, int], pattern: str, device: str, as_csv: bool
+    state: Path,
+    domain: str,
+    target: Path,
+    *,
+    span: tuple[int, int],
+    pattern: str,
+    device: str,
+    as_csv: bool,
 ) -> tuple[int, int]:
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from domain_twin.config import load_agent
     from domain_twin.datastore.export import export
     from domain_twin.datastore.history import History
     from federation.cli.console import err
     from federation.client import TwinClient
 
-    domain = ""
-    if place.is_socket():
-        state = place.resolve().parent
-    elif place.is_dir():
-        state = place
-    else:
-        config = load_agent(place)
-        state, domain = config.state, config.domain
     socket, copy = state / "agent.sock", None
-    if socket.is_socket():
+    if await asyncio.to_thread(socket.is_socket):
         try:
             async with TwinClient(socket, timeout_s=600.0) as twin:
                 domain = (await twin.domains())[0].domain
@@ -70,7 +83,7 @@ async def _export(
                 done = await export(
                     history,
                     target,
-                    domain=domain or state.absolute().parent.name,
+                    domain=domain or state.parent.name,
                     start=span[0],
                     end=span[1],
                     pattern=pattern,

@@ -62,7 +62,7 @@ def history(
     at: At = "",
     as_json: Json = False,
 ) -> None:
-    """Show how a service did, or how a device's leaf changed; or export what was recorded.
+    """Show how a service or a leaf did over time, or export it all.
 
     An export needs an agent, running (--at its socket) or stopped (--at its agent.toml or state folder).
     """

@@ -158,7 +158,7 @@ def replay(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a recording holds: its changes, or the state at its end."""
+    """Show what a recording holds: its changes, or its last state."""
     import time
 
     from domain_twin.southbound.replay import read_recording

@@ -19,7 +19,7 @@ from domain_twin.errors import ConfigError
 from federation.cli.app import run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "agent"))
-from emulated_domain import Domain  # noqa: E402
+from emulated_domain import Domain
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
 

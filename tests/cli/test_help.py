@@ -53,6 +53,9 @@ WORDS = {
     "audit",
     "doctor",
     "deploy",
+    "alarms",
+    "backup",
+    "restore",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip

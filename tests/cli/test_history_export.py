@@ -14,6 +14,7 @@ from domain_twin.datastore.live import LiveStore
 from domain_twin.errors import ConfigError
 from domain_twin.model import Update, UpdateBatch
 from federation.cli.app import run
+from federation.cli.exporting import export_history
 
 SECOND = 1_000_000_000
 BEGIN = 1_800_000_000 * SECOND // DAY * DAY
@@ -66,8 +67,6 @@ async def test_export_reads_back_as_the_series(tmp_path: Path) -> None:
     assert set(frame["kind"]) == {"integer", "text", "gap"}
     assert len(list(out.glob("day=*/part-0000.parquet"))) == 5
     with pytest.raises(ConfigError, match="name a new folder"):
-        from federation.cli.exporting import export_history
-
         await asyncio.to_thread(
             export_history,
             str(tmp_path / "state"),

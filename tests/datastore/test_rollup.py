@@ -271,7 +271,8 @@ async def test_history_of_the_first_release_goes_on(tmp_path: Path) -> None:
     await history.close()
     with duckdb.connect(str(tmp_path / "history.duckdb")) as connection:  # as format 1 had it
         connection.execute(
-            "CREATE TABLE files (name VARCHAR, first_n BIGINT, last_n BIGINT, min_received BIGINT, max_received BIGINT)"
+            "CREATE TABLE files (name VARCHAR, first_n BIGINT, last_n BIGINT,"
+            " min_received BIGINT, max_received BIGINT)"
         )
         rows = connection.execute("SELECT * FROM catalog ORDER BY first_n").fetchall()
         for kind, name, *extent in rows:
