@@ -94,7 +94,13 @@ class TreeValidator:
     async def _check(self, tree: Callable[[], dict[str, Any]], config_only: bool) -> None:
         pieces = await asyncio.to_thread(lambda: _chunks(tree()))
         if self._pool is None:
-            self._folder = await asyncio.to_thread(_module_folder, self._schema)
+            try:
+                self._folder = await asyncio.to_thread(_module_folder, self._schema)
+            except OSError as error:
+                raise SchemaError(
+                    f"the modules cannot be written for the validating process ({error.strerror}): make room"
+                    f" in {tempfile.gettempdir()}, or let the agent's account write there"
+                ) from error
             self._pool = ProcessPoolExecutor(
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
@@ -192,12 +198,15 @@ def _module_folder(schema: SchemaSet) -> tempfile.TemporaryDirectory[str]:
     """One folder with the text of each loaded module under the name that yangson looks for."""
     folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="fedtwin-yang-")
     deviating = schema.module_set.deviating
-    for name, revision, text in schema.sources():
-        if name not in deviating:  # yangson applies what it finds
-            text = without(text, "deviation")  # noqa: PLW2901
-        (Path(folder.name) / (f"{name}@{revision}.yang" if revision else f"{name}.yang")).write_text(
-            text, encoding="utf-8"
-        )
+    try:
+        for name, revision, text in schema.sources():
+            if name not in deviating:  # yangson applies what it finds
+                text = without(text, "deviation")  # noqa: PLW2901
+            file = Path(folder.name) / (f"{name}@{revision}.yang" if revision else f"{name}.yang")
+            file.write_text(text, encoding="utf-8")
+    except BaseException:
+        folder.cleanup()
+        raise
     return folder
 
 

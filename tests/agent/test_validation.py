@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from contextlib import suppress
 
 import psutil
@@ -36,3 +37,26 @@ async def test_a_check_whose_worker_was_killed_is_made_again() -> None:
     assert killed
     (finding,) = check.findings()
     assert finding.code == "device.invalid-tree"
+
+
+async def test_a_full_disk_costs_a_check_and_not_the_agent() -> None:
+    schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
+    check = TreeCheck("core", schema, lambda _: {TYPE: True}, settle_s=0.01)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    task = asyncio.create_task(check.run())
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no file can be written
+        try:
+            check.note("upf-1")
+            await asyncio.sleep(0.5)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not task.done()
+        check.note("upf-1")
+        async with asyncio.timeout(60):
+            while not check.findings():
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
