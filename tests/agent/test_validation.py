@@ -41,7 +41,7 @@ async def test_a_check_whose_worker_was_killed_is_made_again() -> None:
 
 async def test_a_full_disk_costs_a_check_and_not_the_agent() -> None:
     schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
-    check = TreeCheck("core", schema, lambda _: {TYPE: True}, settle_s=0.01)
+    check = TreeCheck("core", lambda _: schema, lambda _: {TYPE: True}, settle_s=0.01)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     task = asyncio.create_task(check.run())
     try:
@@ -54,7 +54,7 @@ async def test_a_full_disk_costs_a_check_and_not_the_agent() -> None:
         assert not task.done()
         check.note("upf-1")
         async with asyncio.timeout(60):
-            while not check.findings():
+            while not check.findings():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     finally:
         task.cancel()
