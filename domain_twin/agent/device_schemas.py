@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MANY = 200
+
 __all__ = ["DeviceSchemas", "Introduced", "module_set_of"]
 
 
@@ -116,7 +118,7 @@ class DeviceSchemas:
         async with self._making:  # hundreds of equal devices connect at once
             if key not in self._made:
                 common = self._common
-                self._made[key] = await asyncio.to_thread(
+                made = self._made[key] = await asyncio.to_thread(
                     SchemaSet.load,
                     [*common.modules, *texts],
                     self._yang.directories,
@@ -124,6 +126,7 @@ class DeviceSchemas:
                     module_set=module_set,
                     cache=common.cache,
                 )
+                await asyncio.to_thread(made.warm)
         return self._made[key]
 
     async def _fetch(self, device: str, session: SouthboundSession, names: set[str]) -> dict[str, str]:
@@ -178,7 +181,12 @@ class Introduced:
         stream = self._session.subscribe(known or paths)
         async with aclosing(cast("AsyncGenerator[UpdateBatch]", stream)) as batches:
             async for batch in batches:
+                many = len(batch.updates) > _MANY
+                if many:  # decoding them took its time, and so will what comes next
+                    await asyncio.sleep(0)
                 yield batch
+                if many:
+                    await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End the session and free what it holds."""

@@ -85,6 +85,11 @@ class Pipeline:
         settled = (Connection.SYNCHRONISED, Connection.STALE)
         return all(status.connection in settled for status in self._statuses.values())
 
+    def synchronised(self, name: str) -> bool:
+        """Whether all that a device has is known."""
+        status = self._statuses.get(name)
+        return status is not None and status.connection is Connection.SYNCHRONISED
+
     def device_status(self, name: str) -> DeviceStatus | None:
         """The state of one device's session; None for one that was never started."""
         return self._statuses.get(name)

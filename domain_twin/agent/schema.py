@@ -39,6 +39,7 @@ async def load_schema(config: AgentConfig) -> SchemaSet:
         why = f"{problem.message}; {problem.remedy}"
         log.log(level, "YANG problem", extra={"code": problem.code, "subject": problem.subject, "why": why})
     schema.require(*required_modules())
+    await asyncio.to_thread(schema.warm)
     return schema
 
 

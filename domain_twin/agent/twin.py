@@ -105,7 +105,9 @@ class DomainTwin:
             figures_interval_s=config.figures_interval_ms / 1000,
             send=self._send,
         )
-        self._trees = TreeCheck(config.domain, self.schemas.of, self._leaves_of)
+        self._trees = TreeCheck(
+            config.domain, self.schemas.of, self._leaves_of, complete=self.pipeline.synchronised
+        )
         self.broker: BrokerSession | None = None
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()

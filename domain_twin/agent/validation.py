@@ -49,12 +49,15 @@ class TreeCheck:
         schema_of: Callable[[str], SchemaSet],
         leaves: Callable[[str], Mapping[str, Value]],
         *,
+        complete: Callable[[str], bool] = lambda _: True,
         settle_s: float = 3.0,
     ) -> None:
+        """`complete` says whether all that a device has is known: half a tree is never valid."""
         self._domain = domain
         self._schema_of = schema_of
         self._validators: OrderedDict[int, TreeValidator] = OrderedDict()  # by schema, the last used last
         self._leaves = leaves
+        self._complete = complete
         self._settle_s = settle_s
         self._due: dict[str, float] = {}  # device -> monotonic time
         self._again: set[str] = set()  # not checked, and to be tried once more
@@ -87,6 +90,8 @@ class TreeCheck:
                 now = time.monotonic()
                 for device in [name for name, due in self._due.items() if due <= now]:
                     del self._due[device]
+                    if not self._complete(device):
+                        continue  # it is noted again once it is
                     await self._check(device)
                 wait_s = min(self._due.values(), default=now + 3600) - time.monotonic()
                 try:

@@ -131,7 +131,8 @@ def decode_steps(*raw: bytes) -> tuple[tuple[Step, ...], str, str]:
         origin, target = path.origin or origin, path.target or target
         for element in path.elem:
             module, colon, name = element.name.partition(":")
-            keys = tuple((key.rpartition(":")[2], text) for key, text in sorted(element.key.items()))
+            held = element.key
+            keys = tuple((key.rpartition(":")[2], held[key]) for key in sorted(held)) if held else ()
             steps.append(Step(module, name, keys) if colon else Step("", module, keys))
         if not path.elem:
             steps += [Step("", name) for name in path.element]  # gNMI before 0.4
