@@ -67,7 +67,7 @@ def test_every_message_of_the_model_travels() -> None:
     other = {
         "Body", "Transfer", "Chunk", "Credit", "Signed", "Hello", "OnBehalfOf", "ViewUpdate", "ViewRejected",
         "EvaluateAnswer", "SegmentAnswer", "DescribeAnswer", "BudgetAnswer", "Answer", "Refusal", "Cancel",
-        "JobEnd", "Heartbeat", "Ping", "Reattach", "Goodbye",
+        "JobEnd", "Heartbeat", "Ping", "Reattach", "Goodbye", "AuditHead",
     }  # fmt: skip
     # Act
     travels = {kind.DESCRIPTOR.name for _, kind in TRAVELLERS.values()}

@@ -176,6 +176,7 @@ def test_an_unknown_file_is_refused_with_those_there_are(capsys: pytest.CaptureF
 
 def test_the_list_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["deploy"]) == 0
-    assert all(name in capsys.readouterr().out for name in ("compose.yaml", "dashboard.json"))
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("compose.yaml", "dashboard.json"))
     assert run(["deploy", "alerts.yml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "alerts.yml"
