@@ -6,9 +6,12 @@
 - history: `append` until on disk, beside SQLite (WAL, executemany, a commit per 10,000 rows); then one leaf's
   series of a minute's steps and the state of a past moment, beside SQLite with an index for just that.
 
+- year: --days of one value a minute of --series leaves (`_year.py`): size, questions, memory, beside SQLite and
+  a plain DuckDB table.
+
 CPU seconds are of this process with all its threads: other load on the machine does not blur them.
 
-    python benchmarks/history.py [--rows 500000] [--nodes 250] [--quick]
+    python benchmarks/history.py [--rows 500000] [--nodes 250] [--days 365] [--series 1000] [--only year] [--quick]
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from _year import measure_year
 
 from domain_twin.datastore.history import History
 from domain_twin.datastore.live import LiveStore
@@ -257,15 +262,22 @@ def main() -> int:
     )
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--nodes", type=int, default=250)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--series", type=int, default=1000)
+    parser.add_argument("--folder", type=Path, help="keep the year here, and ask again one that is there")
+    parser.add_argument("--only", choices=("live", "mapping", "history", "year"))
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows; a month of 100 series")
     options = parser.parse_args()
     rows = options.rows // 10 if options.quick else options.rows
+    days, series = (31, 100) if options.quick else (options.days, options.series)
     with tempfile.TemporaryDirectory() as folder:
-        report = {
-            "live": measure_live(rows),
-            "mapping": measure_mapping(options.nodes),
-            "history": asyncio.run(measure_history(rows, Path(folder))),
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "live": lambda: measure_live(rows),
+            "mapping": lambda: measure_mapping(options.nodes),
+            "history": lambda: asyncio.run(measure_history(rows, Path(folder))),
+            "year": lambda: measure_year(days, series, options.folder or Path(folder)),
         }
+        report = {name: part() for name, part in parts.items() if options.only in (None, name)}
     json.dump(report, sys.stdout, indent=2)
     print()
     return 0
