@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,10 @@ def damage(path: Path, how: str) -> None:
         path.unlink()
 
 
+def set_aside_in(folder: Path) -> list[Path]:
+    return list(folder.glob("history.duckdb.damaged-*"))
+
+
 @pytest.mark.parametrize("how", ["cut off", "flipped", "rubbish", "foreign", "gone"])
 @pytest.mark.parametrize("kind", ["changes", "state", "minutes"])
 async def test_damaged_file_is_set_aside_and_the_rest_serves(tmp_path: Path, how: str, kind: str) -> None:
@@ -126,33 +132,88 @@ async def test_foreign_database_is_set_aside(tmp_path: Path, how: str) -> None:
     assert [s.value for s in await history.series("warsaw", LEAF, BEGIN, clock.now)] == [0.0, 1.0]
     assert "history.duckdb.damaged-" in history.findings("transport")[0].message
     assert [g for g in await history.gaps(0, clock.now) if "history.duckdb was set aside" in g.reason]
-    assert list(tmp_path.glob("history.duckdb.damaged-*"))
     await history.close()
+    assert set_aside_in(tmp_path)
+
+
+class Disk:
+    """A file system of 4 MiB; where none can be mounted, limits and rights of this process that act alike."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.mounted = _mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder))
+
+    def close(self) -> None:
+        """Take it away."""
+        if self.mounted:
+            subprocess.run(["umount", "-l", str(self.folder)], check=True)
+
+    def fill(self, leaving: int = 0) -> None:
+        """Use up all but so many octets (without a mount: no file grows beyond them)."""
+        if self.mounted:
+            free = os.statvfs(self.folder)
+            rest = max(free.f_bavail * free.f_bsize - leaving, 0)
+            (self.folder / "filler").write_bytes(b"x" * rest)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (leaving, self._hard()))
+
+    def free(self) -> None:
+        """Give the space back."""
+        if self.mounted:
+            (self.folder / "filler").unlink(missing_ok=True)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._hard(), self._hard()))
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nothing can be made, renamed or deleted here; what is open for writing stays so."""
+        if self.mounted:
+            bound = _mount("--bind", str(self.folder), str(self.folder))
+            assert bound
+            assert _mount("-o", "remount,bind,ro", str(self.folder))
+            try:
+                yield
+            finally:
+                subprocess.run(["umount", "-l", str(self.folder)], check=True)
+            return
+        if os.geteuid() == 0:
+            pytest.fail("root without the right to mount: run the tests as an account, or with CAP_SYS_ADMIN")
+        everything = [self.folder, *self.folder.rglob("*")]
+        modes = {path: path.stat().st_mode for path in everything}
+        for path, mode in modes.items():
+            path.chmod(mode & ~0o222)
+        try:
+            yield
+        finally:
+            for path, mode in modes.items():
+                path.chmod(mode)
+
+    @staticmethod
+    def _hard() -> int:
+        return resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+
+def _mount(*words: str) -> bool:
+    done = subprocess.run(["mount", *words], check=False, capture_output=True)
+    return os.geteuid() == 0 and done.returncode == 0
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB; where no mount is allowed, the test runs again in a namespace of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False, capture_output=True
-        ).returncode
-    ):
-        pytest.skip("mounting needs root; CI runs as root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk")
+    yield disk
+    disk.free()
+    disk.close()
 
 
 @pytest.mark.timeout(120)
-async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Path) -> None:
+async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Disk) -> None:
     clock = Clock()
-    history = await History.open(small_disk / "history", clock=clock, flush_s=0.05, max_rows=500)
+    folder = small_disk.folder / "history"
+    history = await History.open(folder, clock=clock, flush_s=0.05, max_rows=500)
     store = LiveStore(epoch="e", ring_changes=10)
     text = random.Random(1)
-    filler = small_disk / "filler"
     number = 0
     for _ in range(60):  # ENOSPC comes in the middle of writes, rolls and compaction
         for _ in range(50):
@@ -163,8 +224,7 @@ async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Pa
             )
         await asyncio.sleep(0.01)
         if number == 600:
-            free = os.statvfs(small_disk)
-            filler.write_bytes(b"x" * max(free.f_bavail * free.f_bsize - 60_000, 0))
+            small_disk.fill(leaving=60_000)
     async with asyncio.timeout(30):
         while not history.status().problem:  # noqa: ASYNC110 - the thread says it nowhere else
             await asyncio.sleep(0.02)
@@ -174,7 +234,7 @@ async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Pa
     assert status.waiting <= 500 + 2 * 20 + 10
     assert status.problem in finding.message
 
-    filler.unlink()
+    small_disk.free()
     await history.flush()
 
     assert history.status().problem == ""
@@ -183,7 +243,7 @@ async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Pa
     rows = len([c async for c in history.changes(0, clock.now)])
     assert rows + lost == number
     await history.close()
-    again = await History.open(small_disk / "history", clock=clock)
+    again = await History.open(folder, clock=clock)
     assert (await again.state_at(clock.now)).state_hash() == store.state_hash()
     await again.close()
 
@@ -203,32 +263,36 @@ def test_rows_that_wait_again_and_again_stay_bounded() -> None:
     assert len(changes) + sum(getattr(row.content, "lost", 0) for row in rows) == 1000
 
 
-async def test_read_only_state_folder_is_one_clear_message(small_disk: Path) -> None:
+async def test_read_only_state_folder_is_one_clear_message(small_disk: Disk) -> None:
     clock = Clock()
-    store = await hours(small_disk / "history", clock, 2)
-    Checkpoint(small_disk).save(store.snapshot(), clean=True)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(ConfigError, match=r"history .*history cannot be written \(Read-only file system\)"):
-        await History.open(small_disk / "history", clock=clock)
-    with pytest.raises(ConfigError, match=r"state folder .* cannot be written \(Read-only"):
-        Checkpoint(small_disk).restore()
+    store = await hours(small_disk.folder / "history", clock, 2)
+    Checkpoint(small_disk.folder).save(store.snapshot(), clean=True)
+    reason = r"\((Read-only file system|Permission denied)\)"
+    with small_disk.read_only():
+        with pytest.raises(ConfigError, match=rf"history .*history cannot be written {reason}: let the"):
+            await History.open(small_disk.folder / "history", clock=clock)
+        with pytest.raises(ConfigError, match=rf"state folder .* cannot be written {reason}: let the"):
+            Checkpoint(small_disk.folder).restore()
 
 
-async def test_folder_that_becomes_read_only_keeps_rows_until_it_can_be_written(small_disk: Path) -> None:
-    clock = Clock()
-    history, store = await History.open(small_disk / "h", clock=clock, flush_s=0.05), LiveStore(epoch="e")
+async def test_folder_that_becomes_read_only_keeps_rows_until_it_can_be_written(small_disk: Disk) -> None:
+    clock, store = Clock(), LiveStore(epoch="e")
+    folder = small_disk.folder / "history"
+    history = await History.open(folder, clock=clock, flush_s=0.05)
     record(history, store, told(1, BEGIN))
     await history.flush()
-    # A busy file system cannot be remounted read-only: its last octet is taken instead, for every writer.
-    free = os.statvfs(small_disk)
-    (small_disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_bsize))
-    clock.now += HOUR
-    record(history, store, told(2, clock.now))
-    with pytest.raises((OSError, duckdb.Error)):
-        await history.flush()
-    (small_disk / "filler").unlink()
+    with small_disk.read_only():
+        clock.now += HOUR
+        record(history, store, told(2, clock.now))  # the hour before it needs a file of its own
+        with pytest.raises((OSError, duckdb.Error), match=r"Read-only|Permission denied|No such file"):
+            await history.flush()
+        (finding,) = history.findings("transport")
+        assert (finding.code, history.status().waiting) == ("history.not-written", 1)
+        assert [s.value for s in await history.series("warsaw", LEAF, BEGIN, clock.now)] == [1.0]
     await history.flush()
+    assert not history.findings("transport")
     assert [s.value for s in await history.series("warsaw", LEAF, BEGIN, clock.now)] == [1.0, 2.0]
+    assert await history.gaps(0, clock.now) == []
     await history.close()
 
 
@@ -305,6 +369,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(4))
 async def test_killed_at_any_step_history_is_the_old_or_the_new(tmp_path: Path, seed: int) -> None:
