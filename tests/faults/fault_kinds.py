@@ -275,18 +275,22 @@ def _damage(scene: Scene, path: object) -> None:
 
 
 def _full_disk(process: str = "") -> Act:
-    """No file of a process may grow: every write fails, as on a full disk."""
+    """No file of a process may grow: every write fails, as on a full disk.
+
+    What cannot be put into the audit is not disclosed: the broker answers nobody then, an agent no broker.
+    """
 
     @asynccontextmanager
     async def act(scene: Scene, target: str) -> AsyncIterator[Losses]:
         name = process or f"agent-{target}"
         ps = scene.network.ps(name)
         _, hard = ps.rlimit(psutil.RLIMIT_FSIZE)
-        ps.rlimit(psutil.RLIMIT_FSIZE, (0, hard))
-        try:
-            yield ()
-        finally:
-            ps.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
+        async with _away(scene, process or f"{target}>broker"):
+            ps.rlimit(psutil.RLIMIT_FSIZE, (0, hard))
+            try:
+                yield ()
+            finally:
+                ps.rlimit(psutil.RLIMIT_FSIZE, (hard, hard))
 
     return act
 
