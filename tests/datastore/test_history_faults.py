@@ -24,6 +24,7 @@ from domain_twin.errors import ConfigError
 from domain_twin.model import Update, UpdateBatch, Value
 
 SECOND = 1_000_000_000
+NOBODY = 65534
 BEGIN = 1_800_000_000 * SECOND // DAY * DAY
 LEAF = "/m:box/level"
 
@@ -177,15 +178,20 @@ class Disk:
             finally:
                 subprocess.run(["umount", "-l", str(self.folder)], check=True)
             return
-        if os.geteuid() == 0:
-            pytest.fail("root without the right to mount: run the tests as an account, or with CAP_SYS_ADMIN")
         everything = [self.folder, *self.folder.rglob("*")]
         modes = {path: path.stat().st_mode for path in everything}
         for path, mode in modes.items():
-            path.chmod(mode & ~0o222)
+            path.chmod((mode & ~0o222) | (mode & 0o500) >> 6)
+        is_root = os.geteuid() == 0
+        if is_root:  # whom modes do not bind
+            for parent in self.folder.parents[:3]:
+                parent.chmod(parent.stat().st_mode | 0o011)
+            os.seteuid(NOBODY)
         try:
             yield
         finally:
+            if is_root:
+                os.seteuid(0)
             for path, mode in modes.items():
                 path.chmod(mode)
 
