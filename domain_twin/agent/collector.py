@@ -11,12 +11,19 @@ import gc
 
 __all__ = ["settle"]
 
-YOUNG_OBJECTS = 50_000
-"""New objects before a young collection: some 10 MB, and about 10 ms of work."""
+YOUNG_OBJECTS = 20_000
+"""New objects before a young collection: some 4 MB, and about 5 ms of work."""
+YOUNG_BEFORE_MIDDLE = 4
+"""Young collections before the middle generation is walked, which stops the event loop for up to 25 ms.
+
+With 20, that is a million objects after a large resync and 0.3 s (benchmarks/snapshot.py).
+"""
+MIDDLE_BEFORE_OLD = 1_000
+"""The same for everything: a mirror's cycles die young."""
 
 
 def settle() -> None:
     """Leave what was loaded so far out of collections, and collect less often from now on."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    gc.set_threshold(YOUNG_OBJECTS, YOUNG_BEFORE_MIDDLE, MIDDLE_BEFORE_OLD)
