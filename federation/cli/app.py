@@ -26,6 +26,7 @@ from federation.cli import (
     processes,
     recordings,
     watch,
+    yang,
 )
 from federation.cli.doctor import command as doctor
 from federation.cli.register import FedtwinGroup
@@ -75,6 +76,7 @@ for part in (
     faults,
     recordings,
     check,
+    yang,
     doctor,
     deploy,
     audit,

@@ -56,6 +56,7 @@ WORDS = {
     "alarms",
     "backup",
     "restore",
+    "yang",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip
