@@ -41,7 +41,7 @@ POINTS = 1000
 ASKED = 100
 CHECKED = 10
 RIVAL_SERIES, RIVAL_DAYS = 100, 30
-AGAIN = 5
+AGAIN = 3
 SECOND = 1_000_000_000
 
 
@@ -120,7 +120,9 @@ class Rows:
 
     def changes(self, day: int, series: int, *, last: bool = False) -> pa.Table:
         """The changes of some leaves (`last`: only the last of each), in order of reception."""
-        minute, leaf = np.meshgrid(np.arange(MINUTES - 1 if last else 0, MINUTES), np.arange(series), indexing="ij")
+        minute, leaf = np.meshgrid(
+            np.arange(MINUTES - 1 if last else 0, MINUTES), np.arange(series), indexing="ij"
+        )
         minute, leaf = minute.ravel(), leaf.ravel()
         at = START + day * DAY + minute * MINUTE + self.offset_s[leaf, 0] * SECOND
         number = self.number_before(day) + minute * self.series + leaf + 1
@@ -190,7 +192,10 @@ def build(folder: Path, days: int, series: int) -> dict[str, Any]:
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     rows = Rows(series)
     database = HistoryDatabase(folder)
-    connection, catalog = database._connection, database.catalog  # the writer's own, which `maintenance` uses too
+    connection, catalog = (
+        database._connection,
+        database.catalog,
+    )  # the writer's own, which `maintenance` uses too
     same = False
 
     def add(kind: FileKind, table: pa.Table, day: int) -> None:
@@ -224,7 +229,10 @@ def build(folder: Path, days: int, series: int) -> dict[str, Any]:
         "changes_stood_for": count,
         "minutes_equal_the_rollups": same,
         "files": files,
-        "size_mb": {**{kind: round(size / 1e6, 1) for kind, size in sizes.items()}, "all": round(total / 1e6, 1)},
+        "size_mb": {
+            **{kind: round(size / 1e6, 1) for kind, size in sizes.items()},
+            "all": round(total / 1e6, 1),
+        },
         "bytes_per_minute_row": round(sizes["minutes"] / count, 2),
         "maintenance_steps": steps,
         "build_wall_s": round(time.perf_counter() - wall_s, 1),
@@ -270,7 +278,9 @@ async def _ask(folder: Path, days: int, series: int) -> dict[str, Any]:
     for name, (start, end, width) in spans(days).items():
         for label, subject in (("1_leaf", [chosen[7]]), (f"{len(chosen)}_leaves", chosen)):
 
-            async def question(subject: Any = subject, start: int = start, end: int = end, width: int = width) -> int:
+            async def question(
+                subject: Any = subject, start: int = start, end: int = end, width: int = width
+            ) -> int:
                 return sum(len(one) for one in (await history.series_of(subject, start, end, width)).values())
 
             report[f"{name}_{label}"] = await _timed(question)
@@ -320,7 +330,9 @@ def rival(folder: Path) -> dict[str, Any]:
     count = RIVAL_SERIES * RIVAL_DAYS * MINUTES
     with (
         closing(sqlite3.connect(folder / "rival.sqlite")) as light,
-        closing(duckdb.connect(str(folder / "rival.duckdb"), config={"memory_limit": "512MB", "threads": 2})) as duck,
+        closing(
+            duckdb.connect(str(folder / "rival.duckdb"), config={"memory_limit": "512MB", "threads": 2})
+        ) as duck,
     ):
         light.execute("PRAGMA journal_mode=WAL")
         light.execute(f"CREATE TABLE m ({columns}, PRIMARY KEY (series, t)) WITHOUT ROWID")
@@ -346,7 +358,10 @@ def rival(folder: Path) -> dict[str, Any]:
         for name, store in (("sqlite", light), ("duckdb", duck)):
             size = (folder / f"rival.{name}").stat().st_size
             answers = {}
-            for label, where in (("month_1_leaf", "= 7"), (f"month_{RIVAL_SERIES}_leaves", f"< {RIVAL_SERIES}")):
+            for label, where in (
+                ("month_1_leaf", "= 7"),
+                (f"month_{RIVAL_SERIES}_leaves", f"< {RIVAL_SERIES}"),
+            ):
                 whole = "//" if name == "duckdb" else "/"
                 query = f"SELECT series, (t - {START}) {whole} {width} AS s, avg(mean) FROM m WHERE series {where} GROUP BY 1, 2"
                 times = []
@@ -354,7 +369,10 @@ def rival(folder: Path) -> dict[str, Any]:
                     begun = time.perf_counter()
                     store.execute(query).fetchall()
                     times.append((time.perf_counter() - begun) * 1e3)
-                answers[label] = {"median_ms": round(statistics.median(times), 1), "best_ms": round(min(times), 1)}
+                answers[label] = {
+                    "median_ms": round(statistics.median(times), 1),
+                    "best_ms": round(min(times), 1),
+                }
             report[name] = {
                 "rows": count,
                 "rows_per_cpu_s": round(count / took[name]),

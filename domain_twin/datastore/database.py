@@ -230,13 +230,18 @@ class HistoryDatabase:
             where = f"({where}) AND (regexp_matches(path, $regex) OR kind = {ValueKind.GAP:d})"
             values["regex"] = regex
         where = f"({where}) AND received_at > {int(start)} AND received_at <= {int(end)} AND n > {cursor}"
-        for file in [*self.catalog.of(*EVENTS), None]:
-            if file is None:
-                parts = [f"SELECT {COLUMNS} FROM changes WHERE {where}"]
-            elif file.last_n > cursor and file.max_received > start and file.min_received <= end:
-                parts = self._parts([file], sys.maxsize, where)
-            else:
-                continue
+        files = [
+            file
+            for file in self.catalog.of(*EVENTS)
+            if file.last_n > cursor and file.max_received > start and file.min_received <= end
+        ]
+        newest = f"SELECT {COLUMNS} FROM changes WHERE {where}"
+        if kinds == "gaps":  # few, and none among the figures: one question for all files of years
+            held = [f"SELECT {COLUMNS} FROM {read(self.catalog.sound(files))} WHERE {where}"] if files else []
+            questions = [[*held, newest]]
+        else:
+            questions = [*(self._parts([file], sys.maxsize, where) for file in files), [newest]]
+        for parts in questions:
             cells = self.fetch(f"{' UNION ALL '.join(parts)} ORDER BY n LIMIT {rows}", values)
             if len(cells) == rows and cells[0][0] != cells[-1][0]:  # numbers of marks may occur twice
                 last = cells[-1][0]

@@ -36,7 +36,7 @@ T = TypeVar("T")
 MINUTE: Nanoseconds = 60_000_000_000
 HOUR: Nanoseconds = 60 * MINUTE
 DAY: Nanoseconds = 24 * HOUR
-FINE = 10  # so many intervals make a step that need not begin where an interval does
+FINE = 8  # so many intervals make a step that may begin anywhere; so a year in 1,000 steps reads hours
 GIVEN_UP_SHOWN = 10
 FOREVER: Nanoseconds = 2**63 - 1
 
