@@ -155,14 +155,16 @@ async def test_retention_deletes_files_and_keeps_what_still_holds(tmp_path: Path
     await again.close()
 
 
-async def test_clock_set_back_loses_nothing(history: History, clock: Clock) -> None:
+async def test_clock_set_back_loses_nothing(tmp_path: Path, history: History, clock: Clock) -> None:
     store = LiveStore()
     for hour in (0, 1, 2):
         await record(history, store, told(hour, BEGIN + hour * HOUR))
     late = told("x", BEGIN + 30 * 60 * SECOND, "/m:box/name")  # the agent's clock went back by 90 minutes
-    await record(history, store, late, told(3, BEGIN + 3 * HOUR))
+    again = told(4, BEGIN + 2 * HOUR + SECOND, "/m:box/again")
+    await record(history, store, late, again, told(3, BEGIN + 3 * HOUR))
     clock.now = BEGIN + 5 * HOUR
     await history.flush()
+    assert len(parquet_files(tmp_path, "changes")) == 4  # the open hour stays one, whatever the clock says
     assert (await history.state_at(BEGIN + 3 * HOUR)).state_hash() == store.state_hash()
     then = await history.state_at(BEGIN + 31 * 60 * SECOND)
     assert {leaf.value for _, _, leaf in then.items()} == {0, "x"}

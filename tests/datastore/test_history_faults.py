@@ -214,7 +214,13 @@ def small_disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.timeout(120)
-async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Disk) -> None:
+@pytest.mark.parametrize(
+    ("leaving", "octets"),
+    [pytest.param(60_000, 400, id="in a roll"), pytest.param(300_000, 2000, id="in a checkpoint")],
+)
+async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(
+    small_disk: Disk, leaving: int, octets: int
+) -> None:
     clock = Clock()
     folder = small_disk.folder / "history"
     history = await History.open(folder, clock=clock, flush_s=0.05, max_rows=500)
@@ -226,11 +232,11 @@ async def test_full_disk_drops_the_oldest_with_a_gap_and_recovers(small_disk: Di
             number += 1
             clock.now += 40 * SECOND
             record(
-                history, store, told(text.randbytes(400).hex(), clock.now, f"/m:list[k='{number % 20}']/v")
+                history, store, told(text.randbytes(octets).hex(), clock.now, f"/m:list[k='{number % 20}']/v")
             )
         await asyncio.sleep(0.01)
         if number == 600:
-            small_disk.fill(leaving=60_000)
+            small_disk.fill(leaving)
     async with asyncio.timeout(30):
         while not history.status().problem:  # noqa: ASYNC110 - the thread says it nowhere else
             await asyncio.sleep(0.02)
@@ -306,19 +312,28 @@ async def test_clock_that_jumps_leaves_gaps_and_never_disorder(tmp_path: Path) -
     clock, true = Clock(), Clock(0)
     history, store = await History.open(tmp_path, clock=clock, monotonic=true), LiveStore(epoch="e")
     values = 0
+    rows: list[tuple[int, str, int]] = []
     for jump in (0, 90 * MINUTE, -3 * HOUR, 400 * DAY, -400 * DAY, 0):
         for _ in range(3):
             clock.now += 10 * SECOND
             true.now += 10 * SECOND
             values += 1
-            record(history, store, told(values, clock.now))
+            own = f"/m:list[k='{values}']/v"
+            for path in (LEAF, own):
+                record(history, store, told(values, clock.now, path))
+                rows.append((clock.now, path, values))
             await history.flush()
         clock.now += jump
     reasons = [gap.reason for gap in await history.gaps(0, 2**62)]
     assert len(reasons) == 4
     assert sum("jumped ahead" in reason for reason in reasons) == 2
     assert sum("was set back" in reason for reason in reasons) == 2
-    found = [c.value async for c in history.changes(0, 2**62)]
+    for at in {
+        row[0] for row in rows if row[0] > BEGIN
+    }:  # what came from a later time is in no earlier state
+        then = {path: value for received_at, path, value in rows if received_at <= at}
+        assert {path: leaf.value for _, path, leaf in (await history.state_at(at)).items()} == then
+    found = [c.value async for c in history.changes(0, 2**62, LEAF)]
     sequences = [d.target.sequence async for d in history.deltas(0, 2**62)]
     assert found == list(range(1, values + 1))
     assert sequences == sorted(sequences)
@@ -327,6 +342,17 @@ async def test_clock_that_jumps_leaves_gaps_and_never_disorder(tmp_path: Path) -
     true.now += HOUR
     await history.flush()  # the hour of the year to come does not stay open for ever
     assert len(list((tmp_path / "changes").rglob("*.parquet"))) >= 3
+    await history.close()
+
+
+async def test_clock_set_back_between_two_runs_is_a_gap(tmp_path: Path) -> None:
+    clock = Clock()
+    await hours(tmp_path, clock, 2)
+    clock.now -= 30 * MINUTE
+    history = await History.open(tmp_path, clock=clock)
+    (gap,) = await history.gaps(0, 2**62)
+    assert (gap.start, gap.end) == (clock.now, clock.now + 30 * MINUTE)
+    assert "set back by 1800 s while it did not run" in gap.reason
     await history.close()
 
 
