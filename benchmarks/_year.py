@@ -1,10 +1,10 @@
-"""A year of one value a minute: made by the tiers' own bulk path, asked through `History`. Part of `history.py`.
+"""A year of one value a minute: made by the tiers' bulk path, asked through `History`. Part of `history.py`.
 
-What a year of appending leaves behind is written directly: for each day the minutes of every leaf, a KEPT file
-with the mark of each minute's version, the state at its end, and its hours; then `maintenance.step` merges the
-months' hours, as it does in an agent. Nothing goes through `append`. Of some leaves the first day is also written
-as changes, and `rollup.aggregates` must make the same minutes of them. Building and asking are each a process of
-their own, so that memory is that of the asking alone.
+What a year of appending leaves behind is written directly: for each day the minutes of every leaf, a KEPT
+file with the mark of each minute's version, the state at its end, and its hours; then `maintenance.step`
+merges the months' hours, as it does in an agent. Nothing goes through `append`. Of some leaves the first day
+is also written as changes, and `rollup.aggregates` must make the same minutes of them. Building and asking
+are each a process of their own, so that memory is that of the asking alone.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _named(names: list[str], each: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(distinct))
 
 
-def _rows(number: Any, at: Any, devices: Any, paths: Any, kinds: Any, values: Any) -> pa.Table:
+def _rows(number: Any, at: Any, devices: Any, paths: Any, kinds: Any, values: Any) -> pa.Table:  # noqa: PLR0917
     count = len(number)
     return pa.table(
         {
@@ -325,7 +325,8 @@ def rival(folder: Path) -> dict[str, Any]:
     rows = Rows(RIVAL_SERIES)
     report: dict[str, Any] = {}
     insert = "INSERT INTO m VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    columns = "series INTEGER, t BIGINT, low DOUBLE, high DOUBLE, mean DOUBLE, last DOUBLE, count INTEGER, known DOUBLE"
+    numbers = "low DOUBLE, high DOUBLE, mean DOUBLE, last DOUBLE, count INTEGER, known DOUBLE"
+    columns = f"series INTEGER, t BIGINT, {numbers}"
     took = dict.fromkeys(("sqlite", "duckdb"), 0.0)
     count = RIVAL_SERIES * RIVAL_DAYS * MINUTES
     with (
@@ -363,7 +364,10 @@ def rival(folder: Path) -> dict[str, Any]:
                 (f"month_{RIVAL_SERIES}_leaves", f"< {RIVAL_SERIES}"),
             ):
                 whole = "//" if name == "duckdb" else "/"
-                query = f"SELECT series, (t - {START}) {whole} {width} AS s, avg(mean) FROM m WHERE series {where} GROUP BY 1, 2"
+                query = (
+                    f"SELECT series, (t - {START}) {whole} {width} AS s, avg(mean) FROM m"
+                    f" WHERE series {where} GROUP BY 1, 2"
+                )
                 times = []
                 for _ in range(AGAIN):
                     begun = time.perf_counter()
@@ -398,13 +402,13 @@ def measure_year(days: int, series: int, folder: Path) -> dict[str, Any]:
     return {
         "days": days,
         "series": series,
-        "how_written": "per day: minutes, hours, marks (kept) and state as the roll-up leaves them, straight to Parquet"
-        " through Catalog.create; months' hours merged by maintenance.step; no change went through append",
+        "how_written": "per day: minutes, hours, marks (kept) and state as the roll-up leaves them, straight"
+        " to Parquet through Catalog.create; months' hours merged by maintenance.step; no change went through append",
         "aim": "none fixed; one leaf downsampled to 1,000 points within 200 ms is taken as good",
         "load_before": round(load, 1),
         "load_after": round(os.getloadavg()[0], 1),
         **written,
         **asked,
-        "rivals_share": f"{RIVAL_DAYS} days of {RIVAL_SERIES} series; a year of 1,000 is extrapolated by size per row",
+        "rivals_share": f"{RIVAL_DAYS} days of {RIVAL_SERIES} series; a year of 1,000: by size per row",
         "rivals": beside,
     }

@@ -6,12 +6,12 @@
 - history: `append` until on disk, beside SQLite (WAL, executemany, a commit per 10,000 rows); then one leaf's
   series of a minute's steps and the state of a past moment, beside SQLite with an index for just that.
 
-- year: --days of one value a minute of --series leaves (`_year.py`): size, questions, memory, beside SQLite and
-  a plain DuckDB table.
+- year: --days of one value a minute of --series leaves (`_year.py`): size, questions, memory, beside SQLite
+  and a plain DuckDB table.
 
 CPU seconds are of this process with all its threads: other load on the machine does not blur them.
 
-    python benchmarks/history.py [--rows 500000] [--nodes 250] [--days 365] [--series 1000] [--only year] [--quick]
+    python benchmarks/history.py [--rows 500000] [--nodes 250] [--days 365] [--series 1000] [--quick]
 """
 
 from __future__ import annotations
