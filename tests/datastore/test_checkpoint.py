@@ -6,9 +6,11 @@ import asyncio
 import logging
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from store_batches import SECOND, START, batch_sequences
 
 from domain_twin.datastore.checkpoint import Checkpoint, Restart
@@ -132,3 +134,18 @@ async def test_keep_saves_while_the_store_changes(tmp_path: Path) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert Checkpoint(tmp_path).restore().store.state_hash() == store.state_hash()
+
+
+def test_values_that_somebody_changed_are_not_restored(tmp_path: Path) -> None:
+    Checkpoint(tmp_path).save(filled().snapshot(), clean=True)
+    file = tmp_path / "checkpoint.parquet"
+    table = parquet.read_table(file)
+    place = table.column_names.index("path")
+    paths = [path.replace("leaf", "loaf") for path in table.column("path").to_pylist()]
+    changed = table.set_column(place, table.field("path"), pa.array(paths).cast(table.field("path").type))
+    parquet.write_table(changed, file, write_page_checksum=True)  # in itself the file is sound
+
+    restored = Checkpoint(tmp_path).restore(now=7)
+
+    assert (restored.restart, len(restored.store)) == (Restart.DAMAGED, 0)
+    assert "not those that were written" in restored.message
