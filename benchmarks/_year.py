@@ -120,10 +120,10 @@ class Rows:
 
     def changes(self, day: int, series: int, *, last: bool = False) -> pa.Table:
         """The changes of some leaves (`last`: only the last of each), in order of reception."""
-        minute, leaf = np.meshgrid(
+        minutes, leaves = np.meshgrid(
             np.arange(MINUTES - 1 if last else 0, MINUTES), np.arange(series), indexing="ij"
         )
-        minute, leaf = minute.ravel(), leaf.ravel()
+        minute, leaf = minutes.ravel(), leaves.ravel()
         at = START + day * DAY + minute * MINUTE + self.offset_s[leaf, 0] * SECOND
         number = self.number_before(day) + minute * self.series + leaf + 1
         kinds = np.where(self._delays, int(ValueKind.DECIMAL), int(ValueKind.INTEGER)).astype(np.uint8)
@@ -403,7 +403,7 @@ def measure_year(days: int, series: int, folder: Path) -> dict[str, Any]:
         "days": days,
         "series": series,
         "how_written": "per day: minutes, hours, marks (kept) and state as the roll-up leaves them, straight"
-        " to Parquet through Catalog.create; months' hours merged by maintenance.step; no change went through append",
+        " to Parquet through Catalog.create; months' hours by maintenance.step; none through append",
         "aim": "none fixed; one leaf downsampled to 1,000 points within 200 ms is taken as good",
         "load_before": round(load, 1),
         "load_after": round(os.getloadavg()[0], 1),

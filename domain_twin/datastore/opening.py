@@ -58,6 +58,7 @@ def open_database(folder: Path, settings: Mapping[str, str | int]) -> tuple[duck
         sentence = f"{path.name} was set aside as {aside.name} ({reason})"
         connection = duckdb.connect(str(path), config=dict(settings))
     connection.execute("SET parquet_metadata_cache = true")
+    connection.execute("SET enable_progress_bar = false")
     connection.execute(_TABLES)
     _migrate(connection, folder)
     return connection, sentence
