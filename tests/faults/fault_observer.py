@@ -189,6 +189,8 @@ class Observer:
         for loss in list(self._losses):
             if look.start < loss.began or not self._observable(loss, look.part, look.start):
                 continue
+            if look.part == "broker" and loss.device is not None and loss.domain not in loss.marked:
+                continue  # a view may be stale for reasons of its own: the agent is first to know a device
             unmarked = self._not_said(loss, look)
             if unmarked and look.part in loss.marked:
                 self._complain(f"{loss.what} is lost and was marked so; then it was not: {unmarked}")
