@@ -55,9 +55,8 @@ def load_modules(
     _refuse_circles(chosen, ledger)
     while True:
         _refuse_dependents(chosen, ledger)
-        before = len(ledger.failed)
         parsed = _parse(chosen, catalogue, module_set, ledger)
-        if parsed is not None and (len(ledger.failed) == before or not parsed.spoilt):
+        if not parsed.spoilt:
             break
     _refuse_dependents(chosen, ledger)
     for name, problem in ledger.failed.items():
@@ -274,18 +273,20 @@ class _Parsed:
 
 def _parse(
     chosen: Mapping[str, Source], catalogue: Catalogue, module_set: ModuleSet, ledger: _Ledger
-) -> _Parsed | None:
-    """All of `chosen` that did not fail, validated; None where a text does not parse: then once more."""
+) -> _Parsed:
+    """All of `chosen` that did not fail, validated."""
     ctx = _Context(chosen, _Repository(chosen, catalogue, ledger.failed))
     ctx.features = {name: list(features) for name, features in module_set.features.items() if name in chosen}
     names = {source.place: name for name, source in chosen.items()}
-    before = len(ledger.failed)
     for name, source in chosen.items():
         if name not in ledger.failed:
             ctx.search_module(error.Position(source.place), name, source.revision or _NO_REVISION)
     _settle(ctx, names, ledger, [])
-    if len(ledger.failed) > before:
-        return None
+    _refuse_dependents(chosen, ledger)
+    for name, revision in [key for key in ctx.modules if key[0] in ledger.failed]:
+        del ctx.modules[name, revision]
+        ctx.revs[name] = []
+    refused = set(ledger.failed)
     deviations = _set_aside(ctx, module_set)
     for module in [m for m in ctx.modules.values() if m is not None]:
         _import_what_there_is(ctx, module)
@@ -298,7 +299,7 @@ def _parse(
     _settle(ctx, names, ledger, warnings)
     spoilt = any(
         module is not None
-        and module.arg in ledger.failed
+        and module.arg in ledger.failed.keys() - refused
         and any(child.keyword in _REACHES_OUT for child in module.substmts)
         for module in ctx.modules.values()
     )
