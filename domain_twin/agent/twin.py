@@ -161,7 +161,7 @@ class DomainTwin:
         return list(self._findings.values())
 
     async def resolution(self, at: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
-        """Before when figures are rolled up, and to which interval they are known at `at`; 0: to the change."""
+        """Before when figures are rolled up, and to which interval they are known at `at` (0: exact)."""
         return await self._history.resolution(at) if self._history else (0, 0)
 
     async def copy_state(self, *, history_only: bool) -> str:
