@@ -60,6 +60,7 @@ class TreeCheck:
         self._complete = complete
         self._settle_s = settle_s
         self._due: dict[str, float] = {}  # device -> monotonic time
+        self._checking = False
         self._again: set[str] = set()  # not checked, and to be tried once more
         self._wake = asyncio.Event()
         self._findings: dict[str, Finding] = {}
@@ -78,6 +79,10 @@ class TreeCheck:
             if node is not None and node.config:
                 self.note(change.device)
 
+    def pending(self) -> bool:
+        """Whether a device waits to be checked, or is being checked."""
+        return bool(self._due) or self._checking
+
     def findings(self) -> list[Finding]:
         """One for each device whose tree is not valid."""
         return list(self._findings.values())
@@ -92,7 +97,11 @@ class TreeCheck:
                     del self._due[device]
                     if not self._complete(device):
                         continue  # it is noted again once it is
-                    await self._check(device)
+                    self._checking = True
+                    try:
+                        await self._check(device)
+                    finally:
+                        self._checking = False
                 wait_s = min(self._due.values(), default=now + 3600) - time.monotonic()
                 try:
                     async with asyncio.timeout(max(0.0, wait_s)):

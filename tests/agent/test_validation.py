@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
@@ -60,3 +61,32 @@ async def test_a_full_disk_costs_a_check_and_not_the_agent() -> None:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_half_a_tree_is_not_judged() -> None:
+    schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
+    known = False
+    check = TreeCheck(
+        "core", lambda _: schema, lambda _: {TYPE: True}, complete=lambda _: known, settle_s=0.0
+    )
+    task = asyncio.create_task(check.run())
+    try:
+        async with asyncio.timeout(60):
+            check.note("upf-1")
+            await until(lambda: not check.pending())
+            assert not check.findings()
+
+            known = True
+            check.note("upf-1")
+            await until(lambda: bool(check.findings()))
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(question: Callable[[], bool]) -> None:
+    while True:
+        if question():
+            return
+        await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,13 @@ def test_only_the_latest_are_kept(folder: Path) -> None:
         SchemaSet.load(["own"], [folder], cache=folder.parent / "cache")
 
     assert len(list((folder.parent / "cache").iterdir())) == 8
+
+
+def test_cache_that_somebody_changed_is_made_anew(folder: Path) -> None:
+    first = load(folder)
+    (file,) = (folder.parent / "cache").glob("*.schema")
+    octets = file.read_bytes()
+    changed = zlib.decompress(octets[32:]).replace(b'"part"', b'"trap"')
+    file.write_bytes(octets[:32] + zlib.compress(changed, 1))
+
+    assert described(load(folder)) == described(first)
