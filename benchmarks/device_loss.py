@@ -23,7 +23,7 @@ from typing import Any
 
 from ingest import certificates
 
-from domain_twin.config import DeviceConfig, GnmiConfig
+from domain_twin.config import DeviceConfig, GnmiConfig, YangConfig
 from domain_twin.datastore.live import LiveStore
 from domain_twin.model import Connection, DeviceStatus, UpdateBatch
 from domain_twin.southbound.conflate import Facts
@@ -109,6 +109,7 @@ class Watched:
     """A mirrored device, with what its mirror knows."""
 
     def __init__(self, files: dict[str, Path], port: int) -> None:
+        from domain_twin.agent.device_schemas import DeviceSchemas
         from domain_twin.agent.mirror import Mirror
 
         schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
@@ -137,7 +138,8 @@ class Watched:
             server_name="localhost",
         )
         device = DeviceConfig(name="device", gnmi=gnmi, paths=("/ietf-interfaces:interfaces",))
-        self.mirror = Mirror(device, schema=schema, intake=self.intake, on_status=self._said)
+        schemas = DeviceSchemas("bench", schema, YangConfig(), typer.use)
+        self.mirror = Mirror(device, schemas=schemas, intake=self.intake, on_status=self._said)
 
     def _said(self, status: DeviceStatus) -> None:
         attempt = status.problem and status.connection is Connection.CONNECTING

@@ -127,8 +127,9 @@ def _digest(state: dict[str, Any]) -> str:
 def ours(files: dict[str, Path], port: int, leaves: int, flood_over: Any, out: Any) -> None:
     """A mirror of the agent with its intake, pipeline stages and live state."""
     from domain_twin.agent import collector
+    from domain_twin.agent.device_schemas import DeviceSchemas
     from domain_twin.agent.mirror import Mirror
-    from domain_twin.config import DeviceConfig
+    from domain_twin.config import DeviceConfig, YangConfig
     from domain_twin.datastore.live import LiveStore
     from domain_twin.model import Connection, DeviceStatus, UpdateBatch
     from domain_twin.southbound.conflate import Facts
@@ -159,7 +160,8 @@ def ours(files: dict[str, Path], port: int, leaves: int, flood_over: Any, out: A
         server_name="localhost",
     )
     device = DeviceConfig(name="flood", gnmi=gnmi, paths=("/ietf-interfaces:interfaces",))
-    mirror = Mirror(device, schema=schema, intake=intake, on_status=statuses.append)
+    schemas = DeviceSchemas("bench", schema, YangConfig(), typer.use)
+    mirror = Mirror(device, schemas=schemas, intake=intake, on_status=statuses.append)
 
     async def until(condition: Callable[[], object]) -> None:
         while not condition():  # noqa: ASYNC110 - sampled, as it is measured
