@@ -16,7 +16,7 @@ from typing import Any
 from fault_network import DOMAINS, FaultNetwork
 from fault_truth import Devices
 
-from domain_twin.errors import TwinError
+from domain_twin.errors import TwinError, Unreachable
 from domain_twin.southbound.base import Edit
 from domain_twin.southbound.devices import Changer, change_session
 
@@ -152,10 +152,18 @@ class Churn:
 
     async def _edit(self, domain: str, device: str, edit: Edit) -> None:
         name = f"{domain}/{device}"
-        session = self._sessions.pop(name, None)
-        if session is None:
-            config = self._network.devices(domain)[device]
-            session = change_session(config, await self._devices.schema(domain))
+        kept = self._sessions.pop(name, None)
+        if kept is not None:
+            try:
+                await self._apply(name, kept, edit)
+            except Unreachable:
+                pass  # the session ended with a device of before: a new one will tell
+            else:
+                return
+        config = self._network.devices(domain)[device]
+        await self._apply(name, change_session(config, await self._devices.schema(domain)), edit)
+
+    async def _apply(self, name: str, session: Changer, edit: Edit) -> None:
         try:
             await session.edit([edit])
         except BaseException:
