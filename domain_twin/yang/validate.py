@@ -99,7 +99,8 @@ class TreeValidator:
             except OSError as error:
                 raise SchemaError(
                     f"the modules cannot be written for the validating process ({error.strerror}): make room"
-                    f" in {tempfile.gettempdir()}, or let the agent's account write there"
+                    " in the folder for temporary files (TMPDIR, else /tmp), or let the agent's account write"
+                    " there"
                 ) from error
             self._pool = ProcessPoolExecutor(
                 max_workers=1,
