@@ -19,14 +19,14 @@ _ALWAYS = ("iana-if-type", "fedtwin-alarms")  # identities that interfaces and a
 _FETCH_WITHIN_S = 10.0
 
 
-async def load_schema(config: AgentConfig) -> SchemaSet:
+async def load_schema(config: AgentConfig, *, keep: bool = True) -> SchemaSet:
     """Load the modules of the mapping and of the operator's folders; what devices add is fetched from them.
 
-    One that does not parse is left out and logged. Raises SchemaError when one of the mapping's is missing.
+    `keep`: leave what was made in the state folder, so that the next start is quick. A module that does
+    not parse is left out and logged. Raises SchemaError when one of the mapping's is missing.
     """
-    load = partial(
-        SchemaSet.load, folders=config.yang.directories, all_of_folders=True, cache=config.state / "yang"
-    )
+    cache = config.state / "yang" if keep else None
+    load = partial(SchemaSet.load, folders=config.yang.directories, all_of_folders=True, cache=cache)
     named = [*required_modules(), *_ALWAYS]
     schema = await asyncio.to_thread(load, named)
     missing = _asked_for(config.device) - schema.modules.keys()

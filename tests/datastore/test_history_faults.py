@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +155,8 @@ class Disk:
         if self.mounted:
             free = os.statvfs(self.folder)
             rest = max(free.f_bavail * free.f_bsize - leaving, 0)
-            (self.folder / "filler").write_bytes(b"x" * rest)
+            with suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as filler:
+                filler.write(b"x" * rest)  # history writes too, so less may be left than there was
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (leaving, self._hard()))
 

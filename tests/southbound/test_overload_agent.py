@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -38,11 +39,12 @@ key = "{key}"
 
 
 class Flooding(grpc.GenericRpcHandler):
-    """A gNMI target that, when told to, changes every counter in one notification."""
+    """A gNMI target that, when told to, changes every counter in one notification, once."""
 
     def __init__(self):
         self.value = 1
         self.subscriptions = 0
+        self.flooded = 0
         self.flood = asyncio.Event()
 
     def service(self, details):
@@ -76,10 +78,15 @@ class Flooding(grpc.GenericRpcHandler):
         for first in range(0, INTERFACES, 200):
             yield self.notification(range(first, first + 200))
         yield pb.SubscribeResponse(sync_response=True)
-        if self.subscriptions == 1:
-            await self.flood.wait()
+        await self.flood.wait()
+        if self.value == 1:
             self.value = 2
-            yield self.notification(range(INTERFACES))
+            self.flooded = self.subscriptions
+            everything = self.notification(range(INTERFACES))
+            gone = everything.update.delete.add()  # what comes with a delete is taken in as a whole
+            gone.elem.add(name="ietf-interfaces:interfaces")
+            gone.elem.add(name="interface", key={"name": "gone"})
+            yield everything
         await asyncio.sleep(300)
 
 
@@ -95,6 +102,12 @@ async def serve(flooding, authority):
     )
     await server.start()
     return server, port
+
+
+def lost(text):
+    """How many values a text says were dropped. A slow machine loses some of the first answers too."""
+    found = re.search(r"(\d+) values were dropped", text)
+    return int(found[1]) if found else 0
 
 
 async def eventually(socket, question):
@@ -132,7 +145,7 @@ async def test_flood_is_bounded_said_recorded_and_made_good(authority, tmp_path)
 
         async def made_good(twin):
             findings = [f.message for f in await twin.findings() if f.code == "device.overload"]
-            return [text for text in findings if "read anew and is complete" in text]
+            return [text for text in findings if "read anew and is complete" in text and lost(text) >= leaves]
 
         await eventually(socket, in_step)
         flooding.flood.set()
@@ -143,15 +156,12 @@ async def test_flood_is_bounded_said_recorded_and_made_good(authority, tmp_path)
         await asyncio.to_thread(agent.wait, 30)
         await server.stop(0)
 
-    assert f"{leaves} values were dropped" in message
-    assert flooding.subscriptions == 2
+    assert flooding.subscriptions > flooding.flooded
     history = await History.open(tmp_path / "state" / "history")
     try:
         gaps = await history.gaps(before, time.time_ns(), "warsaw")
         snapshot = await history.state_at(time.time_ns())
     finally:
         await history.close()
-    assert [gap.reason for gap in gaps if "overload" in gap.reason] == [
-        f"overload: {leaves} values were dropped"
-    ]
+    assert lost(message) in [lost(gap.reason) for gap in gaps if "overload" in gap.reason]
     assert {leaf.value for _, _, leaf in snapshot.items()} == {2}

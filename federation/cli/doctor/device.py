@@ -30,7 +30,7 @@ async def devices(rows: Rows, config: AgentConfig) -> None:
     if not config.device:
         return
     try:
-        schema = await load_schema(config)
+        schema = await load_schema(config, keep=False)
     except TwinError as error:
         rows.wrong("yang", str(error))
         return
