@@ -138,6 +138,8 @@ class Assurance:
     def _take(self, held: _Service, status: ServiceStatus, observed_at: Nanoseconds) -> None:
         """Show a status, and tell it where it is news."""
         held.raw = status
+        if status.path is None:
+            held.infeasible = ""
         held.status = replace(status, budget=tuple(_judged(status.budget, held.verdicts)))
         if self._is_news(held, held.status):
             held.told, held.shown, held.told_at = status, held.status, time.monotonic()
@@ -148,7 +150,7 @@ class Assurance:
                 service_status=held.status,
                 observed_at=observed_at,
             )
-            self._negotiator.consider(status)
+        self._negotiator.consider(status)
 
     def _is_news(self, held: _Service, status: ServiceStatus) -> bool:
         """A change of path, verdict, budget or outcome at once; figures alone once in an interval."""
@@ -164,14 +166,16 @@ class Assurance:
         status = held.raw
         if status is None or status.path is None:
             return
-        on_path = {share.domain for share in status.budget}
+        on_path = {share.domain: share.share_ms for share in status.budget}
         missed = {
             domain: verdict
-            for domain, verdict in verdicts.items()
-            if verdict.outcome is Outcome.OVER_CAPACITY and domain in on_path
+            for domain, verdict in held.verdicts.items()
+            if verdict.outcome is Outcome.OVER_CAPACITY
+            and domain in on_path
+            and math.isclose(verdict.share_ms, on_path[domain])
         }
-        held.infeasible = ""
-        cause = ""
+        before, held.infeasible = held.infeasible, ""
+        cause = "budget can be kept again" if before else ""
         if missed:
             new = resplit(status.budget, {domain: verdict.least_ms for domain, verdict in missed.items()})
             said = "; ".join(verdict.reason or f"{domain} declined" for domain, verdict in missed.items())
@@ -180,7 +184,7 @@ class Assurance:
                 cause = f"budget split anew: {said}"
             else:
                 held.infeasible = said if new.feasible else new.verdict
-                cause = f"budget cannot be kept: {said}"
+                cause = "" if before else f"budget cannot be kept: {said}"
         self._take(held, replace(status, cause=cause, at=self._clock()), 0)
         self._report()
 

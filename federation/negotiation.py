@@ -1,7 +1,8 @@
 """Have each domain confirm its share of a service's delay budget. Owns who was asked what; splits nothing.
 
 A domain is told its own segments and its own share, never those of others. It is asked again when its share
-or its part of the path changed, or when it attached anew.
+or its part of the path changed, when it attached anew, and after a while if it did not say yes: what kept it
+from that may be over.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = ["Negotiator", "Verdict"]
 log = logging.getLogger(__name__)
 
 _ASK_WITHIN_S = 5.0
+_ASK_AGAIN_S = 5.0
 _ROUNDS = 5
 _ROUNDS_WITHIN_S = 10.0
 
@@ -62,12 +64,13 @@ class Negotiator:
         self._spawn = spawn
         self._on_verdicts = on_verdicts
         self._asked: dict[tuple[str, str], _Question] = {}
+        self._declined_at: dict[tuple[str, str], float] = {}  # monotonic seconds
         self._rounds: dict[str, list[float]] = {}
         self._running: set[str] = set()
         self._again: dict[str, ServiceStatus] = {}
 
     def consider(self, status: ServiceStatus) -> None:
-        """Ask every domain whose share or part is not the one that it was asked about last."""
+        """Ask every domain that was not asked about this share and part yet, or that declined a while ago."""
         service = status.service.id
         if service in self._running:
             self._again[service] = status
@@ -85,7 +88,9 @@ class Negotiator:
                 (hop.source, hop.target) for hop in status.path.hops if hop.domain == share.domain
             )
             question = _Question(session.session_id, round(share.share_ms * 1000), segments)
-            if self._asked.get((status.service.id, share.domain)) != question:
+            key = status.service.id, share.domain
+            again = time.monotonic() - self._declined_at.get(key, math.inf) >= _ASK_AGAIN_S
+            if again or self._asked.get(key) != question:
                 found[share.domain] = question
         return found
 
@@ -106,6 +111,11 @@ class Negotiator:
             verdicts = await asyncio.gather(
                 *(self._ask(status, domain, question) for domain, question in questions.items())
             )
+            for domain, verdict in zip(questions, verdicts, strict=True):
+                if verdict.outcome is Outcome.OK:
+                    self._declined_at.pop((service, domain), None)
+                else:
+                    self._declined_at[service, domain] = time.monotonic()
             self._on_verdicts(service, dict(zip(questions, verdicts, strict=True)))
         finally:
             self._running.discard(service)

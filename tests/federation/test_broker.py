@@ -340,6 +340,46 @@ async def test_shares_that_cannot_be_kept_are_shown(federation: Federation) -> N
         (edge,) = [share for share in (await service(twin)).budget if share.domain == "edge"]
         assert edge.outcome is Outcome.OVER_CAPACITY
 
+        asked = len(federation.domains["edge"].budgets)
+        federation.domains["edge"].least_ms = 0.0  # what kept it from that is over, and no figure says so
+
+        async def kept() -> bool:
+            return not any(f.code == "service.budget-infeasible" for f in await twin.findings())
+
+        await until(kept, 20)
+        (edge,) = [share for share in (await service(twin)).budget if share.domain == "edge"]
+        assert edge.outcome is Outcome.OK
+        assert len(federation.domains["edge"].budgets) == asked + 1
+        _, events = await twin.service_history("uplink", 0)
+        assert [e.text for e in events if "budget can" in e.text][-1] == "uplink: budget can be kept again"
+
+
+async def test_one_who_confirms_does_not_speak_for_another(federation: Federation) -> None:
+    federation.domains["edge"].least_ms = 9.5
+    ran = federation.domains["ran"]
+    async with (
+        federation.broker() as broker,
+        federation.agent("transport", broker),
+        federation.agent("edge", broker),
+        federation.client(broker) as twin,
+    ):
+
+        async def infeasible() -> bool:
+            return any(f.code == "service.budget-infeasible" for f in await twin.findings())
+
+        async with federation.agent("ran", broker):
+            await until(infeasible)
+        asked = len(ran.budgets)
+
+        async def asked_alone() -> bool:
+            return len(ran.budgets) > asked
+
+        async with federation.agent("ran", broker):
+            await until(asked_alone)
+            for _ in range(10):
+                assert await infeasible()
+                await asyncio.sleep(0.05)
+
 
 async def test_a_domain_that_says_nothing_about_its_share_is_shown(federation: Federation) -> None:
     federation.domains["edge"].refuse_budget = NotShared("the agreement does not grant 'evaluate'")
