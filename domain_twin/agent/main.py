@@ -118,7 +118,10 @@ async def run_agent(
         collector.settle()
         if ready:
             ready()
-        await twin.run()
+        try:
+            await twin.run()
+        finally:
+            collector.release()
 
 
 @contextlib.asynccontextmanager
