@@ -13,7 +13,7 @@ from pygnmi.spec.v080 import gnmi_pb2, gnmi_pb2_grpc
 
 from domain_twin.emulator.device import DeviceDatastore
 from domain_twin.emulator.gnmi_paths import GnmiStatus
-from domain_twin.emulator.gnmi_subscribe import Subscriber
+from domain_twin.emulator.gnmi_subscribe import Subscriber, serve_first
 from domain_twin.emulator.gnmi_target import GnmiServer, GnmiTarget, listen
 
 ALL = "*"
@@ -67,21 +67,9 @@ class GnmiController(gnmi_pb2_grpc.gNMIServicer):  # type: ignore[misc]
         """Serve one subscriber with the targets that it names."""
         self.subscribers += 1
         try:
-            async for first in request_iterator:
-                await self._serve(first, context)
-                return
-        except GnmiStatus as status:
-            refusal = status
-        except BaseExceptionGroup as group:
-            found = group.subgroup(GnmiStatus)
-            if found is None:
-                raise
-            refusal = next(error for error in found.exceptions if isinstance(error, GnmiStatus))
-        else:
-            return
+            await serve_first(request_iterator, context, lambda first: self._serve(first, context))
         finally:
             self.subscribers -= 1
-        await context.abort(refusal.code, refusal.message)
 
     async def _serve(self, first: Any, context: Any) -> None:
         target = first.subscribe.prefix.target

@@ -6,7 +6,7 @@ a subscriber that lets too many wait is sent away.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,24 @@ class _Subscription:
     sample_s: float | None  # None: on change
     heartbeat_s: float | None
     suppress_redundant: bool
+
+
+async def serve_first(requests: Any, context: Any, serve: Callable[[Any], Awaitable[None]]) -> None:
+    """Have `serve` answer a Subscribe RPC by its first message; a GnmiStatus ends the RPC with its code."""
+    try:
+        async for first in requests:
+            await serve(first)
+            return
+    except GnmiStatus as status:
+        refusal = status
+    except BaseExceptionGroup as group:
+        found = group.subgroup(GnmiStatus)
+        if found is None:
+            raise
+        refusal = next(error for error in found.exceptions if isinstance(error, GnmiStatus))
+    else:
+        return
+    await context.abort(refusal.code, refusal.message)
 
 
 class Subscriber:

@@ -21,7 +21,7 @@ from domain_twin.emulator.gnmi_paths import (
     set_json,
     wire_path,
 )
-from domain_twin.emulator.gnmi_subscribe import ENCODINGS, Subscriber, check_encoding
+from domain_twin.emulator.gnmi_subscribe import ENCODINGS, Subscriber, check_encoding, serve_first
 from domain_twin.emulator.json_tree import json_tree
 from domain_twin.errors import ConfigError
 
@@ -141,21 +141,13 @@ class GnmiTarget(gnmi_pb2_grpc.gNMIServicer):  # type: ignore[misc]
         """Serve one subscriber; see `gnmi_subscribe`."""
         self.subscribers += 1
         try:
-            async for first in request_iterator:
-                await Subscriber(self._store, first).run(request_iterator, context)
-                return
-        except GnmiStatus as status:
-            refusal = status
-        except BaseExceptionGroup as group:
-            found = group.subgroup(GnmiStatus)
-            if found is None:
-                raise
-            refusal = next(error for error in found.exceptions if isinstance(error, GnmiStatus))
-        else:
-            return
+            await serve_first(
+                request_iterator,
+                context,
+                lambda first: Subscriber(self._store, first).run(request_iterator, context),
+            )
         finally:
             self.subscribers -= 1
-        await context.abort(refusal.code, refusal.message)
 
     def _get(self, request: Any) -> Any:
         encoding = check_encoding(request.encoding)
