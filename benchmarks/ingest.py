@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -82,57 +82,26 @@ def serve(files: dict[str, Path], size: int, total: int, ports: Any) -> None:
 
 
 async def _serve(files: dict[str, Path], size: int, total: int, ports: Any) -> None:
-    import grpc
+    from _counters_target import SYNC, add_counter, serve_counters
     from pygnmi.spec.v080 import gnmi_pb2 as pb
 
-    def notification(number: int) -> Any:
+    def notification(number: int) -> bytes:
         note = pb.Notification(timestamp=1_800_000_000_000_000_000 + number)
         for at in range(number * size, (number + 1) * size):
-            update = note.update.add()
-            update.path.elem.add(name="ietf-interfaces:interfaces")
             entry = at // len(COUNTERS) % (PATH_COUNT // len(COUNTERS))
-            update.path.elem.add(name="interface", key={"name": f"eth{entry}"})
-            update.path.elem.add(name="statistics")
-            update.path.elem.add(name=COUNTERS[at % len(COUNTERS)])
-            update.val.uint_val = (at * 7919) % 2**32
-        return pb.SubscribeResponse(update=note).SerializeToString()
+            add_counter(note, f"eth{entry}", COUNTERS[at % len(COUNTERS)], (at * 7919) % 2**32)
+        octets: bytes = pb.SubscribeResponse(update=note).SerializeToString()
+        return octets
 
     messages = [notification(number) for number in range(min(total // size, max(1, 2 * PATH_COUNT // size)))]
-    sync = pb.SubscribeResponse(sync_response=True).SerializeToString()
 
-    class Target(grpc.GenericRpcHandler):  # type: ignore[misc]
-        def service(self, details: Any) -> Any:
-            if details.method == "/gnmi.gNMI/Subscribe":
-                return grpc.stream_stream_rpc_method_handler(self.subscribe)
-            return grpc.unary_unary_rpc_method_handler(self.capabilities)
+    async def stream() -> AsyncIterator[bytes]:
+        yield SYNC
+        for number in range(total // size):
+            yield messages[number % len(messages)]
+        await asyncio.sleep(600)
 
-        async def capabilities(self, request: bytes, context: Any) -> Any:
-            return pb.CapabilityResponse(
-                supported_models=[pb.ModelData(name="ietf-interfaces")],
-                supported_encodings=[pb.PROTO, pb.JSON_IETF],
-                gNMI_version="0.8.0",
-            ).SerializeToString()
-
-        async def subscribe(self, requests: Any, context: Any) -> Any:
-            async for _ in requests:
-                break
-            yield sync
-            for number in range(total // size):
-                yield messages[number % len(messages)]
-            await asyncio.sleep(600)
-
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((Target(),))
-    port = server.add_secure_port(
-        "127.0.0.1:0",
-        grpc.ssl_server_credentials(
-            [(files["server_key"].read_bytes(), files["server"].read_bytes())],
-            root_certificates=files["root"].read_bytes(),
-            require_client_auth=True,
-        ),
-    )
-    await server.start()
-    ports.put(port)
+    ports.put(await serve_counters(files, stream))
     await asyncio.sleep(600)
 
 
@@ -287,7 +256,9 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=400_000)
     parser.add_argument("--sizes", default="1,10,100,1000")
     parser.add_argument("--skip-rivals", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the updates")
     options = parser.parse_args()
+    updates = options.updates // 4 if options.quick else options.updates
     clients = {"fedtwin": ours}
     if not options.skip_rivals:
         clients |= {"pygnmi": pygnmi_subscribe2, "pygnmi_parser": pygnmi_parser}
@@ -299,7 +270,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = certificates(Path(folder))
         for size in map(int, options.sizes.split(",")):
-            total = min(options.updates, 20_000 * size)  # a message costs the same whatever it holds
+            total = min(updates, 20_000 * size)  # a message costs the same whatever it holds
             figures: dict[str, Any] = {
                 name: measure(client, files, size, total) for name, client in clients.items()
             }

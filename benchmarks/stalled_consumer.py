@@ -23,7 +23,7 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def serve(files: dict[str, Path], leaves: int, total: int, pipe: Any) -> None:
 
 
 async def _serve(files: dict[str, Path], leaves: int, total: int, pipe: Any) -> None:
-    import grpc
+    from _counters_target import SYNC, add_counter, serve_counters
     from pygnmi.spec.v080 import gnmi_pb2 as pb
 
     state = [0] * leaves
@@ -58,60 +58,27 @@ async def _serve(files: dict[str, Path], leaves: int, total: int, pipe: Any) -> 
     def message(first: int) -> bytes:
         note = pb.Notification(timestamp=time.time_ns())
         for at in range(first, min(first + SIZE, leaves)):
-            update = note.update.add()
-            update.path.elem.add(name="ietf-interfaces:interfaces")
-            update.path.elem.add(name="interface", key={"name": f"eth{at // len(COUNTERS)}"})
-            update.path.elem.add(name="statistics")
-            update.path.elem.add(name=COUNTERS[at % len(COUNTERS)])
-            update.val.uint_val = state[at]
+            add_counter(note, f"eth{at // len(COUNTERS)}", COUNTERS[at % len(COUNTERS)], state[at])
         octets: bytes = pb.SubscribeResponse(update=note).SerializeToString()
         return octets
 
-    sync = pb.SubscribeResponse(sync_response=True).SerializeToString()
-
-    class Target(grpc.GenericRpcHandler):  # type: ignore[misc]
-        def service(self, details: Any) -> Any:
-            if details.method == "/gnmi.gNMI/Subscribe":
-                return grpc.stream_stream_rpc_method_handler(self.subscribe)
-            return grpc.unary_unary_rpc_method_handler(self.capabilities)
-
-        async def capabilities(self, request: bytes, context: Any) -> Any:
-            return pb.CapabilityResponse(
-                supported_models=[pb.ModelData(name="ietf-interfaces")],
-                supported_encodings=[pb.PROTO, pb.JSON_IETF],
-                gNMI_version="0.8.0",
-            ).SerializeToString()
-
-        async def subscribe(self, requests: Any, context: Any) -> Any:
-            nonlocal flooded, sent_at
-            async for _ in requests:
-                break
-            for first in range(0, leaves, SIZE):
+    async def stream() -> AsyncIterator[bytes]:
+        nonlocal flooded, sent_at
+        for first in range(0, leaves, SIZE):
+            yield message(first)
+        yield SYNC
+        if not flooded:
+            flooded = True
+            while sent_at < total:
+                first = sent_at % leaves
+                for at in range(first, min(first + SIZE, leaves)):
+                    state[at] = (at * 7919 + sent_at) % 2**40 + 1
                 yield message(first)
-            yield sync
-            if not flooded:
-                flooded = True
-                while sent_at < total:
-                    first = sent_at % leaves
-                    for at in range(first, min(first + SIZE, leaves)):
-                        state[at] = (at * 7919 + sent_at) % 2**40 + 1
-                    yield message(first)
-                    sent_at += SIZE
-                pipe.send(_digest({_path(at): value for at, value in enumerate(state)}))
-            await asyncio.sleep(3600)
+                sent_at += SIZE
+            pipe.send(_digest({_path(at): value for at, value in enumerate(state)}))
+        await asyncio.sleep(3600)
 
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers((Target(),))
-    port = server.add_secure_port(
-        "127.0.0.1:0",
-        grpc.ssl_server_credentials(
-            [(files["server_key"].read_bytes(), files["server"].read_bytes())],
-            root_certificates=files["root"].read_bytes(),
-            require_client_auth=True,
-        ),
-    )
-    await server.start()
-    pipe.send(port)
+    pipe.send(await serve_counters(files, stream))
     await asyncio.sleep(3600)
 
 
