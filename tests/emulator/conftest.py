@@ -5,14 +5,17 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncssh
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from device_example import CONFIG, MODULES, STATE
+from netconf_client import session
 
 from domain_twin.emulator.device import DeviceDatastore, load_schema
+from domain_twin.emulator.netconf_server import serve_netconf
 
 
 @pytest.fixture
@@ -20,6 +23,37 @@ def store() -> DeviceDatastore:
     device = DeviceDatastore("warsaw", load_schema(MODULES))
     device.load(CONFIG, STATE)
     return device
+
+
+@pytest.fixture
+async def server(store):
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    running = await serve_netconf(
+        store,
+        host="127.0.0.1",
+        port=0,
+        host_key=key.export_private_key(),
+        users={"operator": "s3cret", "second": "other"},
+        maximum_message=200_000,
+    )
+    running.public_key = key.export_public_key().decode().strip()
+    yield running
+    await running.close()
+
+
+@pytest.fixture
+def ssh_config(server, tmp_path):
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(f"[127.0.0.1]:{server.port} {server.public_key}\n")
+    config = tmp_path / "ssh_config"
+    config.write_text(f"Host 127.0.0.1\n  UserKnownHostsFile {known_hosts}\n")
+    return str(config)
+
+
+@pytest.fixture
+async def client(server, ssh_config):
+    async with session(server, ssh_config) as connected:
+        yield connected
 
 
 @dataclass(frozen=True)
