@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from federation.cli.console import ms, plain, ratio
+from federation.cli.console import plain, ratio
 
 if TYPE_CHECKING:
     from domain_twin.model.job import (
@@ -47,24 +47,26 @@ class Row:
     worse: bool | None  # None: neither better nor worse
 
 
+def _ms(value: float) -> str:
+    return f"{value:,.3f}" if math.isfinite(value) else "unknown"
+
+
 def _loss(value: float) -> str:
     return ratio(value) if math.isfinite(value) else "unknown"
 
 
 def _rate(value: float) -> str:
-    if not math.isfinite(value):
-        return "unknown"
-    return f"{value:,.2f} Mbit/s" if value < 1000 else f"{value:,.0f} Mbit/s"
+    return "unknown" if not math.isfinite(value) else f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
 
 
-# Attribute of FlowFigures, its name for people, how it is written, and whether more of it is worse.
+# Attribute of FlowFigures, its name and unit for people, how it is written, and whether more of it is worse.
 ROWS = (
-    ("delay_ms", "mean delay", ms, True),
-    ("p90_ms", "90 % below", ms, True),
-    ("p95_ms", "95 % below", ms, True),
-    ("p99_ms", "99 % below", ms, True),
-    ("loss", "loss", _loss, True),
-    ("throughput_mbps", "throughput", _rate, False),
+    ("delay_ms", "mean delay, ms", _ms, True),
+    ("p90_ms", "90 % below, ms", _ms, True),
+    ("p95_ms", "95 % below, ms", _ms, True),
+    ("p99_ms", "99 % below, ms", _ms, True),
+    ("loss", "loss ratio", _loss, True),
+    ("throughput_mbps", "throughput, Mbit/s", _rate, False),
 )
 _SAME = 5e-4  # relative: what rounds to the same figure on a screen
 
@@ -91,20 +93,14 @@ def flow_rows(flow: FlowForecast) -> list[Row]:
     return found
 
 
-def _interval(figure: Figure | None, write: Any) -> str:
+def _interval(figure: Figure | None, write: Callable[[float], str]) -> str:
     if figure is None or not (math.isfinite(figure.low) and math.isfinite(figure.high)):
         return ""
-    low, high = write(figure.low), write(figure.high)
-    unit = low.rpartition(" ")[2] if " " in low else ""
-    return (
-        f"{low.removesuffix(' ' + unit)} to {high}"
-        if unit and high.endswith(" " + unit)
-        else f"{low} to {high}"
-    )
+    return f"{write(figure.low)} to {write(figure.high)}"
 
 
 def _change(
-    old: Figure | None, new: Figure | None, write: Any, more_is_worse: bool
+    old: Figure | None, new: Figure | None, write: Callable[[float], str], more_is_worse: bool
 ) -> tuple[str, bool | None]:
     if old is None or new is None or not (math.isfinite(old.value) and math.isfinite(new.value)):
         return "", None
@@ -134,7 +130,7 @@ def short(element: str) -> str:
 
 
 def delay_change(flow: FlowForecast) -> float:
-    """By how much the mean delay changes, ms; infinite where a path is lost, minus infinite where one is won."""
+    """By how much the mean delay changes, ms; infinite where a path is lost, minus that where one is won."""
     old, new = _delay(flow.before), _delay(flow.after)
     if flow.after is None:
         return math.inf if flow.before else 0.0
@@ -325,7 +321,8 @@ def _change_words(change: Any) -> str:
             how = f"{change.count} workers" if change.count is not None else f"{change.delta or 0:+d} workers"
             return f"{element} gets {how}"
         case "service":
-            return f"new: {change.name}, {change.source} to {change.target}, {change.mbps:g} Mbit/s {change.arrivals}"
+            ends = f"{change.source} to {change.target}"
+            return f"new: {change.name}, {ends}, {change.mbps:g} Mbit/s {change.arrivals}"
         case "config":
             what = "deleted" if change.delete else f"set to {change.value}"
             return f"{change.device}: {change.path} {what}"

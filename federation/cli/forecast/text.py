@@ -1,4 +1,4 @@
-"""A what-if report on a screen: what changes for whom, why, and how sure that is. Owns columns and colours."""
+"""A what-if report on a screen: what changes for whom, and how sure that is. Owns columns and colours."""
 
 from __future__ import annotations
 
@@ -174,32 +174,20 @@ def _elements(elements: Sequence[ElementForecast], top: int) -> list[RenderableT
 
 def elements_table(elements: Sequence[ElementForecast]) -> Table:
     """Utilisation of elements before and after."""
-    table = grid(
-        "element",
-        "kind",
-        "utilisation",
-        "after",
-        "",
-        "loss after",
-        right=("utilisation", "after", "loss after"),
-        wraps="element",
-    )
+    heads = ("element", "utilisation", "after", "", "loss after")
+    table = grid(*heads, right=("utilisation", "after", "loss after"), wraps="element")
     for each in elements:
         after = each.utilisation_after
         style = "bad" if after >= 0.9 else "warn" if after >= 0.7 else "good"
+        inside = reading.short(each.element).removeprefix(f"{each.domain}:").removeprefix(f"{each.domain}/")
         table.add_row(
-            Text.assemble((each.domain or "", domain_style(each.domain)), " ", _inside(each)),
-            each.kind,
+            Text.assemble((each.domain, domain_style(each.domain)), f" {inside}", (f" {each.kind}", "dim")),
             _share(each.utilisation_before),
             Text(_share(after), f"bold {style}" if after >= 0.9 else ""),
             Text(BAR * round(10 * min(1.0, after)), style) if math.isfinite(after) else "",
             ratio(each.loss_after) if each.loss_after > 0 else "",
         )
     return table
-
-
-def _inside(each: ElementForecast) -> str:
-    return reading.short(each.element).removeprefix(f"{each.domain}:").removeprefix(f"{each.domain}/")
 
 
 def _share(value: float) -> str:
@@ -222,10 +210,10 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
         missed = Text(str(len(row.missed)), "bad") if row.missed else Text("0", "dim")
         unreachable = Text(str(row.unreachable), "bold red") if row.unreachable else Text("0", "dim")
         what = Text(reading.short(row.name))
-        if row.worst_flow:
-            what.append(f"\nslowest {reading.short(row.worst_flow)}", "dim")
-        if row.busiest:
-            what.append(f"\nbusiest {reading.short(row.busiest)}", "dim")
+        remarks = [f"slowest {reading.short(row.worst_flow)}"] if row.worst_flow else []
+        remarks += [f"busiest {reading.short(row.busiest)}"] if row.busiest else []
+        if remarks:
+            what.append("\n" + ", ".join(remarks), "dim")
         table.add_row(
             str(number),
             what,
