@@ -36,7 +36,7 @@ _TIMES = frozenset(
     }
 )
 DOMAIN_COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "bright_red")
-_KNOWN_DOMAINS = {"ran": "cyan", "transport": "yellow", "core": "magenta", "edge": "green"}
+KNOWN_DOMAINS = {"ran": "cyan", "transport": "yellow", "core": "magenta", "edge": "green"}
 
 
 @cache
@@ -77,8 +77,8 @@ def _theme() -> Any:
 
 def domain_style(domain: str) -> str:
     """The colour a domain has on every screen; the four of the demo have fixed ones."""
-    if domain in _KNOWN_DOMAINS:
-        return _KNOWN_DOMAINS[domain]
+    if domain in KNOWN_DOMAINS:
+        return KNOWN_DOMAINS[domain]
     return DOMAIN_COLOURS[sum(domain.encode()) % len(DOMAIN_COLOURS)] if domain else "bright_black"
 
 
