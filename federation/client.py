@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from domain_twin.config import ClientConfig, load_client
-from domain_twin.errors import CredentialError, NotFound, TwinError, Unreachable
+from domain_twin.errors import ContractError, CredentialError, NotFound, TwinError, Unreachable
 from domain_twin.model import (
     Alarm,
     DeviceStatus,
@@ -43,11 +43,15 @@ from federation.wire.questions import NO_REQUIREMENT, ServiceList
 if TYPE_CHECKING:
     import grpc
 
+    from domain_twin.model.job import Capability, Job, Report, Requirements
+    from domain_twin.model.scenario import Scenario
+
 __all__ = ["DEFAULT_PROFILE", "EventStream", "ServiceList", "TwinClient"]
 
 DEFAULT_PROFILE = Path(".fedtwin/demo/client.toml")
 ENVIRONMENT = "FEDTWIN_AT"
 MAX_MESSAGE_BYTES = 64 << 20
+MAX_REPORT_BYTES = 256 << 20
 _FORMER = 2
 
 
@@ -196,6 +200,77 @@ class TwinClient:
         """Note what you say of an alarm, named by its id or the beginning of it."""
         request = pb.SetAlarmStateRequest(id=identity, state=state, note=note)
         return convert.decode_alarm((await self._ask("SetAlarmState", request)).alarm)
+
+    async def start_job(
+        self,
+        scenario: Scenario,
+        *,
+        capability: Capability | None = None,
+        scope: Sequence[str] = (),
+        requirements: Requirements | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Ask what would happen; the answer is the job's `report` once it has ended.
+
+        Without a capability: RISKY_ACTIONS_PREDICTION. `scope` lists domains; empty: all that are concerned.
+        Raises OverCapacity, StaleVersion, NotShared, ConfigError.
+        """
+        from domain_twin.model.job import Capability, Requirements
+        from federation.wire.questions import JobQuestion
+
+        question = JobQuestion(
+            capability=capability or Capability.RISKY_ACTIONS_PREDICTION,
+            scenario=scenario,
+            scope=tuple(scope),
+            requirements=requirements or Requirements(),
+            labels=labels or {},
+        )
+        answer = await self._ask("StartJob", convert.encode_job_question(question))
+        return convert.decode_job(answer.job)
+
+    async def jobs(self) -> list[Job]:
+        """The jobs that you may see, newest first."""
+        answer = await self._ask("ListJobs", pb.ListJobsRequest())
+        return [convert.decode_job(item) for item in answer.jobs]
+
+    async def job(self, identity: str) -> Job:
+        """One job, by its id or the beginning of it. Raises NotFound."""
+        return convert.decode_job((await self._ask("GetJob", pb.GetJobRequest(id=identity))).job)
+
+    async def watch_job(self, identity: str) -> AsyncIterator[Job]:
+        """The job now, then at every change; ends with the job itself. Raises NotFound, Unreachable."""
+        import grpc
+
+        call = self._connected().WatchJob(pb.WatchJobRequest(id=identity))
+        try:
+            async for message in call:
+                yield convert.decode_job(message.job)
+        except grpc.aio.AioRpcError as error:
+            raise await self.error_of(error) from None
+        finally:
+            call.cancel()
+
+    async def cancel_job(self, identity: str) -> Job:
+        """Have a job end without an answer; one that has ended stays as it is. Raises NotFound."""
+        return convert.decode_job((await self._ask("CancelJob", pb.CancelJobRequest(id=identity))).job)
+
+    async def report(self, identity: str) -> Report:
+        """A job's report; of a job that was stopped, what was known by then. Raises NotFound."""
+        import grpc
+
+        from domain_twin.model.job_json import parse_report
+
+        request = pb.GetReportRequest(id=identity)
+        whole, pieces = 0, bytearray()
+        try:
+            async for piece in self._connected().GetReport(request, timeout=self._timeout_s):
+                whole = whole or piece.bytes
+                if whole > MAX_REPORT_BYTES or len(pieces) + len(piece.data) > whole:
+                    raise ContractError(f"{self.address}: the report of {identity} is larger than announced")
+                pieces += piece.data
+        except grpc.aio.AioRpcError as error:
+            raise await self.error_of(error) from None
+        return parse_report(bytes(pieces))
 
     async def copy_state(self, *, history_only: bool = False) -> Path:
         """Have an agent copy its state; the folder of the copy, which the caller deletes. An agent only."""

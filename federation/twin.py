@@ -38,6 +38,8 @@ from domain_twin.model import (
     ServiceStatus,
     View,
 )
+from domain_twin.model.job import Job
+from domain_twin.simulation.job_desk import JobDesk
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.assurance import Assurance
 from federation.events import EventLog, FindingBoard
@@ -49,6 +51,7 @@ from federation.wire.questions import (
     ElementQuery,
     HistoryPage,
     HistoryQuery,
+    JobQuestion,
     PathQuery,
     ServiceList,
     ViewList,
@@ -122,6 +125,8 @@ class BrokerFace:
         self._searchers = ThreadPoolExecutor(2, "path")
         self._searching = 0
         self._clock = clock
+        self.desk: JobDesk | None = None
+        """Where questions become jobs; None: this broker takes none."""
 
     async def domains(self) -> Sequence[DomainStatus]:
         """Every member of the federation, connected or not."""
@@ -215,6 +220,48 @@ class BrokerFace:
     async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
         """Note what the caller says of an alarm. Raises NotFound."""
         return self._alarms.set_operator_state(identity, state, operator=self._caller(), note=note)
+
+    async def start_job(self, question: JobQuestion) -> Job:
+        """Take the caller's question in. Raises OverCapacity, NotFound, ConfigError."""
+        for domain in question.scope:
+            self._check_domain(domain)
+        return await self._open_desk().submit(
+            question.capability,
+            question.scenario,
+            scope=question.scope,
+            requirements=question.requirements,
+            owner=self._caller(),
+            labels=question.labels,
+        )
+
+    async def jobs(self) -> Sequence[Job]:
+        """The caller's own jobs, newest first."""
+        return [job for job in self._open_desk().jobs() if job.owner == self._caller()]
+
+    async def job(self, identity: str) -> Job:
+        """How far one of the caller's jobs is. Raises NotFound."""
+        job = self._open_desk().job(identity)
+        if job.owner != self._caller():  # as if it did not exist
+            raise NotFound(f"no job {identity!r} of yours is kept here; `fedtwin jobs` lists those that are")
+        return job
+
+    async def watch_job(self, identity: str) -> AsyncIterator[Job]:
+        """One of the caller's jobs until it has ended. Raises NotFound."""
+        async for job in self._open_desk().watch((await self.job(identity)).id):
+            yield job
+
+    async def cancel_job(self, identity: str) -> Job:
+        """Have one of the caller's jobs end without an answer. Raises NotFound."""
+        return await self._open_desk().cancel((await self.job(identity)).id)
+
+    async def report(self, identity: str) -> bytes:
+        """The report of one of the caller's jobs. Raises NotFound."""
+        return await self._open_desk().report((await self.job(identity)).id)
+
+    def _open_desk(self) -> JobDesk:
+        if self.desk is None:
+            raise NotFound("this broker takes no jobs; ask a domain's own agent, on its socket")
+        return self.desk
 
     async def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """A service's statuses (none without `service`), then the events of that time."""

@@ -37,12 +37,15 @@ from domain_twin.model import (
     ServiceStatus,
     View,
 )
+from domain_twin.model.job import Job
+from domain_twin.simulation.job_desk import JobDesk
 from federation.wire.event_log import EventLog
 from federation.wire.questions import (
     ElementList,
     ElementQuery,
     HistoryPage,
     HistoryQuery,
+    JobQuestion,
     PathQuery,
     ServiceList,
     ViewList,
@@ -68,6 +71,7 @@ class LocalTwin(Protocol):
     """Element ids by alias."""
     records: ServiceRecords
     alarms: AlarmDesk
+    desk: JobDesk
 
     def network(self) -> Network:
         """The domain's network now."""
@@ -162,6 +166,38 @@ class LocalFace:
     async def set_alarm_state(self, identity: str, state: OperatorState, note: str) -> Alarm:
         """Note what the operator says of an alarm. Raises NotFound."""
         return self._twin.alarms.set_operator_state(identity, state, operator="operator", note=note)
+
+    async def start_job(self, question: JobQuestion) -> Job:
+        """Take the operator's question in. Raises OverCapacity, StaleVersion, NotFound, ConfigError."""
+        for domain in question.scope:
+            self._check_domain(domain)
+        return await self._twin.desk.submit(
+            question.capability,
+            question.scenario,
+            scope=question.scope,
+            requirements=question.requirements,
+            labels=question.labels,
+        )
+
+    async def jobs(self) -> Sequence[Job]:
+        """The jobs kept here, newest first."""
+        return self._twin.desk.jobs()
+
+    async def job(self, identity: str) -> Job:
+        """How far a job is. Raises NotFound."""
+        return self._twin.desk.job(identity)
+
+    def watch_job(self, identity: str) -> AsyncIterator[Job]:
+        """A job until it has ended. Raises NotFound."""
+        return self._twin.desk.watch(identity)
+
+    async def cancel_job(self, identity: str) -> Job:
+        """Have a job end without an answer. Raises NotFound."""
+        return await self._twin.desk.cancel(identity)
+
+    async def report(self, identity: str) -> bytes:
+        """A job's report. Raises NotFound."""
+        return await self._twin.desk.report(identity)
 
     async def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """A leaf's series. Raises NotFound."""

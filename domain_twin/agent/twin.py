@@ -16,6 +16,7 @@ from dataclasses import replace
 from domain_twin.agent.device_schemas import DeviceSchemas
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.mirror import Mirror
+from domain_twin.agent.ndt_jobs import NdtJobs
 from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
@@ -45,6 +46,8 @@ from domain_twin.model import (
     Value,
     ViewDelta,
 )
+from domain_twin.simulation.job_desk import JobDesk
+from domain_twin.simulation.job_store import JobStore
 from domain_twin.southbound.conflate import Facts
 from domain_twin.southbound.intake import Intake, Overload
 from domain_twin.yang.quarantine import Typer
@@ -108,6 +111,7 @@ class DomainTwin:
         self._trees = TreeCheck(
             config.domain, self.schemas.of, self._leaves_of, complete=self.pipeline.synchronised
         )
+        self.desk = JobDesk(JobStore(config.state / "jobs"), NdtJobs(self).answer)
         self.broker: BrokerSession | None = None
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()
@@ -206,6 +210,7 @@ class DomainTwin:
                 owned.append(tasks.create_task(self.publisher.run()))
                 owned.append(tasks.create_task(self._checkpoint.keep(self.pipeline.store)))
                 owned.append(tasks.create_task(self._trees.run()))
+                owned.append(tasks.create_task(self.desk.run()))
                 owned.append(tasks.create_task(self._housekeeping()))
                 session = tasks.create_task(self._take_part(self.broker)) if self.broker else None
                 await self._stopping.wait()

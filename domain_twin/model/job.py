@@ -6,9 +6,13 @@ The one core behind every face: command line, gRPC, and the HTTP faces. A report
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from domain_twin.model.answer import DomainOutcome
 from domain_twin.model.network import Finding
@@ -16,9 +20,17 @@ from domain_twin.model.scenario import Scenario
 from domain_twin.model.values import Nanoseconds, StateKind, Version
 
 __all__ = [
-    "Capability", "ElementForecast", "Figure", "FlowFigures", "FlowForecast", "Job", "JobState", "PathPart",
-    "Report", "Requirements", "SweepRow",
+    "Capability", "ElementForecast", "Figure", "FlowFigures", "FlowForecast", "Job", "JobState", "Number",
+    "PathPart", "Report", "Requirements", "SweepRow",
 ]  # fmt: skip
+
+
+def _number(value: object) -> object:
+    return math.nan if value is None else value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+"""A figure; NaN (null in JSON) where it cannot be said."""
 
 
 class Capability(StrEnum):
@@ -55,8 +67,9 @@ class JobState(StrEnum):
 class Requirements:
     """What the asker needs of the answer."""
 
-    deadline_s: float = 60.0
-    at_version: Version | None = None  # refuse (STALE_VERSION) if the twin is at another
+    deadline_s: float = 60.0  # from the moment it is asked
+    at_versions: Mapping[str, Version] = field(default_factory=dict)
+    """Refused (STALE_VERSION) where a domain of these is at another version."""
     delay_ms: float | None = None  # of each flow that is reported: more is a finding
     loss: float | None = None
 
@@ -65,9 +78,9 @@ class Requirements:
 class Figure:
     """A predicted figure with its 90 % interval; NaN where it cannot be said."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class PathPart:
     element: str  # link id, inter-domain link id, or "" for a whole segment
     source: str
     target: str
-    delay_ms: float
+    delay_ms: Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +128,10 @@ class ElementForecast:
     element: str
     kind: str
     domain: str
-    utilisation_before: float
-    utilisation_after: float
-    loss_before: float = 0.0
-    loss_after: float = 0.0
+    utilisation_before: Number
+    utilisation_after: Number
+    loss_before: Number = 0.0
+    loss_after: Number = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +139,12 @@ class SweepRow:
     """One variant of a sweep, judged by the flows that are reported."""
 
     name: str
-    worst_delay_ms: float
+    worst_delay_ms: Number
     worst_flow: str
-    worst_loss: float
+    worst_loss: Number
     unreachable: int  # flows without a path
     missed: tuple[str, ...] = ()  # services whose objective is missed
-    highest_utilisation: float = 0.0
+    highest_utilisation: Number = 0.0
     busiest: str = ""
 
 

@@ -139,7 +139,7 @@ class WelcomeTerms(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer")
+    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,7 @@ class Ask(_message.Message):
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    SIMULATE_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     round: int
@@ -162,7 +163,8 @@ class Ask(_message.Message):
     describe: DescribeAsk
     budget: BudgetAsk
     transfer: Transfer
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ...) -> None: ...
+    simulate: SimulateAsk
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ...) -> None: ...
 
 class OnBehalfOf(_message.Message):
     __slots__ = ("subject", "issued_at", "expires_at")
@@ -279,6 +281,152 @@ class BudgetAnswer(_message.Message):
     least_ms: float
     reason: str
     def __init__(self, accepted: _Optional[bool] = ..., least_ms: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SimulateAsk(_message.Message):
+    __slots__ = ("prepare", "round")
+    PREPARE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    prepare: SimulatePrepare
+    round: SimulateRound
+    def __init__(self, prepare: _Optional[_Union[SimulatePrepare, _Mapping]] = ..., round: _Optional[_Union[SimulateRound, _Mapping]] = ...) -> None: ...
+
+class SimulateAnswer(_message.Message):
+    __slots__ = ("prepared", "figures")
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    prepared: SimulatePrepared
+    figures: SimulateFigures
+    def __init__(self, prepared: _Optional[_Union[SimulatePrepared, _Mapping]] = ..., figures: _Optional[_Union[SimulateFigures, _Mapping]] = ...) -> None: ...
+
+class SimulatePrepare(_message.Message):
+    __slots__ = ("variants", "scenario", "at_version", "seed")
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    SCENARIO_FIELD_NUMBER: _ClassVar[int]
+    AT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    variants: _containers.RepeatedCompositeFieldContainer[SimulateVariant]
+    scenario: str
+    at_version: Version
+    seed: int
+    def __init__(self, variants: _Optional[_Iterable[_Union[SimulateVariant, _Mapping]]] = ..., scenario: _Optional[str] = ..., at_version: _Optional[_Union[Version, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class SimulateVariant(_message.Message):
+    __slots__ = ("name", "changes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    changes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, name: _Optional[str] = ..., changes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SimulatePrepared(_message.Message):
+    __slots__ = ("version", "points", "classes", "tables", "table_of", "offered", "assumptions", "private_changes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
+    TABLE_OF_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_FIELD_NUMBER: _ClassVar[int]
+    ASSUMPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PRIVATE_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    version: Version
+    points: _containers.RepeatedScalarFieldContainer[str]
+    classes: _containers.RepeatedCompositeFieldContainer[SimulateClass]
+    tables: _containers.RepeatedCompositeFieldContainer[SimulateWays]
+    table_of: _containers.RepeatedScalarFieldContainer[int]
+    offered: SimulateOffered
+    assumptions: _containers.RepeatedScalarFieldContainer[str]
+    private_changes: bool
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., points: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[_Union[SimulateClass, _Mapping]]] = ..., tables: _Optional[_Iterable[_Union[SimulateWays, _Mapping]]] = ..., table_of: _Optional[_Iterable[int]] = ..., offered: _Optional[_Union[SimulateOffered, _Mapping]] = ..., assumptions: _Optional[_Iterable[str]] = ..., private_changes: _Optional[bool] = ...) -> None: ...
+
+class SimulateClass(_message.Message):
+    __slots__ = ("name", "sizes", "probabilities", "exponential", "arrivals", "on_s", "off_s", "priority", "weight")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTIAL_FIELD_NUMBER: _ClassVar[int]
+    ARRIVALS_FIELD_NUMBER: _ClassVar[int]
+    ON_S_FIELD_NUMBER: _ClassVar[int]
+    OFF_S_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    sizes: _containers.RepeatedScalarFieldContainer[float]
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    exponential: bool
+    arrivals: str
+    on_s: float
+    off_s: float
+    priority: int
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., sizes: _Optional[_Iterable[float]] = ..., probabilities: _Optional[_Iterable[float]] = ..., exponential: _Optional[bool] = ..., arrivals: _Optional[str] = ..., on_s: _Optional[float] = ..., off_s: _Optional[float] = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class SimulateWays(_message.Message):
+    __slots__ = ("source", "target", "metric")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    source: _containers.RepeatedScalarFieldContainer[int]
+    target: _containers.RepeatedScalarFieldContainer[int]
+    metric: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, source: _Optional[_Iterable[int]] = ..., target: _Optional[_Iterable[int]] = ..., metric: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class SimulateOffered(_message.Message):
+    __slots__ = ("source", "target", "traffic_class", "rate", "square")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_CLASS_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    SQUARE_FIELD_NUMBER: _ClassVar[int]
+    source: _containers.RepeatedScalarFieldContainer[int]
+    target: _containers.RepeatedScalarFieldContainer[int]
+    traffic_class: _containers.RepeatedScalarFieldContainer[int]
+    rate: _containers.RepeatedScalarFieldContainer[float]
+    square: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, source: _Optional[_Iterable[int]] = ..., target: _Optional[_Iterable[int]] = ..., traffic_class: _Optional[_Iterable[int]] = ..., rate: _Optional[_Iterable[float]] = ..., square: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class SimulateKeys(_message.Message):
+    __slots__ = ("variant", "source", "target", "traffic_class", "classes")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_CLASS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    variant: _containers.RepeatedScalarFieldContainer[int]
+    source: _containers.RepeatedScalarFieldContainer[int]
+    target: _containers.RepeatedScalarFieldContainer[int]
+    traffic_class: _containers.RepeatedScalarFieldContainer[int]
+    classes: _containers.RepeatedCompositeFieldContainer[SimulateClass]
+    def __init__(self, variant: _Optional[_Iterable[int]] = ..., source: _Optional[_Iterable[int]] = ..., target: _Optional[_Iterable[int]] = ..., traffic_class: _Optional[_Iterable[int]] = ..., classes: _Optional[_Iterable[_Union[SimulateClass, _Mapping]]] = ...) -> None: ...
+
+class SimulateRound(_message.Message):
+    __slots__ = ("keys", "rate", "square", "final")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    SQUARE_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    keys: SimulateKeys
+    rate: _containers.RepeatedScalarFieldContainer[float]
+    square: _containers.RepeatedScalarFieldContainer[float]
+    final: bool
+    def __init__(self, keys: _Optional[_Union[SimulateKeys, _Mapping]] = ..., rate: _Optional[_Iterable[float]] = ..., square: _Optional[_Iterable[float]] = ..., final: _Optional[bool] = ...) -> None: ...
+
+class SimulateFigures(_message.Message):
+    __slots__ = ("loss", "delay_s", "variance_s2", "service_s", "minimum_s", "interval_s", "unsettled")
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_S_FIELD_NUMBER: _ClassVar[int]
+    VARIANCE_S2_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_S_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_S_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    UNSETTLED_FIELD_NUMBER: _ClassVar[int]
+    loss: _containers.RepeatedScalarFieldContainer[float]
+    delay_s: _containers.RepeatedScalarFieldContainer[float]
+    variance_s2: _containers.RepeatedScalarFieldContainer[float]
+    service_s: _containers.RepeatedScalarFieldContainer[float]
+    minimum_s: _containers.RepeatedScalarFieldContainer[float]
+    interval_s: _containers.RepeatedScalarFieldContainer[float]
+    unsettled: bool
+    def __init__(self, loss: _Optional[_Iterable[float]] = ..., delay_s: _Optional[_Iterable[float]] = ..., variance_s2: _Optional[_Iterable[float]] = ..., service_s: _Optional[_Iterable[float]] = ..., minimum_s: _Optional[_Iterable[float]] = ..., interval_s: _Optional[_Iterable[float]] = ..., unsettled: _Optional[bool] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("ask_id", "version", "signed", "refusal")
@@ -529,6 +677,93 @@ class CopyStateResponse(_message.Message):
     FOLDER_FIELD_NUMBER: _ClassVar[int]
     folder: str
     def __init__(self, folder: _Optional[str] = ...) -> None: ...
+
+class StartJobRequest(_message.Message):
+    __slots__ = ("capability", "scope", "scenario", "requirements", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SCENARIO_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    capability: str
+    scope: _containers.RepeatedScalarFieldContainer[str]
+    scenario: bytes
+    requirements: JobRequirements
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, capability: _Optional[str] = ..., scope: _Optional[_Iterable[str]] = ..., scenario: _Optional[bytes] = ..., requirements: _Optional[_Union[JobRequirements, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class StartJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class GetJobRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class GetJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class ListJobsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListJobsResponse(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[Job]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ...) -> None: ...
+
+class WatchJobRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class WatchJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class CancelJobRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class CancelJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class GetReportRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class GetReportResponse(_message.Message):
+    __slots__ = ("data", "bytes")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    bytes: int
+    def __init__(self, data: _Optional[bytes] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("kinds", "domain", "after")
@@ -984,6 +1219,57 @@ class AlarmStatusChange(_message.Message):
     severity: str
     text: str
     def __init__(self, at: _Optional[int] = ..., severity: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("id", "capability", "scope", "scenario", "requirements", "state", "created_at", "ended_at", "progress", "step", "problem", "owner", "parent", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SCENARIO_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    capability: str
+    scope: _containers.RepeatedScalarFieldContainer[str]
+    scenario: bytes
+    requirements: JobRequirements
+    state: str
+    created_at: int
+    ended_at: int
+    progress: float
+    step: str
+    problem: str
+    owner: str
+    parent: str
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[str] = ..., capability: _Optional[str] = ..., scope: _Optional[_Iterable[str]] = ..., scenario: _Optional[bytes] = ..., requirements: _Optional[_Union[JobRequirements, _Mapping]] = ..., state: _Optional[str] = ..., created_at: _Optional[int] = ..., ended_at: _Optional[int] = ..., progress: _Optional[float] = ..., step: _Optional[str] = ..., problem: _Optional[str] = ..., owner: _Optional[str] = ..., parent: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class JobRequirements(_message.Message):
+    __slots__ = ("deadline_s", "at_versions", "delay_ms", "loss")
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    AT_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    deadline_s: float
+    at_versions: _containers.RepeatedCompositeFieldContainer[VersionOf]
+    delay_ms: float
+    loss: float
+    def __init__(self, deadline_s: _Optional[float] = ..., at_versions: _Optional[_Iterable[_Union[VersionOf, _Mapping]]] = ..., delay_ms: _Optional[float] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class Sample(_message.Message):
     __slots__ = ("at", "value", "origin")

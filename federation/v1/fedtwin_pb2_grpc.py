@@ -175,6 +175,36 @@ class TwinStub:
                 request_serializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateRequest.SerializeToString,
                 response_deserializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateResponse.FromString,
                 _registered_method=True)
+        self.StartJob = channel.unary_unary(
+                '/fedtwin.v1.Twin/StartJob',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.StartJobRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.StartJobResponse.FromString,
+                _registered_method=True)
+        self.GetJob = channel.unary_unary(
+                '/fedtwin.v1.Twin/GetJob',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetJobRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetJobResponse.FromString,
+                _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/fedtwin.v1.Twin/ListJobs',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListJobsResponse.FromString,
+                _registered_method=True)
+        self.WatchJob = channel.unary_stream(
+                '/fedtwin.v1.Twin/WatchJob',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.WatchJobRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.WatchJobResponse.FromString,
+                _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/fedtwin.v1.Twin/CancelJob',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
+        self.GetReport = channel.unary_stream(
+                '/fedtwin.v1.Twin/GetReport',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetReportResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServicer:
@@ -256,6 +286,44 @@ class TwinServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartJob(self, request, context):
+        """Jobs (3GPP TS 28.561 NDTJob): questions that take longer than a call. Any number may wait, up to a bound.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJob(self, request, context):
+        """The job now, then at every change; ends after the message with which the job has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReport(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -318,6 +386,36 @@ def add_TwinServicer_to_server(servicer, server):
                     servicer.CopyState,
                     request_deserializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateRequest.FromString,
                     response_serializer=federation_dot_v1_dot_fedtwin__pb2.CopyStateResponse.SerializeToString,
+            ),
+            'StartJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartJob,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.StartJobRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.StartJobResponse.SerializeToString,
+            ),
+            'GetJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJob,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetJobRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetJobResponse.SerializeToString,
+            ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListJobsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ListJobsResponse.SerializeToString,
+            ),
+            'WatchJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJob,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.WatchJobRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.CancelJobRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetReportRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetReportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -646,6 +744,168 @@ class Twin:
             '/fedtwin.v1.Twin/CopyState',
             federation_dot_v1_dot_fedtwin__pb2.CopyStateRequest.SerializeToString,
             federation_dot_v1_dot_fedtwin__pb2.CopyStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/StartJob',
+            federation_dot_v1_dot_fedtwin__pb2.StartJobRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.StartJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/GetJob',
+            federation_dot_v1_dot_fedtwin__pb2.GetJobRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.GetJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/ListJobs',
+            federation_dot_v1_dot_fedtwin__pb2.ListJobsRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ListJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedtwin.v1.Twin/WatchJob',
+            federation_dot_v1_dot_fedtwin__pb2.WatchJobRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/CancelJob',
+            federation_dot_v1_dot_fedtwin__pb2.CancelJobRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedtwin.v1.Twin/GetReport',
+            federation_dot_v1_dot_fedtwin__pb2.GetReportRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.GetReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

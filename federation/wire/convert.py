@@ -16,6 +16,7 @@ Words that a newer peer may send and this version does not know never end a stre
 | severity | warning | shown, and not the loudest |
 | device connection | stale | not trusted; the word is kept in the problem |
 | event kind | change | shown with its text, which the word then leads |
+| state of a job | failed | nothing that could be taken for an answer; the word is kept in the problem |
 | level in a status | none | shown as not known |
 | level of a view, mode of a path | refused | what was granted or asked decides what the numbers mean |
 """
@@ -48,6 +49,14 @@ from federation.wire.answers import (
     encode_slice,
 )
 from federation.wire.fields import parse
+from federation.wire.jobs import (
+    decode_job,
+    decode_job_question,
+    decode_requirements,
+    encode_job,
+    encode_job_question,
+    encode_requirements,
+)
 from federation.wire.statuses import (
     decode_device_status,
     decode_domain_status,
@@ -91,6 +100,8 @@ __all__ = [
     "decode_event",
     "decode_finding",
     "decode_hop",
+    "decode_job",
+    "decode_job_question",
     "decode_kpi",
     "decode_objective",
     "decode_outcome",
@@ -99,6 +110,7 @@ __all__ = [
     "decode_path_mode",
     "decode_point",
     "decode_requirement",
+    "decode_requirements",
     "decode_sample",
     "decode_segment",
     "decode_service",
@@ -118,12 +130,15 @@ __all__ = [
     "encode_event",
     "encode_finding",
     "encode_hop",
+    "encode_job",
+    "encode_job_question",
     "encode_kpi",
     "encode_objective",
     "encode_path_answer",
     "encode_path_kpis",
     "encode_point",
     "encode_requirement",
+    "encode_requirements",
     "encode_sample",
     "encode_segment",
     "encode_service",

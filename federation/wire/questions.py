@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domain_twin.model import (
     Customer,
@@ -21,6 +21,8 @@ from domain_twin.model import (
     Version,
     View,
 )
+from domain_twin.model.job import Capability, Requirements
+from domain_twin.model.scenario import Scenario
 
 NO_REQUIREMENT = Requirement()
 
@@ -111,3 +113,14 @@ class WatchQuery:
     kinds: tuple[EventKind, ...] = ()
     domain: str = ""
     after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuestion:
+    """A question that is answered as a job. `scope` lists domains; empty: all that are concerned."""
+
+    capability: Capability
+    scenario: Scenario
+    scope: tuple[str, ...] = ()
+    requirements: Requirements = field(default_factory=Requirements)
+    labels: Mapping[str, str] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from domain_twin.model import (
     OperatorState,
     PathAnswer,
 )
+from domain_twin.model.job import Job
 from domain_twin.trust.refusal import refuse
 from federation.v1 import fedtwin_pb2 as pb
 from federation.v1 import fedtwin_pb2_grpc
@@ -33,6 +34,7 @@ from federation.wire.questions import (
     ElementQuery,
     HistoryPage,
     HistoryQuery,
+    JobQuestion,
     PathQuery,
     ServiceList,
     ViewList,
@@ -47,6 +49,7 @@ MAX_ANSWER_S = 30.0
 MAX_WATCHERS = 256
 MAX_ALTERNATIVES = 16
 MAX_NOTE = 1000
+REPORT_PIECE = 256 << 10
 
 Admit = Callable[[Any], None]
 """Decides from the call's context whether the asker may read this twin. Raises TwinError where not."""
@@ -84,6 +87,24 @@ class TwinFace(Protocol):
 
     async def copy_state(self, *, history_only: bool) -> str:
         """Copy the state for a backup or an export; the copy's folder beside the socket."""
+
+    async def start_job(self, question: JobQuestion) -> Job:
+        """Take a question in; the answer comes later."""
+
+    async def jobs(self) -> Sequence[Job]:
+        """The jobs that the asker may see, newest first."""
+
+    async def job(self, identity: str) -> Job:
+        """One job, by its id or the beginning of it."""
+
+    def watch_job(self, identity: str) -> AsyncIterator[Job]:
+        """The job now and at every change, until it has ended."""
+
+    async def cancel_job(self, identity: str) -> Job:
+        """Have a job end without an answer."""
+
+    async def report(self, identity: str) -> bytes:
+        """A job's report as canonical JSON."""
 
     def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """What was, page by page."""
@@ -235,6 +256,71 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
             return pb.CopyStateResponse(folder=await self._face.copy_state(history_only=request.history_only))
 
         return await self._answer(context, work)
+
+    async def StartJob(self, request: Any, context: Any) -> Any:
+        """Take a question in and answer with the job that it has become."""
+
+        async def work() -> Any:
+            job = await self._face.start_job(convert.decode_job_question(request))
+            return pb.StartJobResponse(job=convert.encode_job(job))
+
+        return await self._answer(context, work)
+
+    async def GetJob(self, request: Any, context: Any) -> Any:
+        """How far a job is."""
+
+        async def work() -> Any:
+            return pb.GetJobResponse(job=convert.encode_job(await self._face.job(request.id)))
+
+        return await self._answer(context, work)
+
+    async def ListJobs(self, request: Any, context: Any) -> Any:
+        """The jobs that the asker may see."""
+
+        async def work() -> Any:
+            return pb.ListJobsResponse(jobs=[convert.encode_job(job) for job in await self._face.jobs()])
+
+        return await self._answer(context, work)
+
+    async def CancelJob(self, request: Any, context: Any) -> Any:
+        """Have a job end without an answer."""
+
+        async def work() -> Any:
+            return pb.CancelJobResponse(job=convert.encode_job(await self._face.cancel_job(request.id)))
+
+        return await self._answer(context, work)
+
+    async def WatchJob(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """A job now and at every change, until it has ended."""
+
+        async def jobs() -> AsyncIterator[Any]:
+            if self._watchers >= self._max_watchers:
+                raise OverCapacity(f"{self._watchers} watchers are served already; try again later")
+            self._watchers += 1
+            watching = self._face.watch_job(request.id)
+            try:
+                async for job in watching:
+                    yield pb.WatchJobResponse(job=convert.encode_job(job))
+            finally:
+                self._watchers -= 1
+                close = getattr(watching, "aclose", None)
+                if close:
+                    await close()
+
+        async for message in self._stream(context, jobs()):
+            yield message
+
+    async def GetReport(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """A job's report, in pieces."""
+
+        async def pieces() -> AsyncIterator[Any]:
+            data = await self._face.report(request.id)
+            for start in range(0, len(data), REPORT_PIECE):
+                whole = 0 if start else len(data)
+                yield pb.GetReportResponse(data=data[start : start + REPORT_PIECE], bytes=whole)
+
+        async for message in self._stream(context, pieces()):
+            yield message
 
     async def GetHistory(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """A leaf's series or a service's statuses, page by page."""
