@@ -23,9 +23,11 @@ from federation.cli import (
     faults,
     history,
     inventory,
+    jobs,
     processes,
     recordings,
     watch,
+    whatif,
     yang,
 )
 from federation.cli.doctor import command as doctor
@@ -72,6 +74,8 @@ for part in (
     inventory,
     alarms,
     watch,
+    whatif,
+    jobs,
     history,
     faults,
     recordings,

@@ -1,4 +1,4 @@
-"""Words that the shell completes: points and services of the twin that would be asked. Never fails."""
+"""Words that the shell completes: points, services and elements of the twin asked. Never fails."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ def services(context: click.Context, incomplete: str) -> list[str]:
 
     async def names(twin: TwinClient) -> list[str]:
         return [status.service.name for status in (await twin.services()).statuses]
+
+    return _complete(context, incomplete, names)
+
+
+def elements(context: click.Context, incomplete: str) -> list[str]:
+    """Ids of elements."""
+
+    async def names(twin: TwinClient) -> list[str]:
+        return [element.id for element in await twin.elements()]
 
     return _complete(context, incomplete, names)
 

@@ -16,7 +16,7 @@ typer.core.HAS_RICH = False
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SECTIONS = ("Start", "Run", "Ask the twin", "Go back in time", "Operate")
+SECTIONS = ("Start", "Run", "Ask the twin", "Ask what would be", "Go back in time", "Operate")
 _section: dict[str, str] = {}
 
 

@@ -28,6 +28,10 @@ HEAVY = (
     "cryptography",
     "plotext",
     "numpy",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "yaml",
 )
 
 
@@ -57,6 +61,9 @@ WORDS = {
     "backup",
     "restore",
     "yang",
+    "whatif",
+    "sweep",
+    "jobs",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip
