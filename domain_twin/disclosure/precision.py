@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from domain_twin.model import PathKpis
 
-__all__ = ["BANDWIDTH", "EXACT", "FIGURES", "Precision", "disclose", "disclose_one"]
+__all__ = ["BANDWIDTH", "EXACT", "FIGURES", "Precision", "disclose", "disclose_one", "round_down", "round_up"]
 
 BANDWIDTH = "bandwidth"
 """Name of the free capacity in an agreement's list of KPIs; the others have their names of the model."""
@@ -38,11 +38,11 @@ def disclose(
     case: no delay, variance or error below infinity, no loss below 1 and no bandwidth above 0 is claimed.
     """
     out = kpis.copy()
-    out[:, 0] = _up(kpis[:, 0], precision.delay_ms)
-    out[:, 1] = _up(kpis[:, 1], precision.delay_ms**2)
-    out[:, 2] = np.minimum(1.0, _up(kpis[:, 2], precision.loss))
-    out[:, 3] = _down(kpis[:, 3], precision.bandwidth_mbps)
-    out[:, 4] = _up(kpis[:, 4], precision.delay_ms)
+    out[:, 0] = round_up(kpis[:, 0], precision.delay_ms)
+    out[:, 1] = round_up(kpis[:, 1], precision.delay_ms**2)
+    out[:, 2] = np.minimum(1.0, round_up(kpis[:, 2], precision.loss))
+    out[:, 3] = round_down(kpis[:, 3], precision.bandwidth_mbps)
+    out[:, 4] = round_up(kpis[:, 4], precision.delay_ms)
     if "one_way_delay" not in figures:
         out[:, (0, 4)] = np.inf
     if "delay_variance" not in figures:
@@ -78,7 +78,8 @@ def disclose_one(kpis: PathKpis, *, precision: Precision, figures: frozenset[str
     )
 
 
-def _up(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+def round_up(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """The least multiples of `step` that are not below the values; `step` 0: as they are."""
     if step <= 0:
         return values
     count = np.ceil(values / step)
@@ -87,7 +88,8 @@ def _up(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     return np.where(rounded < values, _times(count + 1, step), rounded)
 
 
-def _down(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+def round_down(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """The greatest multiples of `step` that are not above the values; `step` 0: as they are."""
     if step <= 0:
         return values
     count = np.floor(values / step)

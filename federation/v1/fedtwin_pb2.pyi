@@ -299,16 +299,14 @@ class SimulateAnswer(_message.Message):
     def __init__(self, prepared: _Optional[_Union[SimulatePrepared, _Mapping]] = ..., figures: _Optional[_Union[SimulateFigures, _Mapping]] = ...) -> None: ...
 
 class SimulatePrepare(_message.Message):
-    __slots__ = ("variants", "scenario", "at_version", "seed")
+    __slots__ = ("variants", "scenario", "at_version")
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
     AT_VERSION_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
     variants: _containers.RepeatedCompositeFieldContainer[SimulateVariant]
     scenario: str
     at_version: Version
-    seed: int
-    def __init__(self, variants: _Optional[_Iterable[_Union[SimulateVariant, _Mapping]]] = ..., scenario: _Optional[str] = ..., at_version: _Optional[_Union[Version, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+    def __init__(self, variants: _Optional[_Iterable[_Union[SimulateVariant, _Mapping]]] = ..., scenario: _Optional[str] = ..., at_version: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
 
 class SimulateVariant(_message.Message):
     __slots__ = ("name", "changes")
