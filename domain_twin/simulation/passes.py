@@ -1,0 +1,238 @@
+"""The passes over the DAGs as compiled kernels: loads backward, edges, loss fixed point, figures forward.
+
+Arrays between kernels are C-contiguous; per edge [E, C], per pair [C, destination, source]. `oracle` is the
+same in plain Python. What an edge does to packets is `laws.evaluate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from domain_twin.simulation.graph import FloatArray
+from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.laws import Laws, evaluate
+from domain_twin.simulation.routing import Topology, Trees
+
+__all__ = ["compose", "digest", "load_edges", "settle"]
+
+
+@kernel
+def load_edges(
+    topo: Topology,
+    trees: Trees,
+    ecmp: bool,
+    rate: FloatArray,
+    square: FloatArray,
+    busy: npt.NDArray[np.bool_],
+    loss: FloatArray,
+    load: FloatArray,
+    load_square: FloatArray,
+) -> None:
+    """Sum what `rate` and `square` [C, N, N] offer to every edge [E, C], thinned by `loss` on the way.
+
+    One pass per class and destination from the farthest node inwards. A flow that is split over k next hops
+    brings rate / k and rate^2 / k^2 to each. `busy` [C, N]: destinations that anything is sent to.
+    """
+    classes, nodes, _ = rate.shape
+    here, here_square = np.empty(nodes), np.empty(nodes)
+    load[:] = 0.0
+    load_square[:] = 0.0
+    for c in range(classes):
+        for d in range(nodes):
+            if not busy[c, d]:
+                continue
+            here[:] = rate[c, d]
+            here_square[:] = square[c, d]
+            for j in range(trees.count[d] - 1, -1, -1):
+                e = trees.edge[d, j]
+                t, h = topo.tail[e], topo.head[e]
+                flow, flow_square = here[t], here_square[t]
+                if flow == 0.0:
+                    continue
+                if ecmp:
+                    share = 1.0 / trees.ways[d, j]
+                    flow *= share
+                    flow_square *= share * share
+                load[e, c] += flow
+                load_square[e, c] += flow_square
+                kept = 1.0 - loss[e, c]
+                here[h] += flow * kept
+                here_square[h] += flow_square * kept * kept
+
+
+def _made_settle(sources: str) -> Any:
+    # numba's cache of a function knows nothing of functions in other files. What is captured here is part of
+    # the cache's key: a change of the laws alone compiles this again.
+    @kernel
+    def settle(
+        topo: Topology,
+        trees: Trees,
+        ecmp: bool,
+        laws: Laws,
+        rate: FloatArray,
+        square: FloatArray,
+        busy: npt.NDArray[np.bool_],
+        tolerance: float,
+        limit: int,
+        load: FloatArray,
+        load_square: FloatArray,
+        delay: FloatArray,
+        variance: FloatArray,
+        loss: FloatArray,
+    ) -> tuple[int, float]:
+        """Iterate loads and losses [E, C] to their fixed point; returns the passes and the last change of a loss.
+
+        Full steps, halved (damped) whenever ten of them did not make the change ten times smaller.
+        """
+        _ = sources
+        edges, classes = load.shape
+        old_load = np.full((edges, classes), -1.0)
+        new_loss = np.zeros(loss.shape)
+        step, before, change = 1.0, np.inf, np.inf
+        loss[:] = 0.0
+        for iteration in range(1, limit + 1):
+            load_edges(topo, trees, ecmp, rate, square, busy, loss, load, load_square)
+            change = 0.0
+            for e in range(edges):
+                moved = False
+                for c in range(classes):
+                    if load[e, c] != old_load[e, c]:
+                        moved = True
+                    old_load[e, c] = load[e, c]
+                if moved:
+                    evaluate(laws, e, load[e], load_square[e], delay[e], variance[e], new_loss[e])
+                for c in range(classes):
+                    change = max(change, abs(new_loss[e, c] - loss[e, c]))
+            if change <= tolerance:
+                return iteration, change
+            if iteration % 10 == 0:
+                if change > 0.1 * before:
+                    step *= 0.5
+                before = change
+            for e in range(edges):
+                for c in range(classes):
+                    loss[e, c] += step * (new_loss[e, c] - loss[e, c])
+        return limit, change
+
+    return settle
+
+
+def _sources() -> str:
+    folder = Path(__file__).parent
+    content = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(content).hexdigest()
+
+
+settle = _made_settle(_sources())
+
+
+@kernel
+def compose(
+    topo: Topology,
+    trees: Trees,
+    ecmp: bool,
+    edge_delay: FloatArray,
+    edge_variance: FloatArray,
+    edge_loss: FloatArray,
+    edge_fixed: FloatArray,
+    edge_size: FloatArray,
+    size_scv: FloatArray,
+    delay: FloatArray,
+    variance: FloatArray,
+    arrive: FloatArray,
+    fixed: FloatArray,
+    size: FloatArray,
+) -> None:
+    """Add up the edges' figures along every path: [C, destination, source]; NaN where there is no path.
+
+    delay, variance: of delivered packets, s and s^2. arrive: probability. fixed: constant part of the delay,
+    s. size: mean sum of service times on links, s. A packet keeps its size on every hop, so its variance has
+    c_s^2 (sum E[S])^2 beside the sum over edges. With ECMP the paths' figures are mixed by what they deliver.
+    """
+    classes, nodes = delay.shape[0], delay.shape[1]
+    size_square = np.empty(nodes)
+    for c in range(classes):
+        for d in range(nodes):
+            y, z, p = delay[c, d], variance[c, d], arrive[c, d]
+            f, s = fixed[c, d], size[c, d]
+            y[:], z[:], p[:], f[:], s[:] = np.nan, np.nan, np.nan, np.nan, np.nan
+            y[d], z[d], p[d], f[d], s[d] = 0.0, 0.0, 1.0, 0.0, 0.0
+            if not ecmp:
+                for j in range(trees.count[d]):
+                    e = trees.edge[d, j]
+                    t, h = topo.tail[e], topo.head[e]
+                    y[t] = y[h] + edge_delay[e, c]
+                    z[t] = z[h] + edge_variance[e, c]
+                    p[t] = p[h] * (1.0 - edge_loss[e, c])
+                    f[t] = f[h] + edge_fixed[e]
+                    s[t] = s[h] + edge_size[e, c]
+                for v in range(nodes):
+                    z[v] += size_scv[c] * s[v] * s[v]
+                continue
+            size_square[d] = 0.0
+            j = 0
+            while j < trees.count[d]:
+                t, ways = topo.tail[trees.edge[d, j]], trees.ways[d, j]
+                delivered = 0.0
+                for k in range(j, j + ways):
+                    e = trees.edge[d, k]
+                    delivered += p[topo.head[e]] * (1.0 - edge_loss[e, c])
+                mean, mean_square, sizes, sizes_square, least = 0.0, 0.0, 0.0, 0.0, np.inf
+                for k in range(j, j + ways):
+                    e = trees.edge[d, k]
+                    h = topo.head[e]
+                    part = 1.0 / ways
+                    if delivered > 0.0:
+                        part = p[h] * (1.0 - edge_loss[e, c]) / delivered
+                    whole = y[h] + edge_delay[e, c]
+                    mean += part * whole
+                    mean_square += part * (z[h] + edge_variance[e, c] + whole * whole)
+                    sizes += part * (s[h] + edge_size[e, c])
+                    sizes_square += part * (
+                        size_square[h] + 2.0 * s[h] * edge_size[e, c] + edge_size[e, c] ** 2
+                    )
+                    least = min(least, f[h] + edge_fixed[e])
+                y[t], p[t], f[t], s[t] = mean, delivered / ways, least, sizes
+                z[t] = max(mean_square - mean * mean, 0.0)
+                size_square[t] = sizes_square
+                j += ways
+            for v in range(nodes):
+                z[v] += size_scv[c] * size_square[v]
+
+
+@kernel
+def digest(
+    rate: FloatArray, delay: FloatArray, arrive: FloatArray, sums: FloatArray, worst: npt.NDArray[np.int64]
+) -> None:
+    """Reduce all pairs that have demand to figures of a class.
+
+    sums [C, 6]: offered, delivered (packets/s), their delay summed over packets, worst delay (s), worst loss,
+    pairs without a path. worst [C, 4]: source and destination of the worst delay, and of the worst loss; -1.
+    """
+    classes, nodes, _ = rate.shape
+    sums[:] = 0.0
+    worst[:] = -1
+    for c in range(classes):
+        for d in range(nodes):
+            for s in range(nodes):
+                offered = rate[c, d, s]
+                if offered == 0.0 or s == d:
+                    continue
+                sums[c, 0] += offered
+                p = arrive[c, d, s]
+                if np.isnan(p):
+                    sums[c, 5] += 1.0
+                    continue
+                sums[c, 1] += offered * p
+                sums[c, 2] += offered * p * delay[c, d, s]
+                if delay[c, d, s] > sums[c, 3] or worst[c, 0] < 0:
+                    sums[c, 3] = delay[c, d, s]
+                    worst[c, 0], worst[c, 1] = s, d
+                if 1.0 - p > sums[c, 4] or worst[c, 2] < 0:
+                    sums[c, 4] = 1.0 - p
+                    worst[c, 2], worst[c, 3] = s, d

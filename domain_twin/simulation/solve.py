@@ -1,0 +1,422 @@
+"""The engine: routes, loads, losses and every pair's figures under any number of variants of one network.
+
+Owns the fixed point and what it may be asked; it changes nothing that it was given, and reads no network. An
+answer that did not settle says so (`converged`), a pair without a path is NaN. Methods are safe to call from
+several threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from domain_twin.errors import ConfigError, NotFound, OverCapacity
+from domain_twin.simulation import oracle, passes, routing
+from domain_twin.simulation.checks import check_demand, check_graph, check_variant
+from domain_twin.simulation.graph import BASE, Demand, FloatArray, IntArray, Law, Rung, SimGraph, Variant
+from domain_twin.simulation.laws import Laws, compile_laws, with_values
+from domain_twin.simulation.routing import Topology, Trees
+
+__all__ = ["Digest", "EdgeFigures", "Engine", "Pair", "Solution", "State"]
+
+Pair = tuple[int, int]
+"""Source and destination, node indices."""
+
+_SUMS, _WORST = 6, 4
+_MOST_BYTES = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The network under one variant, before any traffic was put on it."""
+
+    metric: FloatArray  # [E]
+    up: npt.NDArray[np.bool_]  # [E]
+    laws: Laws
+    fixed_s: FloatArray  # [E]
+    servers: FloatArray  # [E]
+    rate: FloatArray  # [C, destination, source] packets/s offered
+    square: FloatArray  # [C, destination, source] sum over independent flows of their rate^2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EdgeFigures:
+    """What edges carry and do; all [E, C]. Delays and variances are of accepted packets, s and s^2."""
+
+    load: FloatArray  # packets/s offered
+    load_square: FloatArray  # sum over flows of rate^2
+    delay: FloatArray  # waiting, service and the constant part
+    variance: FloatArray  # without the part of a packet's own size on links
+    loss: FloatArray  # probability
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """All pairs and classes of one variant: [class, destination, source]; NaN: there is no path.
+
+    The diagonal is a delay and a loss of 0.
+    """
+
+    graph: SimGraph
+    variant: Variant
+    rung: Rung
+    state: State
+    trees: Trees
+    ecmp: bool
+    edges: EdgeFigures
+    delay_s: FloatArray  # mean one-way delay of delivered packets
+    variance_s2: FloatArray  # of the one-way delay of a flow's packets
+    arrival: FloatArray  # probability that a packet is delivered
+    fixed_s: FloatArray  # part of the delay that never changes (with ECMP: of the shortest path)
+    size_s: FloatArray  # mean sum of service times on links: the part that goes with a packet's size
+
+    @property
+    def loss(self) -> FloatArray:
+        """Probability that a packet is lost, [C, N, N]."""
+        return 1.0 - self.arrival
+
+    @property
+    def throughput_pps(self) -> FloatArray:
+        """Packets/s delivered, [C, N, N]."""
+        return self.state.rate * self.arrival
+
+    @property
+    def load_pps(self) -> FloatArray:
+        """Packets/s offered to every edge, [C, E]."""
+        return np.ascontiguousarray(self.edges.load.T)
+
+    @cached_property
+    def intensity(self) -> FloatArray:
+        """Offered load of every edge in erlangs per server, [E]; more than 1: more than it can carry."""
+        return _intensity(self.graph, self.state, self.edges.load)
+
+    @cached_property
+    def utilisation(self) -> FloatArray:
+        """Share of the time that an edge (a server of it) is busy with what it carries, [E]."""
+        return _intensity(self.graph, self.state, self.edges.load * (1.0 - self.edges.loss))
+
+    @property
+    def iterations(self) -> int:
+        """Passes over the network until losses settled."""
+        return self.edges.iterations
+
+    @property
+    def converged(self) -> bool:
+        """Whether losses settled; figures that did not are not to be relied on."""
+        return self.edges.converged
+
+    def reachable(self, source: int, destination: int) -> bool:
+        """Whether packets find a way."""
+        return not np.isnan(self.arrival[0, destination, source])
+
+    def path(self, source: int, destination: int) -> tuple[int, ...]:
+        """Edges that packets take, in order (with ECMP the way that carries most); empty: there is none."""
+        _known(self.graph, (source, destination))
+        return routing.path(_topology_of(self.graph), self.trees, source, destination, ecmp=self.ecmp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Digest:
+    """One variant of a sweep: the asked pairs [C, P] in full, the rest in sums. NaN: there is no path."""
+
+    variant: Variant
+    pairs: tuple[Pair, ...]
+    delay_s: FloatArray  # [C, P]
+    variance_s2: FloatArray  # [C, P]
+    loss: FloatArray  # [C, P]
+    throughput_pps: FloatArray  # [C, P]
+    fixed_s: FloatArray  # [C, P] constant part of the delay
+    size_s: FloatArray  # [C, P] service times on links
+    intensity: FloatArray  # [E] offered, erlangs per server
+    utilisation: FloatArray  # [E] share of time busy
+    offered_pps: FloatArray  # [C]
+    delivered_pps: FloatArray  # [C]
+    mean_delay_s: FloatArray  # [C] over delivered packets; NaN: none
+    worst_delay_s: FloatArray  # [C] of all pairs with demand
+    worst_delay: tuple[Pair | None, ...]  # [C]
+    worst_loss: FloatArray  # [C]
+    worst_lossy: tuple[Pair | None, ...]  # [C]
+    unreachable: IntArray  # [C] pairs with demand and without a path
+    iterations: int
+    converged: bool
+
+
+class Engine:
+    """One network with its demand, ready to be asked what would be if."""
+
+    def __init__(
+        self,
+        graph: SimGraph,
+        demand: Demand,
+        *,
+        laws: Laws | None = None,
+        rung: Rung = Rung.TABLES,
+        ecmp: bool = False,
+        plain: bool = False,
+        tolerance: float = 1e-9,
+        max_iterations: int = 200,
+    ) -> None:
+        """Route the base and compile the laws, if none are given. Raises ConfigError, OverCapacity.
+
+        `ecmp`: equal shares to all next hops, instead of the one whose id is first. `plain`: compute without
+        kernels (`oracle`). `tolerance`: largest change of a loss probability that counts as settled.
+        """
+        if rung in (Rung.CAPACITY, Rung.PACKETS):
+            raise ConfigError(f"rung {rung.value} is not computed by queueing; use tables or residual here")
+        if tolerance <= 0.0 or max_iterations < 1:
+            raise ConfigError("tolerance must be > 0 and max_iterations at least 1")
+        check_graph(graph)
+        check_demand(graph, demand)
+        need = 8 * 8 * len(graph.classes) * len(graph.nodes) ** 2
+        if need > _MOST_BYTES:
+            raise OverCapacity(
+                f"{len(graph.nodes)} nodes and {len(graph.classes)} classes need {need >> 30} GiB at once;"
+                " split the network into domains, or use fewer classes"
+            )
+        self.graph, self.demand, self.rung, self.ecmp = graph, demand, rung, ecmp
+        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.topology = _topology_of(graph)
+        self._backend: Any = oracle if plain else passes
+        self._routes: Any = oracle if plain else routing
+        rate = np.ascontiguousarray(demand.rate, np.float64)
+        self._base = State(
+            np.ascontiguousarray(graph.metric, np.float64),
+            np.ascontiguousarray(graph.up, np.bool_),
+            compile_laws(graph) if laws is None else laws,
+            np.ascontiguousarray(graph.fixed_s, np.float64),
+            np.ascontiguousarray(graph.servers, np.float64),
+            rate,
+            rate * rate,
+        )
+        self._trees = self._routes.all_trees(self.topology, self._base.metric, self._base.up, ecmp=ecmp)
+        self._is_link = (graph.law == Law.LINK)[:, None]
+        self._size_scv = np.array([c.size_scv for c in graph.classes])
+
+    # ------------------------------------------------------------------------------------ whole answers
+
+    def solve(self, variant: Variant = BASE) -> Solution:
+        """Answer for all pairs and classes. Raises NotFound, ConfigError for what a variant may not say."""
+        state, trees, edges = self._settled(variant)
+        shape = state.rate.shape
+        parts = tuple(np.empty(shape) for _ in range(5))
+        self.compose(state, trees, edges, parts)
+        return Solution(self.graph, variant, self.rung, state, trees, self.ecmp, edges, *parts)
+
+    def sweep(
+        self,
+        variants: Iterable[Variant],
+        *,
+        pairs: Sequence[Pair] = (),
+        progress: Callable[[int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Digest]:
+        """Answer for every variant, in their order, as they are ready; `progress` gets how many are done.
+
+        Computes on `workers` threads (all cores) and holds no more than two variants a thread. Ends early
+        once `cancelled` says so, or when the caller stops iterating.
+        """
+        chosen = tuple((int(s), int(d)) for s, d in pairs)
+        for pair in chosen:
+            _known(self.graph, pair)
+        count = workers or os.cpu_count() or 1
+        waiting: deque[Future[Digest]] = deque()
+        done = 0
+        with ThreadPoolExecutor(count, thread_name_prefix="what-if") as pool:
+            rest = iter(variants)
+            scratch: deque[tuple[FloatArray, ...]] = deque()
+            try:
+                while True:
+                    while len(waiting) < 2 * count and (variant := next(rest, None)) is not None:
+                        waiting.append(pool.submit(self._digest, variant, chosen, scratch))
+                    if not waiting or (cancelled is not None and cancelled()):
+                        return
+                    yield waiting.popleft().result()
+                    done += 1
+                    if progress is not None:
+                        progress(done)
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    # ------------------------------------------------------------------------- single steps of an answer
+
+    def state(self, variant: Variant = BASE) -> State:
+        """The network under a variant."""
+        check_variant(self.graph, variant)
+        base, values = self._base, variant.values
+        metric, fixed_s, servers = (
+            _replaced(array, values.get(name, {}))
+            for name, array in (
+                ("metric", base.metric),
+                ("fixed_s", base.fixed_s),
+                ("servers", base.servers),
+            )
+        )
+        up = base.up
+        if variant.down or variant.restored or variant.nodes_down:
+            up = up.copy()
+            up[list(variant.restored)] = True
+            up[list(variant.down)] = False
+            gone = list(variant.nodes_down)
+            up[np.isin(self.graph.tail, gone) | np.isin(self.graph.head, gone)] = False
+        rate, square = self._offered(variant)
+        physical = {name: new for name, new in values.items() if name != "metric"}
+        laws = with_values(base.laws, self.graph, physical) if physical else base.laws
+        return State(metric, up, laws, fixed_s, servers, rate, square)
+
+    def route(self, state: State) -> Trees:
+        """The DAGs under a state; those that no change touches are the base's."""
+        trees: Trees = self._routes.changed_trees(
+            self.topology,
+            self._trees,
+            (self._base.metric, self._base.up),
+            (state.metric, state.up),
+            ecmp=self.ecmp,
+        )
+        return trees
+
+    def settle(
+        self, state: State, trees: Trees, rate: FloatArray | None = None, square: FloatArray | None = None
+    ) -> EdgeFigures:
+        """Loads and losses at their fixed point, for the state's traffic or the one given, [C, N, N]."""
+        rate = state.rate if rate is None else rate
+        square = state.square if square is None else square
+        edges = EdgeFigures(*(np.empty((len(self.graph.edges), rate.shape[0])) for _ in range(5)), 0, False)
+        iterations, change = self._backend.settle(
+            self.topology,
+            trees,
+            self.ecmp,
+            state.laws,
+            rate,
+            square,
+            rate.any(axis=2),
+            self.tolerance,
+            self.max_iterations,
+            edges.load,
+            edges.load_square,
+            edges.delay,
+            edges.variance,
+            edges.loss,
+        )
+        return EdgeFigures(
+            edges.load,
+            edges.load_square,
+            edges.delay,
+            edges.variance,
+            edges.loss,
+            int(iterations),
+            bool(change <= self.tolerance),
+        )
+
+    def compose(self, state: State, trees: Trees, edges: EdgeFigures, into: tuple[FloatArray, ...]) -> None:
+        """Write delay, variance, arrival, fixed and size parts of all pairs, each [C, N, N]."""
+        size = np.where(self._is_link, state.laws.service_s, 0.0)
+        self._backend.compose(
+            self.topology,
+            trees,
+            self.ecmp,
+            edges.delay,
+            edges.variance,
+            edges.loss,
+            state.fixed_s,
+            size,
+            self._size_scv,
+            *into,
+        )
+
+    # --------------------------------------------------------------------------------------------------
+
+    def _settled(self, variant: Variant) -> tuple[State, Trees, EdgeFigures]:
+        state = self.state(variant)
+        trees = self.route(state)
+        return state, trees, self.settle(state, trees)
+
+    def _offered(self, variant: Variant) -> tuple[FloatArray, FloatArray]:
+        base = self._base
+        if variant.demand_scale == 1.0 and not variant.class_scale and not variant.pairs:
+            return base.rate, base.square
+        rate = base.rate * variant.demand_scale
+        for c, scale in variant.class_scale.items():
+            rate[c] *= scale
+        for c, s, d, value in variant.pairs:
+            rate[c, d, s] = value
+        return rate, rate * rate
+
+    def _digest(
+        self, variant: Variant, pairs: tuple[Pair, ...], scratch: deque[tuple[FloatArray, ...]]
+    ) -> Digest:
+        state, trees, edges = self._settled(variant)
+        shape = state.rate.shape
+        try:
+            parts = scratch.pop()
+        except IndexError:
+            parts = tuple(np.empty(shape) for _ in range(5))
+        self.compose(state, trees, edges, parts)
+        sums, worst = np.empty((shape[0], _SUMS)), np.empty((shape[0], _WORST), np.int64)
+        self._backend.digest(state.rate, parts[0], parts[2], sums, worst)
+        sources, destinations = [s for s, _ in pairs], [d for _, d in pairs]
+        delay, variance, arrival, fixed, size = (part[:, destinations, sources] for part in parts)
+        scratch.append(parts)
+        with np.errstate(invalid="ignore"):
+            mean = sums[:, 2] / sums[:, 1]
+        return Digest(
+            variant,
+            pairs,
+            delay,
+            variance,
+            1.0 - arrival,
+            state.rate[:, destinations, sources] * arrival,
+            fixed,
+            size,
+            _intensity(self.graph, state, edges.load),
+            _intensity(self.graph, state, edges.load * (1.0 - edges.loss)),
+            sums[:, 0],
+            sums[:, 1],
+            mean,
+            sums[:, 3],
+            tuple(_pair(row[0], row[1]) for row in worst),
+            sums[:, 4],
+            tuple(_pair(row[2], row[3]) for row in worst),
+            sums[:, 5].astype(np.int32),
+            edges.iterations,
+            edges.converged,
+        )
+
+
+def _pair(source: Any, destination: Any) -> Pair | None:
+    return None if source < 0 else (int(source), int(destination))
+
+
+def _replaced(array: FloatArray, values: Mapping[int, float]) -> FloatArray:
+    if not values:
+        return array
+    array = array.copy()
+    array[list(values)] = list(values.values())
+    return array
+
+
+def _intensity(graph: SimGraph, state: State, load: FloatArray) -> FloatArray:
+    servers = np.where(graph.law == Law.STATION, state.servers, 1.0)
+    result: FloatArray = (load * state.laws.service_s).sum(axis=1) / servers
+    return result
+
+
+def _known(graph: SimGraph, pair: Pair) -> None:
+    for node in pair:
+        if not 0 <= node < len(graph.nodes):
+            raise NotFound(f"there is no node {node}; there are {len(graph.nodes)}, numbered from 0")
+
+
+def _topology_of(graph: SimGraph) -> Topology:
+    return routing.topology(graph)

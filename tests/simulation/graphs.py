@@ -1,0 +1,83 @@
+"""Networks for tests of the engine: hypothesis strategies, and one by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from domain_twin.simulation.graph import Demand, Law, SimGraph, TrafficClass
+
+PLAIN = (TrafficClass("data", (300.0, 1500.0), (0.5, 0.5)),)
+
+
+def network(
+    nodes: int,
+    links: Sequence[tuple[int, int, float]],
+    *,
+    classes: tuple[TrafficClass, ...] = PLAIN,
+    capacity_bps: float = 10e6,
+    buffer: float = 31.0,
+) -> SimGraph:
+    """Directed links (tail, head, metric) of one capacity and buffer, 1 ms each."""
+    count = len(links)
+    return SimGraph(
+        nodes=tuple(f"n{i}" for i in range(nodes)),
+        edges=tuple(f"l{i:03d}" for i in range(count)),
+        classes=classes,
+        tail=np.array([link[0] for link in links], np.int32),
+        head=np.array([link[1] for link in links], np.int32),
+        law=np.array([Law.LINK if link[2] else Law.FIXED for link in links], np.int8),
+        scheduler=np.zeros(count, np.int8),
+        up=np.ones(count, np.bool_),
+        metric=np.array([link[2] for link in links], np.float64),
+        capacity_bps=np.full(count, capacity_bps),
+        fixed_s=np.full(count, 1e-3),
+        buffer=np.full(count, buffer),
+        servers=np.ones(count, np.int32),
+        service_s=np.zeros(count),
+        service_scv=np.ones(count),
+        loss=np.zeros(count),
+        transit=np.ones(nodes, np.bool_),
+    )
+
+
+def both_ways(links: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """Every link in both directions, side by side."""
+    return [edge for a, b, metric in links for edge in ((a, b, metric), (b, a, metric))]
+
+
+def uniform(graph: SimGraph, rate: float) -> Demand:
+    """The same rate, packets/s, of every class between all pairs."""
+    size = len(graph.nodes)
+    return Demand(
+        np.ascontiguousarray(np.broadcast_to(rate * (1 - np.eye(size)), (len(graph.classes), size, size)))
+    )
+
+
+@st.composite
+def networks(
+    draw: Any, *, most: int = 7, zero: bool = True, classes: tuple[TrafficClass, ...] = PLAIN
+) -> SimGraph:
+    """Directed multigraphs, with ties, parallel edges, edges that are down, metric 0 and nodes without transit."""
+    nodes = draw(st.integers(2, most))
+    ends = st.integers(0, nodes - 1)
+    metrics = st.integers(0 if zero else 1, 3).map(float)
+    edge = st.tuples(ends, ends, metrics).filter(lambda link: link[0] != link[1])
+    links = draw(st.lists(edge, min_size=1, max_size=4 * nodes))
+    graph = network(nodes, links, classes=classes)
+    flags = st.lists(st.sampled_from([True, True, True, False]), min_size=len(links), max_size=len(links))
+    transit = st.lists(st.sampled_from([True, True, True, False]), min_size=nodes, max_size=nodes)
+    names = draw(st.permutations([f"l{i:03d}" for i in range(len(links))]))
+    return replace(
+        graph,
+        edges=tuple(names),
+        up=np.array(draw(flags), np.bool_),
+        transit=np.array(draw(transit), np.bool_),
+        capacity_bps=np.array(
+            draw(st.lists(st.sampled_from([1e6, 5e6, 2e7]), min_size=len(links), max_size=len(links)))
+        ),
+    )
