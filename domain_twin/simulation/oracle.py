@@ -3,6 +3,7 @@
 The same functions with the same arguments as the kernels of `routing` and `passes`; `Engine(plain=True)` uses
 these. Nothing is incremental, and laws are evaluated by `laws.evaluate_all`.
 """
+# ruff: noqa: PLR0917 - as the kernels
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray
 from domain_twin.simulation.laws import Laws, evaluate_all
-from domain_twin.simulation.routing import Labels, Topology, Trees, new_trees
+from domain_twin.simulation.routing import Topology, Trees, new_trees
 
 __all__ = ["all_trees", "changed_trees", "compose", "digest", "settle"]
 
@@ -21,12 +22,10 @@ _Label = tuple[float, int]
 _NOWHERE: _Label = (math.inf, 0)
 
 
-def all_trees(
-    topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], *, ecmp: bool
-) -> tuple[Trees, Labels]:
-    """Labels (distance, edges of metric 0 to go) by Bellman and Ford, then the edges that lead to smaller ones."""
+def all_trees(topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], *, ecmp: bool) -> Trees:
+    """Labels (distance, edges of metric 0 to go) by Bellman and Ford, then the edges to smaller ones."""
     nodes, edges = len(topo.transit), len(topo.tail)
-    trees, labels = new_trees(nodes, edges, ecmp=ecmp)
+    trees = new_trees(nodes, edges, ecmp=ecmp)
     for d in range(nodes):
         usable = [e for e in range(edges) if up[e] and (topo.head[e] == d or topo.transit[topo.head[e]])]
         label = _labels(topo, metric, usable, d)
@@ -47,9 +46,9 @@ def all_trees(
         trees.edge[d, : len(flat)] = [e for e, _ in flat]
         if ecmp:
             trees.ways[d, : len(flat)] = [k for _, k in flat]
-        labels.distance[d] = [distance for distance, _ in label]
-        labels.steps[d] = [steps for _, steps in label]
-    return trees, labels
+        trees.distance[d] = [distance for distance, _ in label]
+        trees.steps[d] = [steps for _, steps in label]
+    return trees
 
 
 def _labels(topo: Topology, metric: FloatArray, usable: list[int], d: int) -> list[_Label]:
@@ -69,14 +68,14 @@ def _labels(topo: Topology, metric: FloatArray, usable: list[int], d: int) -> li
 
 def changed_trees(
     topo: Topology,
-    base: tuple[Trees, Labels],
+    base: Trees,
     old: tuple[FloatArray, npt.NDArray[np.bool_]],
     new: tuple[FloatArray, npt.NDArray[np.bool_]],
     *,
     ecmp: bool,
 ) -> Trees:
     """Everything from nothing, whatever the base was."""
-    return all_trees(topo, *new, ecmp=ecmp)[0]
+    return all_trees(topo, *new, ecmp=ecmp)
 
 
 def _hops(topo: Topology, trees: Trees, d: int, *, ecmp: bool) -> list[tuple[int, int, int, float]]:
@@ -177,7 +176,7 @@ def compose(
 def digest(
     rate: FloatArray, delay: FloatArray, arrive: FloatArray, sums: FloatArray, worst: npt.NDArray[np.int64]
 ) -> None:
-    """Offered, delivered, delay summed over packets, worst delay, worst loss, pairs without a path; by class."""
+    """By class: offered, delivered, delay summed over packets, worst delay, worst loss, pairs cut off."""
     sums[:] = 0.0
     worst[:] = -1
     for c in range(rate.shape[0]):

@@ -3,6 +3,7 @@
 Arrays between kernels are C-contiguous; per edge [E, C], per pair [C, destination, source]. `oracle` is the
 same in plain Python. What an edge does to packets is `laws.evaluate`.
 """
+# ruff: noqa: PLR0917 - numba kernels take their arrays by position
 
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ def _made_settle(sources: str) -> Any:
         variance: FloatArray,
         loss: FloatArray,
     ) -> tuple[int, float]:
-        """Iterate loads and losses [E, C] to their fixed point; returns the passes and the last change of a loss.
+        """Iterate loads and losses [E, C] to their fixed point; returns passes and the last change.
 
         Full steps, halved (damped) whenever ten of them did not make the change ten times smaller.
         """

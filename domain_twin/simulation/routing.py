@@ -1,14 +1,15 @@
 """Where packets go: one shortest-path DAG towards every destination, and what changes of it under a variant.
 
 A node forwards over the edges that lie on a shortest path (RFC 2328 16.1): over all of them in equal shares
-(ECMP, RFC 2992), or over the one whose id comes first, as the devices do. Edges of metric 0 lie inside a node; among
-nodes of equal distance the one with fewer of them to go is nearer, so that a DAG never has a cycle.
+(ECMP, RFC 2992), or over the one whose id comes first, as the devices do. Edges of metric 0 lie inside a
+node; among nodes of equal distance the one with fewer of them to go is nearer, so that a DAG has no cycle.
 N nodes, E edges; distances are sums of metrics, inf where there is no way.
 """
+# ruff: noqa: PLR0917 - numba kernels take their arrays by position
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from domain_twin.simulation.graph import FloatArray, IntArray, SimGraph
 from domain_twin.simulation.jit import kernel
 
-__all__ = ["Labels", "Topology", "Trees", "all_trees", "changed_trees", "new_trees", "path", "topology"]
+__all__ = ["Topology", "Trees", "all_trees", "changed_trees", "new_trees", "path", "topology"]
 
 _SLACK = 1.0 + 1e-12  # sums of fractional metrics differ in their last digits by the order of summation
 
@@ -39,11 +40,6 @@ class Trees(NamedTuple):
     count: IntArray  # [N] edges in the DAG of a destination
     edge: IntArray  # [N, M] the DAG's edges, those of one tail side by side; M = N - 1, or E with ECMP
     ways: IntArray  # [N, M] next hops that the edge's tail has; [1, 1] without ECMP, where it is always 1
-
-
-class Labels(NamedTuple):
-    """How far every node is from every destination."""
-
     distance: FloatArray  # [destination, node] sum of metrics; inf: no way
     steps: IntArray  # [destination, node] edges of metric 0 to go at this distance
 
@@ -66,29 +62,28 @@ def topology(graph: SimGraph) -> Topology:
     )
 
 
-def new_trees(nodes: int, edges: int, *, ecmp: bool) -> tuple[Trees, Labels]:
+def new_trees(nodes: int, edges: int, *, ecmp: bool) -> Trees:
     """Room for the DAGs of a network of this size."""
     most = max(edges if ecmp else nodes - 1, 1)
-    trees = Trees(
+    return Trees(
         np.zeros(nodes, np.int32),
         np.zeros((nodes, most), np.int32),
         np.ones((nodes, most) if ecmp else (1, 1), np.int32),
+        np.empty((nodes, nodes)),
+        np.empty((nodes, nodes), np.int32),
     )
-    return trees, Labels(np.empty((nodes, nodes)), np.empty((nodes, nodes), np.int32))
 
 
-def all_trees(
-    topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], *, ecmp: bool
-) -> tuple[Trees, Labels]:
+def all_trees(topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], *, ecmp: bool) -> Trees:
     """The DAGs towards every node over the edges that are `up`, from nothing."""
-    trees, labels = new_trees(len(topo.transit), len(topo.tail), ecmp=ecmp)
-    _grow(topo, metric, up, ecmp, trees, labels)
-    return trees, labels
+    trees = new_trees(len(topo.transit), len(topo.tail), ecmp=ecmp)
+    _grow(topo, metric, up, ecmp, trees)
+    return trees
 
 
 def changed_trees(
     topo: Topology,
-    base: tuple[Trees, Labels],
+    base: Trees,
     old: tuple[FloatArray, npt.NDArray[np.bool_]],
     new: tuple[FloatArray, npt.NDArray[np.bool_]],
     *,
@@ -101,9 +96,9 @@ def changed_trees(
     """
     changed = np.flatnonzero((old[0] != new[0]) | (old[1] != new[1])).astype(np.int32)
     if not changed.size:
-        return base[0]
-    trees = Trees(*(part.copy() for part in base[0]))
-    _mend(topo, base[0], base[1], *old, *new, changed, ecmp, trees)
+        return base
+    trees = Trees(*(part.copy() for part in base))
+    _mend(topo, base, *old, *new, changed, ecmp, trees)
     return trees
 
 
@@ -161,15 +156,13 @@ def _choose(
 
 
 @kernel
-def _grow(
-    topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], ecmp: bool, trees: Trees, labels: Labels
-) -> None:
+def _grow(topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], ecmp: bool, trees: Trees) -> None:
     """Write the DAGs of all destinations, by Dijkstra (1959) against the edges."""
     nodes, edges = len(topo.transit), len(topo.tail)
     order = np.empty(nodes, np.int32)
     far, deep, node = np.empty(edges + 1), np.empty(edges + 1, np.int32), np.empty(edges + 1, np.int32)
     for d in range(nodes):
-        distance, steps = labels.distance[d], labels.steps[d]
+        distance, steps = trees.distance[d], trees.steps[d]
         distance[:] = np.inf
         steps[:] = 0
         distance[d] = 0.0
@@ -214,7 +207,6 @@ def _touched(
 def _mend(
     topo: Topology,
     base: Trees,
-    labels: Labels,
     old_metric: FloatArray,
     old_up: npt.NDArray[np.bool_],
     metric: FloatArray,
@@ -223,19 +215,17 @@ def _mend(
     ecmp: bool,
     trees: Trees,
 ) -> None:
-    """Write the DAGs that differ from `base` after the `changed` edges took their new metric and state."""
+    """Mend `trees`, a copy of `base`, after the `changed` edges took their new metric and state."""
     nodes, edges = len(topo.transit), len(topo.tail)
     room = edges + nodes + len(changed) + 1
     far, deep, node = np.empty(room), np.empty(room, np.int32), np.empty(room, np.int32)
     order, lost_list = np.empty(nodes, np.int32), np.empty(nodes, np.int32)
     lost, moved, again = np.empty(nodes, np.bool_), np.empty(nodes, np.bool_), np.empty(nodes, np.bool_)
-    distance, steps = np.empty(nodes), np.empty(nodes, np.int32)
     for d in range(nodes):
-        before, before_steps = labels.distance[d], labels.steps[d]
+        before, before_steps = base.distance[d], base.steps[d]
         if not _touched(topo, d, before, before_steps, old_metric, old_up, metric, up, changed):
             continue
-        distance[:] = before
-        steps[:] = before_steps
+        distance, steps = trees.distance[d], trees.steps[d]
         lost[:] = False
         moved[:] = False
         again[:] = False
@@ -354,7 +344,7 @@ def _search(
     node: IntArray,
     size: int,
 ) -> int:
-    """Settle the `size` queued labels and all that follow; returns how many nodes are in `order`, nearest first."""
+    """Settle the `size` queued labels and all that follow; returns how many are in `order`, nearest first."""
     reached = 0
     while size > 0:
         v, length, step = node[0], far[0], deep[0]

@@ -62,7 +62,7 @@ def uniform(graph: SimGraph, rate: float) -> Demand:
 def networks(
     draw: Any, *, most: int = 7, zero: bool = True, classes: tuple[TrafficClass, ...] = PLAIN
 ) -> SimGraph:
-    """Directed multigraphs, with ties, parallel edges, edges that are down, metric 0 and nodes without transit."""
+    """Directed multigraphs with ties, parallel edges, edges down, metric 0, nodes without transit."""
     nodes = draw(st.integers(2, most))
     ends = st.integers(0, nodes - 1)
     metrics = st.integers(0 if zero else 1, 3).map(float)

@@ -28,7 +28,7 @@ def hops(topo: Topology, trees: Trees, d: int, *, ecmp: bool) -> dict[int, tuple
 
 
 def check_order(topo: Topology, trees: Trees, d: int) -> None:
-    """An edge's head is the destination, or all its own edges came before; edges of one tail are side by side."""
+    """Heads are the destination or complete before; edges of one tail are side by side."""
     seen: set[int] = {d}
     tails = [int(topo.tail[e]) for e in trees.edge[d, : trees.count[d]]]
     for j, edge in enumerate(trees.edge[d, : trees.count[d]]):
@@ -48,11 +48,11 @@ def same(topo: Topology, one: Trees, other: Trees, *, ecmp: bool) -> None:
 @given(networks(), st.booleans())
 def test_kernels_route_as_the_oracle_does(graph: SimGraph, ecmp: bool) -> None:
     topo = routing.topology(graph)
-    trees, labels = routing.all_trees(topo, graph.metric, graph.up, ecmp=ecmp)
-    expected, expected_labels = oracle.all_trees(topo, graph.metric, graph.up, ecmp=ecmp)
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=ecmp)
+    expected = oracle.all_trees(topo, graph.metric, graph.up, ecmp=ecmp)
     same(topo, trees, expected, ecmp=ecmp)
-    np.testing.assert_array_equal(labels.distance, expected_labels.distance)
-    np.testing.assert_array_equal(labels.steps, expected_labels.steps)
+    np.testing.assert_array_equal(trees.distance, expected.distance)
+    np.testing.assert_array_equal(trees.steps, expected.steps)
 
 
 @settings(deadline=None, max_examples=100)
@@ -60,14 +60,14 @@ def test_kernels_route_as_the_oracle_does(graph: SimGraph, ecmp: bool) -> None:
 def test_distances_are_those_of_networkx(graph: SimGraph) -> None:
     graph = replace(graph, transit=np.ones(len(graph.nodes), np.bool_))
     topo = routing.topology(graph)
-    _, labels = routing.all_trees(topo, graph.metric, graph.up, ecmp=False)
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=False)
     rival: Any = nx.MultiDiGraph()
     rival.add_nodes_from(range(len(graph.nodes)))
     for e in np.flatnonzero(graph.up):
         rival.add_edge(int(graph.tail[e]), int(graph.head[e]), weight=graph.metric[e])
     for source, lengths in nx.all_pairs_dijkstra_path_length(rival):
         for d in range(len(graph.nodes)):
-            assert labels.distance[d, source] == lengths.get(d, np.inf)
+            assert trees.distance[d, source] == lengths.get(d, np.inf)
 
 
 @settings(deadline=None, max_examples=300)
@@ -83,7 +83,7 @@ def test_mended_dags_are_those_made_anew(graph: SimGraph, ecmp: bool, data: Any)
         up[edge] = not up[edge]
     old = (graph.metric, graph.up)
     mended = routing.changed_trees(topo, base, old, (metric, up), ecmp=ecmp)
-    same(topo, mended, routing.all_trees(topo, metric, up, ecmp=ecmp)[0], ecmp=ecmp)
+    same(topo, mended, routing.all_trees(topo, metric, up, ecmp=ecmp), ecmp=ecmp)
 
 
 @settings(deadline=None, max_examples=60)
@@ -103,8 +103,8 @@ def test_the_order_of_nodes_and_edges_does_not_matter(graph: SimGraph, random: A
         transit=graph.transit[nodes],
     )
     one, other = routing.topology(graph), routing.topology(shuffled)
-    here, _ = routing.all_trees(one, graph.metric, graph.up, ecmp=ecmp)
-    there, _ = routing.all_trees(other, shuffled.metric, shuffled.up, ecmp=ecmp)
+    here = routing.all_trees(one, graph.metric, graph.up, ecmp=ecmp)
+    there = routing.all_trees(other, shuffled.metric, shuffled.up, ecmp=ecmp)
     for d in range(len(nodes)):
         expected = {
             int(place[t]): {graph.edges[e] for e in onward}
@@ -121,7 +121,7 @@ def test_among_equal_ways_the_edge_whose_id_is_first_is_taken() -> None:
     graph = network(4, both_ways([(0, 1, 1.0), (1, 3, 1.0), (0, 2, 1.0), (2, 3, 1.0), (0, 1, 1.0)]))
     graph = replace(graph, edges=("z", "a", "b", "c", "m", "e", "f", "g", "n", "i"))
     topo = routing.topology(graph)
-    trees, _ = routing.all_trees(topo, graph.metric, graph.up, ecmp=False)
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=False)
     assert [graph.edges[e] for e in routing.path(topo, trees, 0, 3, ecmp=False)] == ["m", "f"]
     assert [graph.edges[e] for e in routing.path(topo, trees, 0, 1, ecmp=False)] == ["n"]
 
@@ -130,7 +130,7 @@ def test_the_heaviest_of_equal_cost_ways_is_the_path() -> None:
     # 0 has three next hops; two of them meet again at 3: two thirds go through 3.
     graph = network(6, [(0, 1, 1), (0, 2, 1), (0, 4, 2), (1, 3, 1), (2, 3, 1), (3, 5, 1), (4, 5, 1)])
     topo = routing.topology(graph)
-    trees, _ = routing.all_trees(topo, graph.metric, graph.up, ecmp=True)
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=True)
     assert routing.path(topo, trees, 0, 5, ecmp=True) in ((0, 3, 5), (1, 4, 5), (2, 6))
     assert hops(topo, trees, 5, ecmp=True)[0] == ([0, 1, 2], 3)
     assert routing.path(topo, trees, 5, 0, ecmp=True) == ()
@@ -141,9 +141,9 @@ def test_a_node_without_transit_ends_paths_and_is_not_crossed() -> None:
     graph = network(3, both_ways([(0, 1, 1.0), (1, 2, 1.0)]))
     graph = replace(graph, transit=np.array([True, False, True]))
     topo = routing.topology(graph)
-    _, labels = routing.all_trees(topo, graph.metric, graph.up, ecmp=False)
-    assert labels.distance[2, 0] == np.inf
-    assert labels.distance[1, 0] == labels.distance[2, 1] == 1.0
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=False)
+    assert trees.distance[2, 0] == np.inf
+    assert trees.distance[1, 0] == trees.distance[2, 1] == 1.0
 
 
 @pytest.mark.parametrize("ecmp", [False, True])
@@ -151,9 +151,9 @@ def test_edges_of_metric_zero_make_no_cycle(ecmp: bool) -> None:
     # A cell and a function behind a node: both directions cost nothing.
     graph = network(4, both_ways([(0, 1, 0.0), (1, 2, 5.0), (2, 3, 0.0), (0, 3, 0.0)][:3]))
     topo = routing.topology(graph)
-    trees, labels = routing.all_trees(topo, graph.metric, graph.up, ecmp=ecmp)
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=ecmp)
     assert routing.path(topo, trees, 0, 3, ecmp=ecmp) == (0, 2, 4)
-    assert labels.steps[3, 2] == 1
+    assert trees.steps[3, 2] == 1
     for d in range(4):
         check_order(topo, trees, d)
 
@@ -165,5 +165,5 @@ def test_fractional_metrics_tie_as_their_sums_do(metrics: list[float]) -> None:
     links = [(0, 1, first), (1, 2, second), (0, 3, second), (3, 2, first), (2, 4, third), (4, 5, fourth)]
     graph = network(6, [(a, b, float(m)) for a, b, m in links])
     topo = routing.topology(graph)
-    trees, _ = routing.all_trees(topo, graph.metric, graph.up, ecmp=True)
+    trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=True)
     assert hops(topo, trees, 5, ecmp=True)[0] == ([0, 2], 2)
