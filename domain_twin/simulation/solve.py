@@ -23,6 +23,7 @@ from domain_twin.simulation import oracle, passes, routing
 from domain_twin.simulation.checks import check_demand, check_graph, check_variant
 from domain_twin.simulation.graph import BASE, Demand, FloatArray, IntArray, Law, Rung, SimGraph, Variant
 from domain_twin.simulation.laws import Laws, compile_laws, with_values
+from domain_twin.simulation.percentiles import LEVELS, percentiles
 from domain_twin.simulation.routing import Topology, Trees
 
 __all__ = ["Digest", "EdgeFigures", "Engine", "Pair", "Solution", "State"]
@@ -71,6 +72,7 @@ class Solution:
     variant: Variant
     rung: Rung
     state: State
+    topology: Topology
     trees: Trees
     ecmp: bool
     edges: EdgeFigures
@@ -119,10 +121,18 @@ class Solution:
         """Whether packets find a way."""
         return not np.isnan(self.arrival[0, destination, source])
 
+    def percentiles(self, pairs: Sequence[Pair], levels: Sequence[float] = LEVELS) -> FloatArray:
+        """High percentiles of the one-way delay of pairs, seconds, [L, C, P]."""
+        for pair in pairs:
+            _known(self.graph, pair)
+        at = [d for _, d in pairs], [s for s, _ in pairs]
+        parts = (self.delay_s, self.variance_s2, self.fixed_s, self.size_s)
+        return _percentiles(self.graph, tuple(part[:, at[0], at[1]] for part in parts), levels)
+
     def path(self, source: int, destination: int) -> tuple[int, ...]:
         """Edges that packets take, in order (with ECMP the way that carries most); empty: there is none."""
         _known(self.graph, (source, destination))
-        return routing.path(_topology_of(self.graph), self.trees, source, destination, ecmp=self.ecmp)
+        return routing.path(self.topology, self.trees, source, destination, ecmp=self.ecmp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +159,10 @@ class Digest:
     unreachable: IntArray  # [C] pairs with demand and without a path
     iterations: int
     converged: bool
+
+    def percentiles(self, graph: SimGraph, levels: Sequence[float] = LEVELS) -> FloatArray:
+        """High percentiles of the one-way delay of the pairs, seconds, [L, C, P]."""
+        return _percentiles(graph, (self.delay_s, self.variance_s2, self.fixed_s, self.size_s), levels)
 
 
 class Engine:
@@ -185,7 +199,7 @@ class Engine:
             )
         self.graph, self.demand, self.rung, self.ecmp = graph, demand, rung, ecmp
         self.tolerance, self.max_iterations = tolerance, max_iterations
-        self.topology = _topology_of(graph)
+        self.topology = routing.topology(graph)
         self._backend: Any = oracle if plain else passes
         self._routes: Any = oracle if plain else routing
         rate = np.ascontiguousarray(demand.rate, np.float64)
@@ -210,7 +224,7 @@ class Engine:
         shape = state.rate.shape
         parts = tuple(np.empty(shape) for _ in range(5))
         self.compose(state, trees, edges, parts)
-        return Solution(self.graph, variant, self.rung, state, trees, self.ecmp, edges, *parts)
+        return Solution(self.graph, variant, self.rung, state, self.topology, trees, self.ecmp, edges, *parts)
 
     def sweep(
         self,
@@ -394,6 +408,14 @@ class Engine:
         )
 
 
+def _percentiles(graph: SimGraph, parts: tuple[FloatArray, ...], levels: Sequence[float]) -> FloatArray:
+    delay, variance, fixed, size = parts
+    found = np.empty((len(levels), *delay.shape))
+    for c, kind in enumerate(graph.classes):
+        found[:, c] = percentiles(delay[c], variance[c], fixed[c], levels, size_s=size[c], traffic_class=kind)
+    return found
+
+
 def _pair(source: Any, destination: Any) -> Pair | None:
     return None if source < 0 else (int(source), int(destination))
 
@@ -416,7 +438,3 @@ def _known(graph: SimGraph, pair: Pair) -> None:
     for node in pair:
         if not 0 <= node < len(graph.nodes):
             raise NotFound(f"there is no node {node}; there are {len(graph.nodes)}, numbered from 0")
-
-
-def _topology_of(graph: SimGraph) -> Topology:
-    return routing.topology(graph)
