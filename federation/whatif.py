@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -176,7 +177,7 @@ class _Talk:
             _check(prepared, part.domain, len(question.cases))
             return prepared
 
-        found = await self._all({domain: lambda part=part: one(part) for domain, part in self._parts.items()})
+        found = await self._all({domain: partial(one, part) for domain, part in self._parts.items()})
         return {domain: prepared for domain, prepared in found.items() if prepared is not None}
 
     async def round(
@@ -193,12 +194,12 @@ class _Talk:
             for name, needed in wanted.items():
                 if needed and len(getattr(told, name)) != len(rate):
                     raise ContractError(
-                        f"{domain}: {len(getattr(told, name))} rows of {name} came where {len(rate)} were asked"
+                        f"{domain}: {len(getattr(told, name))} rows of {name} came, not {len(rate)}"
                     )
             return told
 
         self._crossed = set(keys)
-        found = await self._all({domain: lambda domain=domain: one(domain) for domain in keys})
+        found = await self._all({domain: partial(one, domain) for domain in keys})
         return {domain: found.get(domain) for domain in rounds.keys}
 
     def outcomes(self, prepared: Mapping[str, Prepared], crossed: Any) -> tuple[DomainOutcome, ...]:
@@ -326,4 +327,4 @@ def ways_of(view: View) -> Ways:
     return found
 
 
-_FINAL = ("delay_s", "variance_s2", "service_s", "minimum_s", "interval_s")
+_FINAL = ("delay_s", "variance_s2", "service_s", "fixed_s", "interval_s")

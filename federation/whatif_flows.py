@@ -31,6 +31,7 @@ class Known:
     source: str
     target: str
     service: str = ""
+    traffic: tuple[tuple[TrafficClass, float], ...] = ()  # packets/s by class, where the asker knows it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,13 +137,18 @@ def _of_pairs(
     """The flows of each pair as they are now."""
     entering = {domain: _entering(answer) for domain, answer in prepared.items()}
     ways_out: dict[tuple[str, str], list[int]] = {}
+    drafts: list[_Draft] = []
+    told: set[int] = set()
     for index, pair in enumerate(pairs):
+        for kind, rate in pair.traffic:
+            told.add(index)
+            drafts.append(_Draft(index, (pair.source, pair.target), pair.service, kind, rate))
+        if pair.traffic:
+            continue
         legs = base.legs(pair.source, pair.target)
         inside = legs is not None and len(legs) == 1
         if legs and (pair.service or inside):
             ways_out.setdefault((pair.source, legs[0].target), []).append(index)
-    drafts: list[_Draft] = []
-    told: set[int] = set()
     for (source, out), sharing in ways_out.items():
         rows = entering.get(source.partition("/")[0], {}).get((source, out), ())
         if len(sharing) > 1 and rows:

@@ -43,7 +43,8 @@ class WholeWay:
     loss: FloatArray
     delay_s: FloatArray
     variance_s2: FloatArray
-    minimum_s: FloatArray
+    fixed_s: FloatArray  # the part of the delay that never changes
+    size_s: FloatArray  # mean sum of service times on links
     interval_s: FloatArray
 
 
@@ -142,7 +143,8 @@ class Rounds:
             loss=shown(1.0 - kept),
             delay_s=shown(sums["delay_s"]),
             variance_s2=shown(variance),
-            minimum_s=shown(sums["minimum_s"]),
+            fixed_s=shown(sums["fixed_s"]),
+            size_s=shown(sums["service_s"]),
             interval_s=shown(np.sqrt(sums["interval_s"])),
         )
 
@@ -158,5 +160,5 @@ class Rounds:
 
 _SETTLED = 1e-6
 _SETTLED_ABSOLUTE = 1e-9
-_ADDING = ("delay_s", "variance_s2", "service_s", "minimum_s")
+_ADDING = ("delay_s", "variance_s2", "service_s", "fixed_s")
 _NAMES = ("loss", *_ADDING, "interval_s")

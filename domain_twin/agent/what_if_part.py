@@ -305,7 +305,7 @@ class WhatIfPart:
             "delay_s": delay,
             "variance_s2": np.maximum(variance - scv * size**2, 0.0),
             "service_s": size,
-            "minimum_s": fixed + size,
+            "fixed_s": fixed,
         }
 
     def _told(self, columns: Mapping[str, FloatArray]) -> Figures:
@@ -316,13 +316,13 @@ class WhatIfPart:
         if "delay_s" in columns:
             for name, step in (("delay_s", step_s), ("variance_s2", step_s**2), ("service_s", step_s)):
                 told[name] = round_up(columns[name], step)
-            told["minimum_s"] = round_down(columns["minimum_s"], step_s)
+            told["fixed_s"] = round_down(columns["fixed_s"], step_s)
             told["interval_s"] = round_up(columns["interval_s"], step_s)
         withheld = []
         if "loss_ratio" not in self._figures:
             withheld.append("loss")
         if "one_way_delay" not in self._figures:
-            withheld += ["delay_s", "minimum_s", "interval_s"]
+            withheld += ["delay_s", "fixed_s", "interval_s"]
         if "delay_variance" not in self._figures:
             withheld += ["variance_s2", "service_s"]
         for name in withheld:
@@ -331,7 +331,7 @@ class WhatIfPart:
         return Figures(**told, unsettled=self._unsettled)
 
 
-_ALL = ("loss", "delay_s", "variance_s2", "service_s", "minimum_s", "interval_s")
+_ALL = ("loss", "delay_s", "variance_s2", "service_s", "fixed_s", "interval_s")
 
 
 def _essence(variant: Variant) -> object:

@@ -43,7 +43,7 @@ class PartVariant:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Round 0: pin the twin's version, apply each variant, say which ways there are. Variant 0 is the base."""
+    """Round 0: pin the twin's version, apply the variants, say what ways there are. The first is the base."""
 
     variants: tuple[PartVariant, ...]
     scenario: str = ""  # its name: by it the owner may add changes of its own
@@ -92,7 +92,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keys:
-    """What the rows of the rounds are about; point indices are those of Prepared, classes those given here."""
+    """What the rows of the rounds are about; points are indices into Prepared's, classes those given."""
 
     variant: Indices
     source: Indices
@@ -122,7 +122,7 @@ class Figures:
     """What each row's packets meet from ingress to egress; NaN: not known or not shared.
 
     All but `loss` are empty unless the round was final. `variance_s2` leaves out what the packets' own sizes
-    cause, which is the same on every link of a path: it is size_scv * (sum of `service_s` over the whole path)^2.
+    cause, which is the same on every link of a path: size_scv * (sum of `service_s` over the whole path)^2.
     `interval_s` is half the width of the 90 % interval of `delay_s`.
     """
 
@@ -130,7 +130,7 @@ class Figures:
     delay_s: FloatArray = field(default_factory=lambda: _NONE)
     variance_s2: FloatArray = field(default_factory=lambda: _NONE)
     service_s: FloatArray = field(default_factory=lambda: _NONE)
-    minimum_s: FloatArray = field(default_factory=lambda: _NONE)
+    fixed_s: FloatArray = field(default_factory=lambda: _NONE)
     interval_s: FloatArray = field(default_factory=lambda: _NONE)
     unsettled: bool = False  # the losses inside the domain did not reach a fixed point
 
@@ -241,7 +241,7 @@ def decode_answer(message: pb.SimulateAnswer) -> Prepared | Figures:
             )
 
 
-_FIGURES = ("loss", "delay_s", "variance_s2", "service_s", "minimum_s", "interval_s")
+_FIGURES = ("loss", "delay_s", "variance_s2", "service_s", "fixed_s", "interval_s")
 
 
 def _decode_prepared(message: pb.SimulatePrepared) -> Prepared:
