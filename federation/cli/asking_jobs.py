@@ -119,9 +119,11 @@ def _bar() -> Iterator[Callable[[Job], None]]:
 
         progress.update(task, completed=job.progress, description=escape(job.step or job.state.value.lower()))
 
-    later = asyncio.get_running_loop().call_later(_PATIENCE_S, progress.start)
+    begin = progress.start if err().is_terminal else lambda: None
+    later = asyncio.get_running_loop().call_later(_PATIENCE_S, begin)
     try:
         yield show
     finally:
         later.cancel()
-        progress.stop()
+        if progress.live.is_started:
+            progress.stop()

@@ -10,6 +10,7 @@ import io
 import math
 import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -191,7 +192,9 @@ def _svg(figure: Figure, name: str, label: str) -> str:
         "svg.hashsalt": f"fedtwin-{name}",
         "font.family": "sans-serif",
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # Text stays text: the reader's fonts draw it, those here only measure it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(data, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
