@@ -30,7 +30,7 @@ def network(
     station = law == Law.STATION
     return SimGraph(
         tuple(f"n{i}" for i in range(count)),
-        tuple(f"n{a}>n{b}" for a, b in edges),
+        tuple(f"n{a}>n{b}" + "'" * edges[:e].count((a, b)) for e, (a, b) in enumerate(edges)),
         classes,
         np.array([a for a, _ in edges], np.int32),
         np.array([b for _, b in edges], np.int32),

@@ -1,4 +1,4 @@
-"""The packet-level rung: finding and compiling ns-3, running it, and what closed formulas say about its figures.
+"""The packet-level rung: finding and compiling ns-3, running it, and its figures beside closed formulas.
 
 Where ns-3 is not installed, the tests that need it are one test of the message that says so.
 """
@@ -6,17 +6,21 @@ Where ns-3 is not installed, the tests that need it are one test of the message 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from packet_networks import both_ways, demand, network
 
 from domain_twin.errors import ConfigError, ContractError, NoPath, OperationRejected, OverCapacity, TwinError
+from domain_twin.simulation.flows import Flows
 from domain_twin.simulation.graph import Arrivals, Law, Scheduler, TrafficClass
-from domain_twin.simulation.ns3 import Flows, PacketRun, Window, find_ns3, runner, simulate
+from domain_twin.simulation.ns3 import PacketRun, Window, find_ns3, runner, simulate
 from domain_twin.simulation.ns3.result import QUANTILES
 
 
@@ -33,7 +37,7 @@ FIXED_SIZE = TrafficClass("fixed", (1000.0,))
 SHORT = Window(warmup_s=1.0, duration_s=5.0)
 TABLE = """fedtwin-ns3-table 1
 run 6.5 3300 2000 0
-flow 0 1000 990 0.004 1e-05 4e-06 1e-07 0.01 0.003 0.002 1e-05 0.001 0.02 0.003 1e-5 0.006 2e-5 0.007 3e-5 0.01 5e-5
+flow 0 1000 990 0.004 1e-5 4e-6 1e-7 0.01 3e-3 0.002 1e-5 1e-3 0.02 0.003 1e-5 0.006 2e-5 7e-3 3e-5 0.01 5e-5
 edge 0 1000 10 0 0.5 0.004 4e-06
 end
 """
@@ -120,7 +124,8 @@ def test_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 async def test_table_becomes_figures_with_their_errors(tmp_path: Path) -> None:
     heard: list[float] = []
-    script = f"import sys; sys.stdin.read(); sys.stderr.write('progress 50\\nprogress 100\\n'); print({TABLE!r}, end='')"
+    told = "import sys; sys.stdin.read(); sys.stderr.write('progress 50\\nprogress 100\\n')"
+    script = f"{told}; print({TABLE!r}, end='')"
 
     result = await replayed(tmp_path, script, heard=heard)
 
@@ -149,27 +154,35 @@ async def test_a_runner_that_fails_is_an_error(tmp_path: Path, script: str, erro
         await replayed(tmp_path, script, limit_s=1.0 if "sleep" in script else 60.0)
 
 
+def _content(file: Path) -> str:
+    """Waits for a file with something in it."""
+    for _ in range(6000):
+        if file.exists() and (text := file.read_text()):
+            return text
+        time.sleep(0.01)
+    raise AssertionError(f"{file} was never written")
+
+
 async def test_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
     trace = tmp_path / "pid"
     script = f"import os, time; open({str(trace)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     task = asyncio.create_task(replayed(tmp_path, script))
-    async with asyncio.timeout(60):
-        while not trace.exists() or not trace.read_text():
-            await asyncio.sleep(0.01)
+    started = await asyncio.to_thread(_content, trace)
 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert not Path(f"/proc/{trace.read_text()}").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started), 0)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
         ({"rates": []}, OperationRejected, "no demand"),
-        ({"rates": [(0, 0, 1, np.nan)]}, OperationRejected, "from n0 to n1 is nan"),
-        ({"rates": [(0, 0, 1, -5.0)]}, OperationRejected, "from n0 to n1 is -5"),
+        ({"rates": [(0, 0, 1, np.nan)]}, ConfigError, "from n0 to n1 is nan"),
+        ({"capacity_bps": 0.0}, ConfigError, "n0>n1: capacity_bps 0"),
         ({"rates": [(0, 1, 0, 5.0)]}, NoPath, "no path from n1 to n0"),
         ({"rates": [(0, 0, 1, 1500.0)]}, OverCapacity, "n0>n1 is offered 150%"),
         ({"classes": (TrafficClass("tcp", arrivals=Arrivals.ELASTIC),)}, OperationRejected, "tcp is elastic"),
@@ -178,29 +191,42 @@ async def test_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
     ],
 )
 async def test_what_ns3_cannot_run_is_refused_with_the_reason(
-    tmp_path: Path, change: dict[str, object], error: type[TwinError], words: str
+    tmp_path: Path, change: dict[str, Any], error: type[TwinError], words: str
 ) -> None:
-    graph = network(2, [(0, 1)], classes=change.get("classes", (FIXED_SIZE,)))  # type: ignore[arg-type]
-    offered = demand(graph, *change.get("rates", [(0, 0, 1, 100.0)]))  # type: ignore[misc]
+    rates = change.pop("rates", [(0, 0, 1, 100.0)])
+    graph = network(2, [(0, 1)], **({"classes": (FIXED_SIZE,)} | change))
+    offered = demand(graph, *rates)
 
     with pytest.raises(error, match=words):
         await simulate(graph, offered, seed=1, program=program(tmp_path, f"print({TABLE!r}, end='')"))
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
-    [([1], "does not begin at n0"), ([0], "ends at n1"), ([0, 2], "is down"), ([], "ends at n0")],
+    ("path", "rate", "error", "words"),
+    [
+        ([1], 10.0, ConfigError, "begins elsewhere"),
+        ([0], 10.0, ConfigError, "ends elsewhere"),
+        ([0, 2], 10.0, ConfigError, "is down"),
+        ([], 10.0, ConfigError, "is empty"),
+        ([0, 1], 0.0, OperationRejected, "from n0 to n2 is 0.0 packets/s"),
+    ],
 )
 async def test_paths_that_do_not_join_their_ends_are_refused(
-    tmp_path: Path, path: list[int], words: str
+    tmp_path: Path, path: list[int], rate: float, error: type[TwinError], words: str
 ) -> None:
     graph = network(3, [(0, 1), (1, 2), (1, 2)])
     graph.up[2] = False
-    one = np.array([0], np.int32)
-    flows = Flows(one, one, np.array([2], np.int32), np.array([10.0]), [path])
 
-    with pytest.raises(OperationRejected, match=words):
-        await simulate(graph, flows, seed=1, program=program(tmp_path, ""))
+    with pytest.raises(error, match=words):
+        await simulate(graph, Flows.of([(0, 2)], [path], [rate]), seed=1, program=program(tmp_path, ""))
+
+
+@pytest.mark.parametrize("times", [(-1.0, 5.0), (1.0, 0.0), (1.0, np.inf), (np.nan, 5.0)])
+def test_windows_without_time_are_refused(times: tuple[float, float]) -> None:
+    with pytest.raises(OperationRejected, match="finite times"):
+        Window(*times)
+    with pytest.raises(OperationRejected, match="standard error"):
+        Window(1.0, 1.0, batches=1)
 
 
 if not PRESENT:
@@ -257,7 +283,7 @@ else:
 
         got = await simulate(graph, demand(graph, (0, 0, 1, 1000.0)), seed=8, packets=100_000)
 
-        # Asymptotic variance of what an exponential on-off rate brings (Anick, Mitra and Sondhi 1982), and Poisson's.
+        # What an exponential on-off rate brings varies by this and Poisson's (Anick, Mitra and Sondhi 1982).
         on, off, peak, span = 0.01, 0.03, 4000.0, 100.0
         spread = np.sqrt(2 * peak**2 * (on * off) ** 2 / (on + off) ** 3 * span + 1000 * span)
         assert abs(got.sent[0] - 100_000) < 4 * spread
@@ -306,8 +332,9 @@ else:
 
         got = await simulate(graph, demand(graph, (0, 0, 2, 500.0)), seed=12, packets=200_000)
 
-        # Processor sharing: E[S] / (1 - rho) whatever the sizes (Kleinrock 1976, 4.4); M/M/2: 1 / (mu (1 - rho^2)).
+        # Processor sharing: E[S] / (1 - rho) whatever the sizes (Kleinrock 1976, 4.4).
         assert got.edge_delay_s[0] == pytest.approx(0.001 / 0.5, rel=0.03)
+        # M/M/2: E[S] / (1 - rho^2), but for departures of a cell that are no Poisson stream.
         assert got.edge_delay_s[1] == pytest.approx(0.001 / (1 - 0.25**2), rel=0.03)
         assert any("Cells" in said for said in got.assumptions)
 
@@ -335,7 +362,7 @@ else:
         made = await asyncio.gather(*(asyncio.to_thread(runner, cache=tmp_path) for _ in range(3)))
 
         assert len(set(made)) == 1
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([made[0].name, "ns3-runner.lock"])
+        assert {entry.name for entry in os.scandir(tmp_path)} == {made[0].name, "ns3-runner.lock"}
 
     async def test_runner_refuses_a_text_that_is_no_scenario() -> None:
         process = await asyncio.create_subprocess_exec(

@@ -64,8 +64,8 @@ class Ns3:
 
 
 _REMEDY = (
-    "install the extra with `pip install fedtwin[ns3]` (Python 3.11 on Linux: it brings headers and libraries), or "
-    "name the folder of an installed ns-3 in FEDTWIN_NS3"
+    "install the extra with `pip install fedtwin[ns3]` (Linux; it brings headers and libraries), "
+    "or name the folder of an installed ns-3 in FEDTWIN_NS3"
 )
 
 
@@ -119,7 +119,8 @@ def runner(*, ns3: Ns3 | None = None, cache: Path | None = None, compiler: str =
         return program
     if shutil.which(compiler) is None:
         raise ConfigError(
-            f"no C++ compiler: {compiler} is not in PATH; ns-3 needs one once (Debian and Ubuntu: `apt install g++`)"
+            f"no C++ compiler: {compiler} is not in PATH; the ns-3 runner is compiled once "
+            "(Debian and Ubuntu: `apt install g++`)"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -161,8 +162,8 @@ def _compile(ns3: Ns3, program: Path, compiler: str) -> None:
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[-300:])
             raise ConfigError(
-                f"{compiler} cannot compile the runner against ns-3 {ns3.release} in {ns3.include}: {said.strip()}; "
-                "it needs C++20 (g++ 11 or later) and ns-3 3.44 or later"
+                f"{compiler} cannot compile the runner against ns-3 {ns3.release} in {ns3.include}: "
+                f"{said.strip()}; it needs C++20 (g++ 11 or later) and ns-3 3.44 or later"
             )
         written.replace(program)
     except subprocess.TimeoutExpired as error:

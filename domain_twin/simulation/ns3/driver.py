@@ -6,6 +6,7 @@ The process is killed when the limit is reached or the asker gives up (the task 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from domain_twin.errors import OperationRejected, OverCapacity
+from domain_twin.simulation.checks import check_demand, check_graph
+from domain_twin.simulation.flows import Flows, check_flows
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, SimGraph
 from domain_twin.simulation.ns3.build import runner
 from domain_twin.simulation.ns3.result import PacketRun, parse
-from domain_twin.simulation.ns3.scenario import Flows, Window, flows_of, refuse_overload, write
+from domain_twin.simulation.ns3.scenario import Window, flows_of, refuse_overload, write
 
 if TYPE_CHECKING:
     from domain_twin.simulation.routing import Trees
@@ -27,10 +30,13 @@ __all__ = ["simulate"]
 
 Progress = Callable[[float], None]
 
+_ON_OFF = (Arrivals.ON_OFF, Arrivals.CBR_ON_OFF)
+_FEW = 100
+
 
 async def simulate(
     graph: SimGraph,
-    demand: Demand | Flows,
+    traffic: Demand | Flows,
     *,
     seed: int,
     window: Window | None = None,
@@ -43,15 +49,20 @@ async def simulate(
 ) -> PacketRun:
     """What every flow got, packet by packet.
 
-    Without a `window` as long as it takes for `packets` packets of all flows together. Flows of `Flows` with
-    paths take these; others follow shortest paths as `routing` finds them (`ecmp`: each packet takes one of
-    the equal next hops by chance). The same seed and run give the same figures, and a flow sends the same packets whatever
-    else is changed. `progress` hears shares from 0 to 1. Raises ConfigError (no ns-3, no compiler), NoPath,
-    OperationRejected, OverCapacity (an unbounded queue that overflows, or `limit_s` is over).
+    Without a `window` as long as it takes for `packets` packets of all flows together. `Flows` take their
+    paths, a `Demand` the shortest ones as `routing` finds them (`ecmp`: each packet one of the equal next
+    hops, by chance). The same seed and run give the same figures, and a flow sends the same packets whatever
+    else is changed. `progress` hears shares from 0 to 1. Raises ConfigError (no ns-3, no compiler, bad
+    arrays), NoPath, OperationRejected, OverCapacity (an unbounded queue overflows; `limit_s` is over).
     """
-    flows = demand if isinstance(demand, Flows) else flows_of(demand)
+    check_graph(graph)
+    if isinstance(traffic, Demand):
+        check_demand(graph, traffic)
+        flows, trees = flows_of(traffic), _trees(graph, ecmp=ecmp)
+    else:
+        check_flows(graph, traffic)
+        flows, trees = traffic, None
     window = window or _window(graph, flows, packets)
-    trees = None if flows.paths is not None else _trees(graph, ecmp=ecmp)
     text = write(graph, flows, trees=trees, window=window, seed=seed, run=run)
     refuse_overload(graph, *_offered(graph, flows, trees))
     program = program or await asyncio.to_thread(runner)
@@ -61,7 +72,7 @@ async def simulate(
         table,
         traffic_class=flows.traffic_class,
         source=flows.source,
-        destination=flows.destination,
+        target=flows.target,
         edges=len(graph.edges),
     )
     return replace(
@@ -69,55 +80,56 @@ async def simulate(
         seed=seed,
         run=run,
         wall_s=time.monotonic() - began,
-        assumptions=_assumptions(graph, flows, result),
+        assumptions=_assumptions(graph, result),
     )
 
 
 def _window(graph: SimGraph, flows: Flows, packets: float) -> Window:
     """Long enough for that many packets; the warm-up covers 20 cycles of the slowest on-off class."""
-    duration = packets / max(float(flows.rate.sum()), 1e-9)
+    duration = packets / max(float(flows.rate_pps.sum()), 1e-9)
     cycles = [
-        each.on_s + each.off_s
+        20 * (each.on_s + each.off_s)
         for c, each in enumerate(graph.classes)
-        if each.arrivals in (Arrivals.ON_OFF, Arrivals.CBR_ON_OFF) and c in flows.traffic_class
+        if each.arrivals in _ON_OFF and c in flows.traffic_class
     ]
-    return Window(max([0.1 * duration, *(20 * cycle for cycle in cycles)]), duration)
+    return Window(max([0.1 * duration, *cycles]), duration)
 
 
 def _trees(graph: SimGraph, *, ecmp: bool) -> Trees:
     from domain_twin.simulation.routing import all_trees, topology
 
-    return all_trees(topology(graph), graph.metric, graph.up, ecmp=ecmp)
+    metric = np.ascontiguousarray(graph.metric, np.float64)
+    up = np.ascontiguousarray(graph.up, np.bool_)
+    return all_trees(topology(graph), metric, up, ecmp=ecmp)
 
 
 def _offered(graph: SimGraph, flows: Flows, trees: Trees | None) -> tuple[FloatArray, FloatArray]:
     """Packets/s offered to each edge were none lost [E], and the mean time each spends on one [E]."""
     octets = np.array([each.mean_octets for each in graph.classes])
-    packets, bits = np.zeros(len(graph.edges)), np.zeros(len(graph.edges))
-    if flows.paths is not None:
-        for i, path in enumerate(flows.paths):
-            np.add.at(packets, list(path), flows.rate[i])
-            np.add.at(bits, list(path), flows.rate[i] * octets[flows.traffic_class[i]] * 8)
-    elif trees is not None:
-        for d in np.unique(flows.destination):
-            mine = flows.destination == d
+    each_flow = np.stack([flows.rate_pps, flows.rate_pps * octets[flows.traffic_class] * 8])
+    packets, bits = offered = np.zeros((2, len(graph.edges)))
+    if trees is None:
+        owner = np.repeat(np.arange(flows.count), np.diff(flows.offsets))
+        for sums, share in zip(offered, each_flow, strict=True):
+            np.add.at(sums, flows.edges, share[owner])
+    else:
+        for d in np.unique(flows.target):
+            mine = flows.target == d
             at = np.zeros((2, len(graph.nodes)))
-            np.add.at(at[0], flows.source[mine], flows.rate[mine])
-            np.add.at(at[1], flows.source[mine], flows.rate[mine] * octets[flows.traffic_class[mine]] * 8)
+            for sums, share in zip(at, each_flow, strict=True):
+                np.add.at(sums, flows.source[mine], share[mine])
             edges = trees.edge[d, : trees.count[d]]
             ways = np.bincount(graph.tail[edges], minlength=len(graph.nodes))
             for e in edges[::-1]:  # farthest first
-                share = at[:, graph.tail[e]] / ways[graph.tail[e]]
-                packets[e] += share[0]
-                bits[e] += share[1]
-                if graph.head[e] != d:
-                    at[:, graph.head[e]] += share
+                moved = at[:, graph.tail[e]] / ways[graph.tail[e]]
+                offered[:, e] += moved
+                at[:, graph.head[e]] += moved
     capacity = np.where(graph.capacity_bps > 0, graph.capacity_bps, np.inf)
     by_rate = np.divide(bits, packets, out=np.zeros_like(bits), where=packets > 0) / capacity
     return packets, np.where(graph.law == Law.STATION, graph.service_s, by_rate)
 
 
-def _assumptions(graph: SimGraph, flows: Flows, result: PacketRun) -> tuple[str, ...]:
+def _assumptions(graph: SimGraph, result: PacketRun) -> tuple[str, ...]:
     said = []
     laws = set(graph.law[result.edge_offered > 0].tolist())
     if Law.CELL in laws:
@@ -126,21 +138,16 @@ def _assumptions(graph: SimGraph, flows: Flows, result: PacketRun) -> tuple[str,
         said.append("Functions and hosts are queues with gamma service times on ns-3's scheduler.")
     if result.late:
         said.append(f"{result.late} packets were still under way at the end and count as lost.")
-    few = int((result.received < 100).sum())
+    few = int((result.received < _FEW).sum())
     if few:
-        said.append(
-            f"{few} of {len(flows.source)} flows had fewer than 100 packets: read their standard errors."
-        )
+        whole = len(result.received)
+        said.append(f"{few} of {whole} flows have fewer than {_FEW} packets: mind their standard errors.")
     return tuple(said)
 
 
 async def _run(program: Path, text: str, *, limit_s: float, progress: Progress | None) -> str:
-    process = await asyncio.create_subprocess_exec(
-        program,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(program, stdin=pipe, stdout=pipe, stderr=pipe)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -166,13 +173,10 @@ async def _run(program: Path, text: str, *, limit_s: float, progress: Progress |
 
 
 async def _feed(pipe: asyncio.StreamWriter, text: str) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended early: stderr says why
         pipe.write(text.encode())
         await pipe.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # it ended early, and says why on stderr
-    finally:
-        pipe.close()
+    pipe.close()
 
 
 async def _listen(pipe: asyncio.StreamReader, said: list[str], progress: Progress | None) -> None:

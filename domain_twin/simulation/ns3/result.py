@@ -1,4 +1,4 @@
-"""What a packet-level run measured. Owns the runner's table; every figure has its standard error beside it."""
+"""What a packet-level run measured, each figure with its standard error. Owns the runner's table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PacketRun:
 
     traffic_class: IntArray  # [F]
     source: IntArray  # [F]
-    destination: IntArray  # [F]
+    target: IntArray  # [F]
     sent: FloatArray  # [F] packets
     received: FloatArray  # [F]
     delay_s: FloatArray  # [F] mean one-way delay
@@ -61,13 +61,11 @@ class PacketRun:
     def matrix(self, values: FloatArray, *, classes: int, nodes: int) -> FloatArray:
         """`values` [F] as [class, destination, source]; NaN where there is no flow."""
         whole = np.full((classes, nodes, nodes), np.nan)
-        whole[self.traffic_class, self.destination, self.source] = values
+        whole[self.traffic_class, self.target, self.source] = values
         return whole
 
 
-def parse(
-    text: str, *, traffic_class: IntArray, source: IntArray, destination: IntArray, edges: int
-) -> PacketRun:
+def parse(text: str, *, traffic_class: IntArray, source: IntArray, target: IntArray, edges: int) -> PacketRun:
     """The runner's table. Raises ContractError where it is cut short or is not one."""
     lines = text.splitlines()
     flows = len(source)
@@ -80,7 +78,7 @@ def parse(
     flow = _rows(lines[2 : 2 + flows], "flow", _FLOW)
     edge = _rows(lines[2 + flows : -1], "edge", _EDGE)
     return PacketRun(
-        traffic_class, source, destination,
+        traffic_class, source, target,
         *(flow[:, i] for i in range(12)),
         flow[:, 12::2], flow[:, 13::2],
         *(edge[:, i] for i in range(_EDGE)),
