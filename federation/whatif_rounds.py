@@ -81,7 +81,7 @@ class Rounds:
         self._place = {domain: np.array(places, dtype=np.int64) for domain, places in order.items()}
         self._loss = np.zeros(self._rows)
         self.settled = False
-        """Whether no loss moved any more in the last round: by more than a millionth of itself, or 1e-9."""
+        """Whether no loss moved any more in the last round: by more than a millionth of itself and 1e-11."""
 
     def offered(self) -> dict[str, tuple[FloatArray, FloatArray]]:
         """What enters each domain at the losses known so far: rates and squared rates, by row."""
@@ -159,6 +159,6 @@ class Rounds:
 
 
 _SETTLED = 1e-6
-_SETTLED_ABSOLUTE = 1e-9
+_SETTLED_ABSOLUTE = 1e-11
 _ADDING = ("delay_s", "variance_s2", "service_s", "fixed_s")
 _NAMES = ("loss", *_ADDING, "interval_s")

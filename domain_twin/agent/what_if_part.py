@@ -25,6 +25,7 @@ __all__ = ["MOST_CELLS", "PartTwin", "PointNodes", "WhatIfPart"]
 MOST_CELLS = 50_000_000
 """Numbers that one part may keep: variants that differ here, times nodes squared, times classes."""
 _MOST_ROWS = 1_000_000
+_TOLERANCE = 1e-11  # finer than what the rounds settle to
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class WhatIfPart:
         self._figures = figures
         self._names = tuple(sorted(twin.points))
         self._nodes = [twin.points[name] for name in self._names]
-        self._engine = Engine(twin.graph, twin.demand)
+        self._engine = Engine(twin.graph, twin.demand, tolerance=_TOLERANCE)
         self._cases: list[_Case] = []
         self._case_of: list[int] = []
         self._rows: _Rows | None = None
@@ -284,7 +285,7 @@ class WhatIfPart:
                     taken = min(left, private[other, d, s] * octets[other])
                     private[other, d, s] -= taken / octets[other]
                     left -= taken
-        self._engine = Engine(self._graph, Demand(np.maximum(private, 0.0)))
+        self._engine = Engine(self._graph, Demand(np.maximum(private, 0.0)), tolerance=_TOLERANCE)
 
     def _solve(
         self, case: _Case, rows: _Rows, mine: npt.NDArray[np.int64], ask: Round
