@@ -6,6 +6,7 @@ import io
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import forecast_samples as samples
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from domain_twin.model.job import FlowForecast, PathPart, Report
 from domain_twin.model.scenario import Scenario
+from domain_twin.simulation.scenario_file import load_scenario
 from federation.cli.console import _theme
 from federation.cli.forecast import drawings, reading
 from federation.cli.forecast.page import MOST_ROWS, render
@@ -149,6 +151,43 @@ def test_every_kind_of_change_has_words() -> None:
         "f serves its classes by wfq", "all demand: times 2", "g to h: 3 Mbit/s", "the load of i times 2",
         "j gets -1 workers", "new: k, l to m, 5 Mbit/s poisson", "n: /p set to False", "n: /q deleted",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [
+        ({"kind": "failures"}, "each of the links fails"),
+        (
+            {"kind": "failures", "of": "risk-groups", "simultaneous": 2},
+            "each of the risk groups fails, 2 at once",
+        ),
+        ({"kind": "failures", "elements": ["a", "b"]}, "each of a, b fails"),
+        (
+            {"kind": "grid", "demand": [1, 2], "options": [[{"kind": "element-down", "element": "a"}]]},
+            "demand times 1, 2; with and without: a fails",
+        ),
+        (
+            {"kind": "monte-carlo", "draws": 9, "link_failure": 0.1, "demand_sigma": 0.2},
+            "9 random draws; each link is down with probability 0.1; demand spreads by 0.2 (logarithm)",
+        ),
+    ],
+)
+def test_every_kind_of_sweep_has_words(sweep: dict[str, object], words: str) -> None:
+    assert reading.sweep_words(Scenario.model_validate({"sweep": sweep})) == words
+
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples" / "whatif").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_are_scenarios_that_say_how_to_ask_them(file: Path) -> None:
+    scenario = load_scenario(file)
+
+    assert reading.change_lines(scenario) or reading.sweep_words(scenario)
+    command = "sweep" if scenario.sweep else "whatif"
+    assert f"#   fedtwin {command} examples/whatif/{file.name}" in file.read_text()
+    page = file.parents[2] / "docs" / "whatif.md"
+    assert f"whatif/{file.name}" in page.read_text()
 
 
 # --- the page

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from federation.cli.console import KNOWN_DOMAINS, iso
+from federation.cli.console import KNOWN_DOMAINS, iso, ratio
 from federation.cli.forecast import drawings, reading
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def render(report: Report) -> str:
         title=title,
         report=report,
         changes=reading.change_lines(report.scenario),
+        sweep=reading.sweep_words(report.scenario),
         state=reading.state_words(report),
         rung=reading.rung_words(report.rung),
         troubles=reading.troubles(report),
@@ -95,6 +96,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["share"] = _share
     environment.filters["ms"] = _ms
+    environment.filters["ratio"] = _ratio
     environment.filters["short"] = reading.short
     source = files("federation.cli.forecast").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source)
@@ -106,6 +108,10 @@ def _clean(value: Any) -> Any:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else "unknown"
+
+
+def _ratio(value: float) -> str:
+    return ratio(value) if math.isfinite(value) else "unknown"
 
 
 def _ms(value: float | None) -> str:

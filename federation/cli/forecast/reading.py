@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROWS", "Row", "by_change", "change_lines", "changed_elements", "document", "name_of_flow", "path_words",
-    "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words", "troubles",
+    "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words", "sweep_words",
+    "troubles",
 ]  # fmt: skip
 
 _RUNGS = {
@@ -294,6 +295,27 @@ def state_words(report: Report) -> str:
 def change_lines(scenario: Scenario) -> list[str]:
     """What is changed, one line each, in the order in which it is applied."""
     return [_change_words(change) for change in scenario.changes]
+
+
+def sweep_words(scenario: Scenario) -> str:
+    """What a sweep varies; empty where there is none."""
+    from domain_twin.model.scenario import FailureSweep, GridSweep, MonteCarloSweep
+
+    match scenario.sweep:
+        case None:
+            return ""
+        case FailureSweep(of=of, elements=named, simultaneous=together):
+            which = f"each of {', '.join(named)}" if named else f"each of the {of.replace('-', ' ')}"
+            return f"{which} fails" if together == 1 else f"{which} fails, {together} at once"
+        case GridSweep(demand=factors, options=options):
+            words = f"demand times {', '.join(f'{factor:g}' for factor in factors)}"
+            for option in options:
+                words += f"; with and without: {', '.join(_change_words(change) for change in option)}"
+            return words
+        case MonteCarloSweep(draws=draws, link_failure=failure, demand_sigma=sigma):
+            words = f"{draws} random draws"
+            words += f"; each link is down with probability {failure:g}" if failure else ""
+            return words + (f"; demand spreads by {sigma:g} (logarithm)" if sigma else "")
 
 
 def _change_words(change: Any) -> str:

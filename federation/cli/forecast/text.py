@@ -58,8 +58,8 @@ def _head(report: Report) -> RenderableType:
         table.add_row("", Text(scenario.description.strip()))
     for number, line in enumerate(reading.change_lines(scenario)):
         table.add_row("" if number else "changes", Text(line))
-    if not scenario.changes and not scenario.sweep:
-        table.add_row("changes", Text("none: this is how it is"))
+    if swept := reading.sweep_words(scenario):
+        table.add_row("sweep", Text(swept))
     table.add_row("about", Text(reading.state_words(report)))
     table.add_row("by", Text(reading.rung_words(report.rung)))
     seed = "" if scenario.seed is None else f"seed {scenario.seed}, "
