@@ -52,8 +52,14 @@ _ANSWERS: dict[str, Any] = {
     "evaluate": pb.EvaluateAnswer,
     "describe": pb.DescribeAnswer,
     "budget": pb.BudgetAnswer,
+    "simulate": pb.SimulateAnswer,
 }
-_FIELDS: dict[str, str] = {"EvaluateAsk": "evaluate", "DescribeAsk": "describe", "BudgetAsk": "budget"}
+_FIELDS: dict[str, str] = {
+    "EvaluateAsk": "evaluate",
+    "DescribeAsk": "describe",
+    "BudgetAsk": "budget",
+    "SimulateAsk": "simulate",
+}
 _OFF_LOOP = 1 << 20  # answers from this size on are verified and parsed in a thread
 _OBO_LIFE_S = 60
 _VIEWS_WAITING = 4  # verified beside the loop; with more of them no further message is read
@@ -217,9 +223,9 @@ class Session:
     ) -> Any:
         """Ask the agent and return its answer message, verified.
 
-        `body` is an EvaluateAsk, DescribeAsk or BudgetAsk. Raises the error that a refusal stands for
-        (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`, SessionLost,
-        ContractError.
+        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk or SimulateAsk. Raises the error that a refusal
+        stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`,
+        SessionLost, ContractError.
         """
         kind = _FIELDS[type(body).__name__]
         self._check_open()

@@ -85,6 +85,9 @@ class AskHandler(Protocol):
     async def budget(self, ask: Asked, body: pb.BudgetAsk) -> pb.BudgetAnswer:
         """Take or decline a share of a service's delay objective."""
 
+    async def simulate(self, ask: Asked, body: pb.SimulateAsk) -> pb.SimulateAnswer:
+        """Take one step of this domain's part in a what-if."""
+
     async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """What to send first: the deltas since `resume_from`, else a snapshot. Raises NotShared."""
 
@@ -372,6 +375,8 @@ class Attachment:
                 return self._handler.describe(asked, ask.describe)
             case "budget":
                 return self._handler.budget(asked, ask.budget)
+            case "simulate":
+                return self._handler.simulate(asked, ask.simulate)
             case _:
                 raise ContractError("this agent does not know such a question; update it")
 
@@ -507,7 +512,7 @@ class Attachment:
 
 def _only_body(ask: pb.Ask) -> dict[str, Any]:
     kind = ask.WhichOneof("body")
-    if kind not in {"evaluate", "describe", "budget"}:
+    if kind not in {"evaluate", "describe", "budget", "simulate"}:
         raise ContractError("the chunks of an ask hold no question")
     return {kind: getattr(ask, kind)}
 

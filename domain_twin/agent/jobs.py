@@ -13,8 +13,9 @@ from domain_twin import __version__
 from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import Asked
+from domain_twin.agent.what_if_jobs import WhatIfJobs
 from domain_twin.disclosure.policy import Action, Agreement, Grant, RateLimiter, Refusal, decide
-from domain_twin.errors import NotShared, OverCapacity, StaleVersion, TwinError
+from domain_twin.errors import NotFound, NotShared, OverCapacity, StaleVersion, TwinError
 from domain_twin.model import (
     Finding,
     Level,
@@ -32,12 +33,15 @@ from domain_twin.model import (
 from domain_twin.model.algebra import meets
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis
+from federation.wire.simulate import Figures, Prepare, Prepared, decode_ask, encode_answer
 
 _COMMITMENTS = 1000  # a peer that makes up services costs no memory
 _MOST_SEGMENTS = 4096
 _SEGMENTS_PER_ASK = 20  # so many cost as much as an ask: by the time they take
 _VIEW_COST = 5.0  # a new view may cost a search
 _AT_ONCE = 128
+_BYTES_PER_ASK = 100_000  # of a what-if: so many cost as much as an ask
+_OFF_LOOP = 1 << 16  # bytes of a what-if from which on it is read beside the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class Jobs:
         self.on_withdrawn: Callable[[str, Level, TwinError], None] = lambda *_: None
         """Told of a view that may no longer be shown: agreement, level, why."""
         self.auditor = auditor or Auditor()
+        self.what_ifs: WhatIfJobs | None = None
+        """Who computes this domain's part in what-ifs; None: nobody does."""
         self._domain = domain
         self._agreements = tuple(agreements)
         self._published = published
@@ -127,8 +133,34 @@ class Jobs:
         await self._disclose(ask, grant, answer, service=body.service_id)
         return answer
 
+    async def simulate(self, ask: Asked, body: pb.SimulateAsk) -> pb.SimulateAnswer:
+        """One step of this domain's part in a what-if. Raises also StaleVersion, ContractError."""
+        grant = self._granted(ask, Action.WHAT_IF, cost=body.ByteSize() / _BYTES_PER_ASK)
+        if self.what_ifs is None:
+            raise NotFound(f"{self._domain} computes no what-ifs")
+        large = body.ByteSize() > _OFF_LOOP
+        step = await asyncio.to_thread(decode_ask, body) if large else decode_ask(body)
+        answer: Prepared | Figures
+        if isinstance(step, Prepare):
+            view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement)
+            answer = await self.what_ifs.prepare(ask, grant, step, view.version)
+            about = {"step": "prepare", "variants": len(step.variants)}
+        else:
+            answer = await self.what_ifs.round(ask, grant, step)
+            about = {"step": "final round" if step.final else "round", "rows": len(step.rate)}
+        message = await asyncio.to_thread(encode_answer, answer) if large else encode_answer(answer)
+        await self._disclose(ask, grant, message, **about)
+        return message
+
     def job_end(self, job_id: str) -> None:
-        """Forget what was kept for a job: nothing is kept between the rounds of today's asks."""
+        """Forget what was kept for a job between its rounds."""
+        if self.what_ifs is not None:
+            self.what_ifs.end(job_id)
+
+    def session_lost(self) -> None:
+        """Forget what was kept for all jobs: who asked is gone."""
+        if self.what_ifs is not None:
+            self.what_ifs.forget()
 
     def findings(self) -> list[Finding]:
         """Shares that this domain does not keep, and an audit that cannot be written."""

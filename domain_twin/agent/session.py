@@ -75,6 +75,8 @@ class BrokerSession:
         self.error: TwinError | None = None
         """Why there is no session now; None while there is one."""
         self.counts = SessionCounts()
+        self.on_lost: Callable[[], None] = lambda: None
+        """Told when there is no session any more: not when another one took over."""
         self._config = config
         self._handler = handler
         self._on_status = on_status
@@ -225,6 +227,7 @@ class BrokerSession:
             if self._current is attachment:
                 self._current = None
                 self._wake.set()
+                self.on_lost()
 
 
 def _count_start(state: Path) -> tuple[str, int]:
