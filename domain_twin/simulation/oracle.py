@@ -95,6 +95,7 @@ def settle(
     rate: FloatArray,
     square: FloatArray,
     busy: npt.NDArray[np.bool_],
+    bursty: npt.NDArray[np.bool_],
     tolerance: float,
     limit: int,
     load: FloatArray,
@@ -116,6 +117,7 @@ def settle(
                 load_square[e] += here_square[:, t] * share**2
                 here[:, h] += here[:, t] * share * kept
                 here_square[:, h] += here_square[:, t] * (share * kept) ** 2
+        load_square[:, ~bursty] = 0.0
         delay[:], variance[:], new = evaluate_all(laws, load, load_square)
         change = float(np.abs(new - loss).max(initial=0.0))
         if change <= tolerance:

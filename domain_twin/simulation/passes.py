@@ -30,6 +30,7 @@ def load_edges(
     rate: FloatArray,
     square: FloatArray,
     busy: npt.NDArray[np.bool_],
+    bursty: npt.NDArray[np.bool_],
     loss: FloatArray,
     load: FloatArray,
     load_square: FloatArray,
@@ -37,7 +38,8 @@ def load_edges(
     """Sum what `rate` and `square` [C, N, N] offer to every edge [E, C], thinned by `loss` on the way.
 
     One pass per class and destination from the farthest node inwards. A flow that is split over k next hops
-    brings rate / k and rate^2 / k^2 to each. `busy` [C, N]: destinations that anything is sent to.
+    brings rate / k and rate^2 / k^2 to each. `busy` [C, N]: destinations that anything is sent to. `bursty`
+    [C]: classes whose squares are wanted; those of the others are left 0.
     """
     classes, nodes, _ = rate.shape
     here, here_square = np.empty(nodes), np.empty(nodes)
@@ -48,22 +50,22 @@ def load_edges(
             if not busy[c, d]:
                 continue
             here[:] = rate[c, d]
-            here_square[:] = square[c, d]
+            if bursty[c]:
+                here_square[:] = square[c, d]
             for j in range(trees.count[d] - 1, -1, -1):
                 e = trees.edge[d, j]
                 t, h = topo.tail[e], topo.head[e]
-                flow, flow_square = here[t], here_square[t]
+                flow = here[t]
                 if flow == 0.0:
                     continue
-                if ecmp:
-                    share = 1.0 / trees.ways[d, j]
-                    flow *= share
-                    flow_square *= share * share
-                load[e, c] += flow
-                load_square[e, c] += flow_square
+                share = 1.0 / trees.ways[d, j] if ecmp else 1.0
                 kept = 1.0 - loss[e, c]
-                here[h] += flow * kept
-                here_square[h] += flow_square * kept * kept
+                load[e, c] += flow * share
+                here[h] += flow * share * kept
+                if bursty[c]:
+                    flow_square = here_square[t] * share * share
+                    load_square[e, c] += flow_square
+                    here_square[h] += flow_square * kept * kept
 
 
 def _made_settle(sources: str) -> Any:
@@ -78,6 +80,7 @@ def _made_settle(sources: str) -> Any:
         rate: FloatArray,
         square: FloatArray,
         busy: npt.NDArray[np.bool_],
+        bursty: npt.NDArray[np.bool_],
         tolerance: float,
         limit: int,
         load: FloatArray,
@@ -97,7 +100,7 @@ def _made_settle(sources: str) -> Any:
         step, before, change = 1.0, np.inf, np.inf
         loss[:] = 0.0
         for iteration in range(1, limit + 1):
-            load_edges(topo, trees, ecmp, rate, square, busy, loss, load, load_square)
+            load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, load, load_square)
             change = 0.0
             for e in range(edges):
                 moved = False

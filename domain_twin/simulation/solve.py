@@ -21,7 +21,7 @@ import numpy.typing as npt
 from domain_twin.errors import ConfigError, NotFound, OverCapacity
 from domain_twin.simulation import oracle, passes, routing
 from domain_twin.simulation.checks import check_demand, check_graph, check_variant
-from domain_twin.simulation.graph import BASE, Demand, FloatArray, IntArray, Law, Rung, SimGraph, Variant
+from domain_twin.simulation.graph import BASE, Arrivals, Demand, FloatArray, IntArray, Rung, SimGraph, Variant
 from domain_twin.simulation.laws import Laws, compile_laws, with_values
 from domain_twin.simulation.percentiles import LEVELS, percentiles
 from domain_twin.simulation.routing import Topology, Trees
@@ -43,7 +43,6 @@ class State:
     up: npt.NDArray[np.bool_]  # [E]
     laws: Laws
     fixed_s: FloatArray  # [E]
-    servers: FloatArray  # [E]
     rate: FloatArray  # [C, destination, source] packets/s offered
     square: FloatArray  # [C, destination, source] sum over independent flows of their rate^2
 
@@ -53,7 +52,7 @@ class EdgeFigures:
     """What edges carry and do; all [E, C]. Delays and variances are of accepted packets, s and s^2."""
 
     load: FloatArray  # packets/s offered
-    load_square: FloatArray  # sum over flows of rate^2
+    load_square: FloatArray  # sum over flows of rate^2; 0 for Poisson classes, whose laws do not ask
     delay: FloatArray  # waiting, service and the constant part
     variance: FloatArray  # without the part of a packet's own size on links
     loss: FloatArray  # probability
@@ -100,12 +99,12 @@ class Solution:
     @cached_property
     def intensity(self) -> FloatArray:
         """Offered load of every edge in erlangs per server, [E]; more than 1: more than it can carry."""
-        return _intensity(self.graph, self.state, self.edges.load)
+        return _intensity(self.state, self.edges.load)
 
     @cached_property
     def utilisation(self) -> FloatArray:
         """Share of the time that an edge (a server of it) is busy with what it carries, [E]."""
-        return _intensity(self.graph, self.state, self.edges.load * (1.0 - self.edges.loss))
+        return _intensity(self.state, self.edges.load * (1.0 - self.edges.loss))
 
     @property
     def iterations(self) -> int:
@@ -190,13 +189,13 @@ class Engine:
         if tolerance <= 0.0 or max_iterations < 1:
             raise ConfigError("tolerance must be > 0 and max_iterations at least 1")
         check_graph(graph)
-        check_demand(graph, demand)
         need = 8 * 8 * len(graph.classes) * len(graph.nodes) ** 2
         if need > _MOST_BYTES:
             raise OverCapacity(
                 f"{len(graph.nodes)} nodes and {len(graph.classes)} classes need {need >> 30} GiB at once;"
                 " split the network into domains, or use fewer classes"
             )
+        check_demand(graph, demand)
         self.graph, self.demand, self.rung, self.ecmp = graph, demand, rung, ecmp
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.topology = routing.topology(graph)
@@ -208,12 +207,11 @@ class Engine:
             np.ascontiguousarray(graph.up, np.bool_),
             compile_laws(graph) if laws is None else laws,
             np.ascontiguousarray(graph.fixed_s, np.float64),
-            np.ascontiguousarray(graph.servers, np.float64),
             rate,
             rate * rate,
         )
         self._trees = self._routes.all_trees(self.topology, self._base.metric, self._base.up, ecmp=ecmp)
-        self._is_link = (graph.law == Law.LINK)[:, None]
+        self._bursty = np.array([c.arrivals != Arrivals.POISSON for c in graph.classes])
         self._size_scv = np.array([c.size_scv for c in graph.classes])
 
     # ------------------------------------------------------------------------------------ whole answers
@@ -269,14 +267,8 @@ class Engine:
         """The network under a variant."""
         check_variant(self.graph, variant)
         base, values = self._base, variant.values
-        metric, fixed_s, servers = (
-            _replaced(array, values.get(name, {}))
-            for name, array in (
-                ("metric", base.metric),
-                ("fixed_s", base.fixed_s),
-                ("servers", base.servers),
-            )
-        )
+        metric = _replaced(base.metric, values.get("metric", {}))
+        fixed_s = _replaced(base.fixed_s, values.get("fixed_s", {}))
         up = base.up
         if variant.down or variant.restored or variant.nodes_down:
             up = up.copy()
@@ -287,7 +279,7 @@ class Engine:
         rate, square = self._offered(variant)
         physical = {name: new for name, new in values.items() if name != "metric"}
         laws = with_values(base.laws, self.graph, physical) if physical else base.laws
-        return State(metric, up, laws, fixed_s, servers, rate, square)
+        return State(metric, up, laws, fixed_s, rate, square)
 
     def route(self, state: State) -> Trees:
         """The DAGs under a state; those that no change touches are the base's."""
@@ -315,6 +307,7 @@ class Engine:
             rate,
             square,
             rate.any(axis=2),
+            self._bursty,
             self.tolerance,
             self.max_iterations,
             edges.load,
@@ -335,7 +328,6 @@ class Engine:
 
     def compose(self, state: State, trees: Trees, edges: EdgeFigures, into: tuple[FloatArray, ...]) -> None:
         """Write delay, variance, arrival, fixed and size parts of all pairs, each [C, N, N]."""
-        size = np.where(self._is_link, state.laws.service_s, 0.0)
         self._backend.compose(
             self.topology,
             trees,
@@ -344,7 +336,7 @@ class Engine:
             edges.variance,
             edges.loss,
             state.fixed_s,
-            size,
+            state.laws.size_s,
             self._size_scv,
             *into,
         )
@@ -393,8 +385,8 @@ class Engine:
             state.rate[:, destinations, sources] * arrival,
             fixed,
             size,
-            _intensity(self.graph, state, edges.load),
-            _intensity(self.graph, state, edges.load * (1.0 - edges.loss)),
+            _intensity(state, edges.load),
+            _intensity(state, edges.load * (1.0 - edges.loss)),
             sums[:, 0],
             sums[:, 1],
             mean,
@@ -428,9 +420,9 @@ def _replaced(array: FloatArray, values: Mapping[int, float]) -> FloatArray:
     return array
 
 
-def _intensity(graph: SimGraph, state: State, load: FloatArray) -> FloatArray:
-    servers = np.where(graph.law == Law.STATION, state.servers, 1.0)
-    result: FloatArray = (load * state.laws.service_s).sum(axis=1) / servers
+def _intensity(state: State, load: FloatArray) -> FloatArray:
+    laws = state.laws
+    result: FloatArray = (load * laws.service_s).sum(axis=1) / np.where(laws.servers > 0.0, laws.servers, 1.0)
     return result
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from domain_twin.simulation.graph import Demand, Law, SimGraph, TrafficClass
+from domain_twin.simulation.graph import Arrivals, Demand, Law, Scheduler, SimGraph, TrafficClass
 
 PLAIN = (TrafficClass("data", (300.0, 1500.0), (0.5, 0.5)),)
 
@@ -81,3 +81,43 @@ def networks(
             draw(st.lists(st.sampled_from([1e6, 5e6, 2e7]), min_size=len(links), max_size=len(links)))
         ),
     )
+
+
+MIXED = (
+    TrafficClass("voice", (200.0,), (1.0,), priority=0, weight=3.0),
+    TrafficClass("video", (1300.0,), (1.0,), arrivals=Arrivals.ON_OFF, on_s=0.3, off_s=0.6, priority=1),
+    TrafficClass("bulk", (1000.0,), (1.0,), exponential=True, priority=2),
+)
+
+
+@st.composite
+def lawful(draw: Any, *, classes: tuple[TrafficClass, ...] = MIXED) -> SimGraph:
+    """Networks with edges of every law, scheduler, room and loss; none that is down or has no transit."""
+    graph = draw(networks(most=6, classes=classes))
+    count = len(graph.edges)
+
+    def each(*values: float) -> Any:
+        return np.array(draw(st.lists(st.sampled_from(values), min_size=count, max_size=count)))
+
+    law = each(Law.LINK, Law.LINK, Law.LINK, Law.CELL, Law.STATION, Law.FIXED)
+    metric = np.where((law == Law.LINK) & (graph.metric == 0.0), 1.0, graph.metric)
+    return replace(
+        graph,
+        law=law.astype(np.int8),
+        metric=metric,
+        scheduler=each(*Scheduler).astype(np.int8),
+        buffer=each(0.0, 7.0, 31.0, np.inf),
+        servers=each(1, 2, 5).astype(np.int32),
+        service_s=each(1e-4, 1e-3),
+        service_scv=each(0.0, 1.0, 2.5),
+        loss=each(0.0, 0.0, 0.0, 0.05),
+    )
+
+
+def random_demand(graph: SimGraph, seed: int, rate: float) -> Demand:
+    """Up to `rate` packets/s of every class between about two thirds of all pairs."""
+    rng = np.random.default_rng(seed)
+    shape = (len(graph.classes), len(graph.nodes), len(graph.nodes))
+    rates = rng.uniform(0.0, rate, shape) * (rng.random(shape) < 0.7)
+    rates[:, range(shape[1]), range(shape[1])] = 0.0
+    return Demand(rates)
