@@ -12,11 +12,12 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from domain_twin.agent.device_schemas import DeviceSchemas
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.mirror import Mirror
-from domain_twin.agent.ndt_jobs import NdtJobs
+from domain_twin.agent.ndt_jobs import CalibrationFile, NdtJobs
 from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
 from domain_twin.agent.session import BrokerSession
@@ -28,6 +29,7 @@ from domain_twin.alarms.store import AlarmStore
 from domain_twin.config import AgentConfig, DeviceConfig
 from domain_twin.datastore.checkpoint import Checkpoint, Restored
 from domain_twin.datastore.history import History, HistoryStatus
+from domain_twin.datastore.snapshot import Snapshot
 from domain_twin.errors import NotFound
 from domain_twin.mapping.alarms import DeviceAlarms
 from domain_twin.mapping.mapper import Mapper
@@ -53,6 +55,9 @@ from domain_twin.southbound.intake import Intake, Overload
 from domain_twin.yang.quarantine import Typer
 from domain_twin.yang.schema import SchemaSet
 from federation.wire.event_log import EventLog
+
+if TYPE_CHECKING:
+    from domain_twin.simulation.calibration import Calibration
 
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 1.0
@@ -111,7 +116,9 @@ class DomainTwin:
         self._trees = TreeCheck(
             config.domain, self.schemas.of, self._leaves_of, complete=self.pipeline.synchronised
         )
-        self.desk = JobDesk(JobStore(config.state / "jobs"), NdtJobs(self).answer)
+        self._calibration = CalibrationFile(config.state)
+        jobs = NdtJobs(self)
+        self.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
         self.broker: BrokerSession | None = None
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()
@@ -146,11 +153,27 @@ class DomainTwin:
         """The domain's network now."""
         return self.pipeline.network()
 
-    async def network_at(self, at: Nanoseconds) -> Network:
-        """The domain's network as it was. Raises NotFound for a time that history does not reach."""
+    def snapshot(self) -> Snapshot:
+        """The devices' state now."""
+        return self.pipeline.store.snapshot()
+
+    def calibration(self) -> Calibration | None:
+        """What was fitted from this domain's history; None: nothing was. Raises ConfigError."""
+        return self._calibration()
+
+    async def snapshot_at(self, at: Nanoseconds) -> Snapshot:
+        """The devices' state as it was. Raises NotFound for a time that history does not reach."""
         if self._history is None:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")
-        snapshot = await self._history.state_at(at)
+        return await self._history.state_at(at)
+
+    def schema_of(self, device: str) -> SchemaSet:
+        """The YANG modules of a device."""
+        return self.schemas.of(device)
+
+    async def network_at(self, at: Nanoseconds) -> Network:
+        """The domain's network as it was. Raises NotFound for a time that history does not reach."""
+        snapshot = await self.snapshot_at(at)
         mapper = Mapper(self.domain)
         await asyncio.to_thread(mapper.apply, snapshot.as_delta())
         return replace(mapper.network(), kind=StateKind.SNAPSHOT)

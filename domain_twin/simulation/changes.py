@@ -21,7 +21,7 @@ from domain_twin.model import scenario as language
 from domain_twin.model.scenario import MAX_VARIANTS, Change, Scenario
 from domain_twin.simulation.graph import Arrivals, Demand, Law, Scheduler, SimGraph, TrafficClass, Variant
 
-__all__ = ["Arrays", "Elements", "Plan", "changed", "plan", "with_services"]
+__all__ = ["Arrays", "Elements", "Plan", "changed", "plan", "same_demand", "with_services"]
 
 _SCHEDULERS = {
     "fifo": Scheduler.FIFO,
@@ -73,11 +73,11 @@ class Elements:
         self._node_of = base.node_of
         self._prefix = f"urn:ndt:{domain}:"
         self._aliases = aliases or {}
-        self._twins = _reverse_edges(base.graph)
+        self._twins = _reverse_edges(base.graph) | _twins_of(base)
 
     def known(self, name: str) -> str:
         """The id behind a name: an id, an alias, or an id without its `urn:ndt:DOMAIN:`. Raises NotFound."""
-        for candidate in (name, self._aliases.get(name, ""), f"{self._prefix}{name}"):
+        for candidate in (self._aliases.get(name, ""), name, f"{self._prefix}{name}"):
             if candidate and self._is(candidate):
                 return candidate
         everything = {*self._edges_of, *self._node_of, *self.graph.groups, *self._aliases}
@@ -99,18 +99,25 @@ class Elements:
         """The edges of an element that obey one of `laws`; `what` is asked of them. Raises ConfigError."""
         identity = self.known(name)
         wanted = set(laws)
-        found = tuple(e for e in self._edges_of.get(identity, ()) if Law(int(self.graph.law[e])) in wanted)
+        obeyed = {e: Law(int(self.graph.law[e])) for e in self._edges_of.get(identity, ())}
+        found = tuple(e for e, law in obeyed.items() if law in wanted)
         if not found:
             words = " or ".join(_LAW_WORDS[law] for law in sorted(wanted))
-            raise ConfigError(f"{name!r} has no {what}: it is no {words}")
+            why = f"it is no {words}"
+            if Law.STATION in wanted and Law.FIXED in obeyed.values():
+                why = "its service time is not known; run `fedtwin calibrate`"
+            raise ConfigError(f"{name!r} has no {what} that could change: {why}")
+        if len(found) > 1:
+            names = ", ".join(self.graph.edges[e] for e in found)
+            raise ConfigError(f"{name!r} is the end of several links; name one of {names}")
         return found
 
     def failing(self, name: str) -> tuple[frozenset[int], frozenset[int]]:
         """The edges and nodes that fail with an element."""
         identity = self.known(name)
-        if identity in self._node_of:
+        edges = self.graph.groups.get(identity) or self._edges_of.get(identity, ())
+        if not edges:
             return frozenset(), frozenset({self._node_of[identity]})
-        edges = self._edges_of.get(identity) or self.graph.groups.get(identity, ())
         return frozenset(e for edge in edges for e in self.both_ways(edge)), frozenset()
 
     def both_ways(self, edge: int) -> tuple[int, ...]:
@@ -120,10 +127,12 @@ class Elements:
 
     def links(self) -> Iterator[tuple[str, frozenset[int]]]:
         """Every link as its two edges, named by the first of them."""
-        for edge in np.flatnonzero(self.graph.law == Law.LINK):
-            pair = self.both_ways(int(edge))
-            if edge == min(pair):
-                yield self.graph.edges[int(edge)], frozenset(pair)
+        seen: set[int] = set()
+        for edge in np.flatnonzero(self.graph.law == Law.LINK).tolist():
+            if edge not in seen:
+                pair = self.both_ways(edge)
+                seen.update(pair)
+                yield self.graph.edges[edge], frozenset(pair)
 
     def traffic_class(self, name: str) -> int:
         """The index of a traffic class. Raises NotFound."""
@@ -167,6 +176,29 @@ def with_services(base: Arrays, scenario: Scenario, elements: Elements) -> tuple
             )
         )
     return replace(graph, classes=tuple(classes)), Demand(np.concatenate(planes))
+
+
+def same_demand(before: Arrays, graph: SimGraph) -> tuple[Demand, tuple[str, ...]]:
+    """The demand of a network on another graph, by names of nodes and classes; and what has no place there."""
+    old = before.graph
+    if old.nodes == graph.nodes and old.classes == graph.classes:
+        return before.demand, ()
+    rate = np.zeros((len(graph.classes), len(graph.nodes), len(graph.nodes)))
+    nodes = {name: index for index, name in enumerate(graph.nodes)}
+    kept = [index for index, name in enumerate(old.nodes) if name in nodes]
+    moved = [nodes[old.nodes[index]] for index in kept]
+    classes = {item.name: index for index, item in enumerate(graph.classes)}
+    for c, item in enumerate(old.classes):
+        if item.name in classes:
+            rate[classes[item.name]][np.ix_(moved, moved)] = before.demand.rate[c][np.ix_(kept, kept)]
+    lost = float(before.demand.rate.sum() - rate.sum())
+    if lost <= 1e-9 * float(before.demand.rate.sum()):
+        return Demand(rate), ()
+    gone = sorted(set(old.nodes) - set(nodes))
+    return Demand(rate), (
+        f"{lost:.4g} packets/s begin or end where nothing is any more and are left out:"
+        f" {', '.join(gone[:5])}",
+    )
 
 
 def plan(elements: Elements, scenario: Scenario) -> Plan:
@@ -387,15 +419,17 @@ def _failure_units(elements: Elements, sweep: language.FailureSweep, variant: Va
         return [_Unit(name, *elements.failing(name)) for name in sweep.elements]
     graph = elements.graph
     if sweep.of == "nodes":
-        alive = [int(n) for n in np.flatnonzero(graph.transit) if n not in variant.nodes_down]
-        return [_Unit(graph.nodes[n], frozenset(), frozenset({n})) for n in alive]
-    if sweep.of == "risk-groups":
+        names = [name for name in graph.nodes if name in graph.groups]
+        units = [_Unit(name, *elements.failing(name)) for name in names]
+    elif sweep.of == "risk-groups":
         names = sorted(set(graph.groups) - set(graph.nodes))
-        return [_Unit(name, *elements.failing(name)) for name in names]
+        units = [_Unit(name, *elements.failing(name)) for name in names]
+    else:
+        units = [_Unit(name, edges, frozenset()) for name, edges in elements.links()]
     up = graph.up.copy()
     up[list(variant.restored)] = True
     up[list(variant.down)] = False
-    return [_Unit(name, edges, frozenset()) for name, edges in elements.links() if up[sorted(edges)].any()]
+    return [unit for unit in units if up[sorted(unit.edges)].any()]
 
 
 def _failures(units: Sequence[_Unit], together: int, base: Variant) -> Iterator[Variant]:
@@ -488,6 +522,15 @@ def _all_or(index: int | None) -> slice:
 def _packets(mbps: float, octets: float) -> float:
     """Packets/s of so many Mbit/s."""
     return mbps * 1e6 / (8.0 * octets)
+
+
+def _twins_of(base: Arrays) -> dict[int, int]:
+    """For each link's edge the one back, where both are all that an interface or inter-domain link has."""
+    twins: dict[int, int] = {}
+    for edges in base.edges_of.values():
+        if len(edges) == 2 and any(base.graph.law[edge] == Law.LINK for edge in edges):
+            twins |= {edges[0]: edges[1], edges[1]: edges[0]}
+    return twins
 
 
 def _reverse_edges(graph: SimGraph) -> dict[int, int]:

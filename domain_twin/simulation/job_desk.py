@@ -85,7 +85,11 @@ class _Entry:
 
 
 class JobDesk:
-    """The jobs of one twin. `on_change` hears of every job that begins or ends."""
+    """The jobs of one twin.
+
+    `check` refuses a question before it becomes a job, by raising a TwinError; `on_change` hears of every job
+    that begins or ends.
+    """
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class JobDesk:
         *,
         at_once: int = AT_ONCE,
         max_waiting: int = MAX_WAITING,
+        check: Callable[[Job], None] = lambda _: None,
         on_change: Callable[[Job], None] = lambda _: None,
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
@@ -101,6 +106,7 @@ class JobDesk:
         self._answer = answer
         self._at_once = at_once
         self._max_waiting = max_waiting
+        self._check = check
         self._on_change = on_change
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
@@ -127,7 +133,7 @@ class JobDesk:
     ) -> Job:
         """Take a question in; it is on disk when this returns. A scenario without a seed gets one.
 
-        Raises OverCapacity, ContractError, ConfigError.
+        Raises OverCapacity, ContractError, ConfigError, and what `check` refuses with.
         """
         required = requirements or Requirements()
         if not 0.0 < required.deadline_s <= MAX_DEADLINE_S:
@@ -156,6 +162,7 @@ class JobDesk:
             parent=parent,
             labels=dict(labels or {}),
         )
+        self._check(job)
         self._entries[job.id] = _Entry(job)
         self._waiting.append(job.id)
         await self._saved(job)
@@ -197,7 +204,7 @@ class JobDesk:
             self._put(entry, state=JobState.CANCELLING)
             if entry.ticket:
                 entry.ticket.stop("it was cancelled")
-            entry.task.cancel()
+            asyncio.get_running_loop().call_later(_GRACE_S, entry.task.cancel)
         return entry.job
 
     async def report(self, identity: str) -> bytes:
@@ -273,8 +280,8 @@ class JobDesk:
             done, _ = await asyncio.wait([entry.task], timeout=left_s)
             if not done:
                 ticket.stop(late)
-                entry.task.cancel()
                 await asyncio.wait([entry.task], timeout=_GRACE_S)  # for what is known by now
+                entry.task.cancel()
                 await self._end(
                     entry, JobState.FAILED, f"{late} at {entry.job.progress:.0%}: {entry.job.step}"
                 )

@@ -17,7 +17,7 @@ from domain_twin.model.job_json import sealed
 from domain_twin.model.network import Finding, Severity
 from domain_twin.model.scenario import NewService, Scenario
 from domain_twin.model.values import Nanoseconds, StateKind, Version
-from domain_twin.simulation.changes import Arrays, Elements, Plan, plan, with_services
+from domain_twin.simulation.changes import Arrays, Elements, Plan, plan, same_demand, with_services
 from domain_twin.simulation.forecast import (
     Flow,
     Intervals,
@@ -68,13 +68,18 @@ def answer(
     progress: Callable[[float, str], None] = lambda *_: None,
     keep: Callable[[Report], None] = lambda _: None,
 ) -> Report:
-    """What would happen. `after` is the candidate's network where configuration was edited.
+    """What would happen. `after` is the candidate's network where configuration was edited; its demand is
+    that of `before`, as what people send does not follow from configuration.
 
     `engine` is one of `before`, if there is one. Raises NotFound, ConfigError, OverCapacity.
     """
     scenario = question.scenario
     rung = _rung(scenario)
-    changed = after or before
+    changed: Arrays = before
+    carried: tuple[str, ...] = ()
+    if after is not None and after is not before:
+        demand, carried = same_demand(before, after.graph)
+        changed = _With(after, after.graph, demand)
     elements = Elements(changed, domain=question.domain, aliases=question.aliases)
     graph, demand = with_services(changed, scenario, elements)
     elements = Elements(_With(changed, graph, demand), domain=question.domain, aliases=question.aliases)
@@ -127,7 +132,7 @@ def answer(
         ),
         findings=(*question.findings, *notes, *found),
         domains=(DomainOutcome(question.domain, Outcome.OK, question.version),),
-        assumptions=_assumptions(question),
+        assumptions=(*carried, *_assumptions(question)),
         answered_at=now,
     )
     if plans.count:

@@ -1,4 +1,4 @@
-"""A small compiled network: four routers in a ring, a cell on one of them, a function on another."""
+"""A small compiled network: four routers in a ring, a cell on one of them, a host on another."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class Network:
 
 
 def ring(load_mbps: float = 3.0, links: Sequence[tuple[str, str, int]] = LINKS) -> Network:
-    """Links of 10 Mbit/s; the cell cell-1 hangs on r1, the function upf-1 on r3."""
-    nodes = [name(each) for each in (*ROUTERS, "cell-1", "upf-1")]
+    """Links of 10 Mbit/s; the cell cell-1 hangs on r1, the host host-1 on r3."""
+    nodes = [name(each) for each in (*ROUTERS, "cell-1", "host-1")]
     at = {each: index for index, each in enumerate(nodes)}
     edges: list[tuple[str, int, int, Law, float]] = []
     for source, target, metric in links:
         for tail, head in ((source, target), (target, source)):
             edges.append((link(tail, head), at[name(tail)], at[name(head)], Law.LINK, metric))
-    places = (("cell-1", "r1", Law.CELL), ("upf-1", "r3", Law.STATION))
-    for element, router, law in places:
-        edges.append((name(element), at[name(element)], at[name(router)], law, 0.0))
-        edges.append((f"{name(element)}:in", at[name(router)], at[name(element)], law, 0.0))
+    host, back = name("host-1"), f"{name('host-1')}#return"
+    edges.append((name("cell-1"), at[name("cell-1")], at[name("r1")], Law.CELL, 0.0))
+    edges.append((host, at[name("r3")], at[host], Law.STATION, 0.0))
+    edges.append((back, at[host], at[name("r3")], Law.FIXED, 0.0))
     count = len(edges)
     laws = np.array([edge[3] for edge in edges], np.int8)
     graph = SimGraph(
@@ -67,14 +67,21 @@ def ring(load_mbps: float = 3.0, links: Sequence[tuple[str, str, int]] = LINKS) 
         service_scv=np.ones(count),
         loss=np.zeros(count),
         transit=np.array([True] * len(ROUTERS) + [False, False]),
-        groups={"conduit": (0, 1, 2, 3)},
+        groups={"conduit": (0, 1, 2, 3)}
+        | {
+            name(router): tuple(i for i, edge in enumerate(edges) if at[name(router)] in edge[1:3])
+            for router in ROUTERS
+        },
     )
     rate = np.zeros((len(CLASSES), len(nodes), len(nodes)))
     pps = load_mbps * 1e6 / 8000.0
-    rate[0, at[name("upf-1")], at[name("cell-1")]] = pps
+    rate[0, at[host], at[name("cell-1")]] = pps
     rate[0, at[name("r2")], at[name("r4")]] = pps / 2
     rate[1, at[name("r4")], at[name("r1")]] = 50.0
     edges_of = {edge: (index,) for index, edge in enumerate(graph.edges)}
-    for element, _, _ in places:
-        edges_of[name(element)] = (*edges_of[name(element)], *edges_of.pop(f"{name(element)}:in"))
+    edges_of[host] = (*edges_of[host], *edges_of.pop(back))
+    for source, target, _ in links:
+        pair = graph.edges.index(link(source, target)), graph.edges.index(link(target, source))
+        edges_of[name(f"{source}:to-{target}")] = pair
+        edges_of[name(f"{target}:to-{source}")] = pair
     return Network(graph, Demand(rate), edges_of, at)
