@@ -68,7 +68,7 @@ class ElementFit:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that was fitted for one domain. `residuals`: relative errors of held-out mean delays, by element."""
+    """All that was fitted for one domain; `residuals`: relative errors of held-out delays, by element."""
 
     domain: str
     start: Nanoseconds = 0

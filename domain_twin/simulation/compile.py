@@ -1,4 +1,4 @@
-"""From the network model to a simulation graph: which edge each element becomes. Owns no measuring, no fitting.
+"""From the network model to a simulation graph: which edge each element becomes. Fits nothing.
 
     cell -(CELL)-> gNB -(LINK)-> router …            router -(LINK)-> UPF#in -(STATION)-> UPF -(LINK)-> …
     border -(LINK)-> outside node -(FIXED)-> border  node -(STATION)-> host -(FIXED)-> node
@@ -18,9 +18,21 @@ from typing import TypeAlias
 
 import numpy as np
 
-from domain_twin.model import CELL_RATE, Cell, Host, Kpi, Link, Network, NetworkFunction, TerminationPoint
+from domain_twin.model import (
+    CELL_RATE,
+    DELAY,
+    HANDLED_RATE,
+    UTILISATION,
+    Cell,
+    Host,
+    Kpi,
+    Link,
+    Network,
+    NetworkFunction,
+    TerminationPoint,
+)
 from domain_twin.simulation.calibration import DEFAULT, Calibration
-from domain_twin.simulation.graph import Arrivals, Demand, Law, Scheduler, SimGraph, TrafficClass
+from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, Scheduler, SimGraph, TrafficClass
 from domain_twin.simulation.traffic import UNLIKELY, DemandFit, Ends, Loads, estimate, loads_of
 
 __all__ = ["Compiled", "compile_network", "traffic_classes"]
@@ -220,19 +232,23 @@ class _Builder:
             edge.service_s, edge.service_scv = fit.service_s, max(0.0, fit.service_scv)
             edge.fixed_s = max(0.0, fit.fixed_s) if math.isfinite(fit.fixed_s) else 0.0
         else:
-            measured = _kpi(item.kpis, "one_way_delay")
-            if math.isfinite(measured) and measured > 0:
-                edge.service_s = measured / 1e3
-                self.said.append(
-                    f"the service time of {item.id} is not calibrated; its delay now, {measured:g} ms, stands in"
-                )
-            else:
-                edge.law, edge.service_s = Law.FIXED, 0.0
-                self.said.append(
-                    f"{item.id} reports no delay and is not calibrated; it counts as adding none"
-                )
+            self._unfitted_station(edge, item.kpis)
         self._note_stale(item.id, item.stale)
         self._add(edge, item.id)
+
+    def _unfitted_station(self, edge: _Edge, kpis: Mapping[str, Kpi]) -> None:
+        """Service time by the utilisation law (Denning & Buzen 1978): utilisation = rate * service / workers."""
+        delay_ms, handled = _kpi(kpis, DELAY), _kpi(kpis, HANDLED_RATE)
+        busy = _kpi(kpis, UTILISATION)
+        if handled > 0 and busy > 0:
+            edge.service_s = busy * edge.servers / handled * self.calibration.traffic.packets_per_train
+            edge.fixed_s = max(0.0, delay_ms / 1e3 - edge.service_s) if math.isfinite(delay_ms) else 0.0
+            self._unfitted.append(edge.name)
+        else:
+            edge.law, edge.fixed_s = Law.FIXED, max(0.0, delay_ms / 1e3) if math.isfinite(delay_ms) else 0.0
+            self.said.append(
+                f"{edge.name} reports no load and is not calibrated: {edge.fixed_s * 1e3:g} ms at any load"
+            )
 
     def _cell(self, cell: Cell) -> None:
         if not self._known(cell.id, cell.node):
@@ -299,7 +315,7 @@ class _Builder:
         else:
             self._unfitted.append(edge.name)
             transmission_s = traffic.train_octets * 8 / edge.capacity_bps
-            measured = _kpi(kpis, "one_way_delay")
+            measured = _kpi(kpis, DELAY)
             if math.isfinite(measured):
                 edge.fixed_s = max(0.0, measured / 1e3 - transmission_s)
             elif edge.up:
@@ -333,12 +349,13 @@ class _Builder:
     def _summarise(self) -> None:
         if not self.calibrated:
             self.said.append(
-                "this domain is not calibrated: single packets of 1,000 octets and Poisson arrivals are assumed;"
-                " run fedtwin calibrate"
+                "this domain is not calibrated: single packets of 1,000 octets and Poisson arrivals are"
+                " assumed; run fedtwin calibrate"
             )
         if self._unfitted:
             self.said.append(
-                f"fixed delays are taken from the figures of now, not from a calibration: {_some(self._unfitted)}"
+                "fixed delays are taken from the figures of now, not from a calibration:"
+                f" {_some(self._unfitted)}"
             )
         if self._buffers:
             self.said.append(
@@ -416,7 +433,7 @@ class _Builder:
             own |= {name for name in self._nodes if name.startswith(f"{node}#")}
             groups[node] = tuple(i for i, e in enumerate(edges) if e.tail in own or e.head in own)
 
-        def column(name: str) -> np.ndarray:  # type: ignore[type-arg]
+        def column(name: str) -> FloatArray:
             return np.array([getattr(edge, name) for edge in edges], dtype=np.float64)
 
         return SimGraph(

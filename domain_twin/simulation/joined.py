@@ -47,7 +47,8 @@ def join(networks: Iterable[Network], *, domain: str = "") -> Network:
 
 def _crossing(near: TerminationPoint, far: TerminationPoint) -> Link:
     """The inter-domain link out of `near`, with the metric and figures that its own domain gives it."""
-    assert near.inter_domain is not None and far.inter_domain is not None
+    assert near.inter_domain is not None
+    assert far.inter_domain is not None
     capacities = [near.inter_domain.capacity_mbps, far.inter_domain.capacity_mbps]
     return Link(
         id=f"{near.id}:out",

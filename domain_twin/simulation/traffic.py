@@ -1,4 +1,4 @@
-"""Demand from what is measured: who sends how much to whom, inferred from the loads of links, cells and functions.
+"""Demand from what is measured: who sends how much to whom, inferred from the loads of elements.
 
 Devices report how much crosses an element, not between which ends. Tomogravity (Zhang, Roughan, Duffield,
 Greenberg 2003): of all demands that explain the loads over the current routes, the one that is closest (in
@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domain_twin.model import CARRIED_RATE, HANDLED_RATE, UTILISATION, Kpi, Nanoseconds, Network
+from domain_twin.model import (
+    CARRIED_RATE,
+    HANDLED_RATE,
+    UTILISATION,
+    Host,
+    Kpi,
+    Nanoseconds,
+    Network,
+    NetworkFunction,
+)
 from domain_twin.simulation.graph import Demand, FloatArray, IntArray, Law, SimGraph
 
 __all__ = ["UNLIKELY", "DemandFit", "Ends", "Loads", "estimate", "loads_of"]
@@ -44,7 +53,7 @@ class Loads:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ends:
-    """Where traffic may start and end, as graph nodes, and how likely two ends talk, `weight[source, target]`."""
+    """Where traffic may start and end, as graph nodes; `weight`: how likely two ends talk."""
 
     sources: tuple[int, ...]
     destinations: tuple[int, ...]
@@ -86,11 +95,8 @@ def loads_of(network: Network) -> Loads:
     for cell in network.cells.values():
         if not math.isnan(rate := _value(cell.kpis, CARRIED_RATE)):
             mbps[cell.id] = rate
-    handled = {
-        item.id: rate
-        for item in (*network.functions.values(), *network.hosts.values())
-        if not math.isnan(rate := _value(item.kpis, HANDLED_RATE))
-    }
+    stations: list[NetworkFunction | Host] = [*network.functions.values(), *network.hosts.values()]
+    handled = {item.id: rate for item in stations if not math.isnan(rate := _value(item.kpis, HANDLED_RATE))}
     return Loads(mbps, handled, assumptions=tuple(said))
 
 
@@ -108,7 +114,7 @@ def estimate(
     packet_octets: float,
     shares: Sequence[float],
 ) -> DemandFit:
-    """Infer demand over the routes of `graph` as it is, in trains/s of its classes; `shares` of the traffic."""
+    """Infer demand over the routes of `graph` as it is, in trains/s of its classes by their `shares`."""
     said = list(loads.assumptions)
     rows, rate = _measured(graph, loads, edges_of, packet_octets)
     pairs, crossing, reached = _crossings(graph, ends)
@@ -138,8 +144,8 @@ def estimate(
     carrying = mbps > 1e-6 * mbps.sum()
     count = int((carrying & ~known).sum())
     said.append(
-        f"{int((carrying & known).sum())} flows are determined by measured loads; {count} are inferred from them"
-        f" (tomogravity), and reproduce the loads within {fitted:.2g} %"
+        f"{int((carrying & known).sum())} flows are determined by measured loads; {count} are inferred from"
+        f" them (tomogravity), and reproduce the loads within {fitted:.2g} %"
     )
     return DemandFit(
         Demand(_by_class(graph, pairs, mbps, shares)),
@@ -174,7 +180,7 @@ def _measured(
 
 
 def _crossings(graph: SimGraph, ends: Ends) -> tuple[IntArray, Any, npt.NDArray[np.bool_]]:
-    """Pairs (source, destination) that have a way, the edges by pair (sparse), and which pairs of all those are."""
+    """Pairs (source, destination) that have a way, the pairs by edge, and which of all pairs they are."""
     from scipy.sparse import csc_array
 
     from domain_twin.simulation.routing import all_trees, topology
