@@ -100,6 +100,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
 
     from domain_twin.alarms.desk import AlarmDesk
     from domain_twin.alarms.store import AlarmStore
+    from domain_twin.simulation.job_desk import JobDesk
+    from domain_twin.simulation.job_store import JobStore
     from domain_twin.trust.audit_export import Exporter
     from domain_twin.trust.audit_log import AuditLog
     from domain_twin.trust.credentials import RenewingIdentity, load_identity
@@ -109,6 +111,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.attach import FederationService
     from federation.audit import AuditGate, BrokerAuditor
     from federation.events import FindingBoard, event_log
+    from federation.jobs import BrokerJobs
     from federation.metrics import BrokerMetrics
     from federation.rates import Rates
     from federation.registry import Registry
@@ -195,6 +198,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             caller=lambda: str(current_peer().identity),
             watch_ends_at=lambda: current_peer().not_after,
         )
+        jobs = BrokerJobs(registry, records)
+        face.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
         federation = FederationService(registry, config, identity, trust)
         guard = Guard(trust, rates.check(access_check(config)))
         server = grpc.aio.server(interceptors=[AuditGate(auditor, rates), guard], options=STREAM_OPTIONS)
@@ -204,6 +209,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         address = _listen(server, config.listen, credentials)
         work.start(work.forever(storage.run))
         work.start(work.forever(assurance.run))
+        work.start(work.forever(face.desk.run))
         work.start(work.forever(Renewal(federation, trust, findings).run))
         work.start(work.forever(watch_over_alarms))
         await server.start()

@@ -101,11 +101,9 @@ async def predict(
         prepared = await talk.prepare(question)
         if not prepared:
             raise next(iter(talk.failed.values()), Unreachable("no domain of the federation is connected"))
-        finders = _finders(question, prepared, views)
-        flows = known_flows(question.known, question.cases, prepared, finders[0])
-        legs = [[finder.legs(*pair) for pair in flows.pairs] for finder in finders]
+        flows, legs, rounds = await asyncio.to_thread(_laid_out, question, prepared, views)
         unsure = np.array([[way is None and bool(talk.failed) for way in row] for row in legs], dtype=bool)
-        rounds = Rounds(Flows(flows.kinds, flows.rate, flows.square), legs, flows.classes)
+        unsure = unsure.reshape(len(legs), len(flows.pairs))
         keys = {
             domain: _keys(rounds.keys[domain], prepared[domain], flows.classes)
             for domain in rounds.keys
@@ -119,7 +117,7 @@ async def predict(
             flows,
             legs,
             unsure,
-            rounds.whole_way(figures),
+            await asyncio.to_thread(rounds.whole_way, figures),
             delays,
             talk.outcomes(prepared, rounds.keys.keys()),
             (*flows.assumptions, *talk.assumptions(prepared)),
@@ -128,6 +126,16 @@ async def predict(
         )
     finally:
         talk.end()
+
+
+def _laid_out(
+    question: Question, prepared: Mapping[str, Prepared], views: Mapping[str, View]
+) -> tuple[KnownFlows, list[list[tuple[Leg, ...] | None]], Rounds]:
+    """The flows, their ways in every variant, and the rows of the rounds. Blocks."""
+    finders = _finders(question, prepared, views)
+    flows = known_flows(question.known, question.cases, prepared, finders[0])
+    legs = [[finder.legs(*pair) for pair in flows.pairs] for finder in finders]
+    return flows, legs, Rounds(Flows(flows.kinds, flows.rate, flows.square), legs, flows.classes)
 
 
 async def _iterate(

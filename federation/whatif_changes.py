@@ -114,7 +114,9 @@ def sight(graph: ComposedGraph) -> Sight:
 
 
 def cases(scenario: Scenario, seen: Sight, *, seed: int, pairs: int) -> list[Case]:
-    """The variants of a scenario, the base first. `pairs`: how many demands the broker knows.
+    """The variants of a scenario: the base, with the changes (if there are any), those of its sweep.
+
+    `pairs`: how many demands the broker knows.
 
     Raises NotShared for what is not visible, ConfigError for what cannot be asked across domains,
     OverCapacity for too many variants.
@@ -122,7 +124,7 @@ def cases(scenario: Scenario, seen: Sight, *, seed: int, pairs: int) -> list[Cas
     for change in scenario.changes:
         _check(change, seen)
     found = [Case("base")]
-    if scenario.changes and scenario.sweep is None:
+    if scenario.changes:
         found.append(Case(scenario.name or "changed", scenario.changes))
     match scenario.sweep:
         case None:

@@ -18,6 +18,7 @@ from domain_twin.agent.metrics import AgentMetrics
 from domain_twin.agent.schema import load_schema
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.twin import DomainTwin
+from domain_twin.agent.what_if_jobs import PRIVATE_FOLDER, WhatIfJobs
 from domain_twin.config import AgreementConfig, SyslogConfig, load_agent
 from domain_twin.datastore.checkpoint import Checkpoint
 from domain_twin.datastore.history import History
@@ -98,6 +99,13 @@ async def run_agent(
         )
         session = BrokerSession(config, jobs, twin.broker_status, auditor=auditor)
         jobs.on_withdrawn = session.withdraw
+        session.on_lost = jobs.session_lost
+        jobs.what_ifs = WhatIfJobs(
+            network=twin.network,
+            published=twin.published,
+            calibration=twin.calibration,
+            private=config.state / PRIVATE_FOLDER,
+        )
         twin.attach(session, jobs)
     async with (
         serve_local(twin, config.state / "agent.sock"),
