@@ -7,10 +7,6 @@ same in plain Python. What an edge does to packets is `laws.evaluate`.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -68,71 +64,58 @@ def load_edges(
                     here_square[h] += flow_square * kept * kept
 
 
-def _made_settle(sources: str) -> Any:
-    # numba's cache of a function knows nothing of functions in other files. What is captured here is part of
-    # the cache's key: a change of the laws alone compiles this again.
-    @kernel
-    def settle(
-        topo: Topology,
-        trees: Trees,
-        ecmp: bool,
-        laws: Laws,
-        rate: FloatArray,
-        square: FloatArray,
-        busy: npt.NDArray[np.bool_],
-        bursty: npt.NDArray[np.bool_],
-        tolerance: float,
-        limit: int,
-        load: FloatArray,
-        load_square: FloatArray,
-        delay: FloatArray,
-        variance: FloatArray,
-        loss: FloatArray,
-    ) -> tuple[int, float]:
-        """Iterate loads and losses [E, C] to their fixed point; returns passes and the last change.
+@kernel
+def settle(
+    topo: Topology,
+    trees: Trees,
+    ecmp: bool,
+    laws: Laws,
+    rate: FloatArray,
+    square: FloatArray,
+    busy: npt.NDArray[np.bool_],
+    bursty: npt.NDArray[np.bool_],
+    tolerance: float,
+    limit: int,
+    load: FloatArray,
+    load_square: FloatArray,
+    delay: FloatArray,
+    variance: FloatArray,
+    loss: FloatArray,
+) -> tuple[int, float]:
+    """Iterate loads and losses [E, C] to their fixed point; returns passes and the last change.
 
-        Full steps, halved (damped) whenever ten of them did not make the change ten times smaller.
-        """
-        _ = sources
-        edges, classes = load.shape
-        old_load = np.full((edges, classes), -1.0)
-        new_loss = np.zeros(loss.shape)
-        step, before, change = 1.0, np.inf, np.inf
-        loss[:] = 0.0
-        for iteration in range(1, limit + 1):
-            load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, load, load_square)
-            change = 0.0
-            for e in range(edges):
-                moved = False
-                for c in range(classes):
-                    if load[e, c] != old_load[e, c]:
-                        moved = True
-                    old_load[e, c] = load[e, c]
-                if moved:
-                    evaluate(laws, e, load[e], load_square[e], delay[e], variance[e], new_loss[e])
-                for c in range(classes):
-                    change = max(change, abs(new_loss[e, c] - loss[e, c]))
-            if change <= tolerance:
-                return iteration, change
-            if iteration % 10 == 0:
-                if change > 0.1 * before:
-                    step *= 0.5
-                before = change
-            for e in range(edges):
-                for c in range(classes):
-                    loss[e, c] += step * (new_loss[e, c] - loss[e, c])
-        return limit, change
-
-    return settle
-
-
-def _sources() -> str:
-    folder = Path(__file__).parent
-    content = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
-    return hashlib.sha256(content).hexdigest()
-
-
-settle = _made_settle(_sources())
+    Full steps, halved (damped) whenever ten of them did not make the change ten times smaller.
+    """
+    edges, classes = load.shape
+    old_load = np.full((edges, classes), -1.0)
+    new_loss = np.zeros(loss.shape)
+    step, before, change = 1.0, np.inf, np.inf
+    loss[:] = 0.0
+    for iteration in range(1, limit + 1):
+        load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, load, load_square)
+        change = 0.0
+        for e in range(edges):
+            moved = False
+            for c in range(classes):
+                if load[e, c] != old_load[e, c]:
+                    moved = True
+                old_load[e, c] = load[e, c]
+            if moved:
+                evaluate(laws, e, load[e], load_square[e], delay[e], variance[e], new_loss[e])
+            for c in range(classes):
+                moved_by = abs(new_loss[e, c] - loss[e, c])
+                if not moved_by <= change:
+                    change = moved_by if moved_by >= 0.0 else np.inf  # what is no number never settles
+        if change <= tolerance:
+            return iteration, change
+        if iteration % 10 == 0:
+            if change > 0.1 * before:
+                step *= 0.5
+            before = change
+        for e in range(edges):
+            for c in range(classes):
+                loss[e, c] += step * (new_loss[e, c] - loss[e, c])
+    return limit, change
 
 
 @kernel
