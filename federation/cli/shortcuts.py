@@ -91,13 +91,14 @@ def capability_of(scenario: Scenario) -> Capability:
     """What a job with this scenario is for (3GPP TS 28.561), where the asker does not say."""
     from domain_twin.model.job import Capability
 
-    if scenario.sweep is not None:
-        return Capability.NETWORK_ISSUE_INDUCEMENT
     kinds = {change.kind for change in scenario.changes}
+    if scenario.sweep is not None:
+        fails = scenario.sweep.kind != "grid"
+        return Capability.NETWORK_ISSUE_INDUCEMENT if fails else Capability.RISKY_ACTIONS_PREDICTION
+    if kinds <= {"element-down", "element-up", "demand", "cell-load"}:
+        return Capability.EVENTS_IMPACTS_VERIFICATION
     if "config" in kinds:
         return Capability.NETWORK_CONFIGURATIONS_VERIFICATION
-    if kinds <= {"element-down", "demand", "cell-load"}:
-        return Capability.NETWORK_EVENTS_VERIFICATION
     return Capability.RISKY_ACTIONS_PREDICTION
 
 

@@ -59,7 +59,7 @@ def add_to(app: typer.Typer) -> None:
         section=SECTION,
         example=(
             "fedtwin whatif cut.yaml --report cut.html",
-            f"fedtwin whatif --down LINK_ID {_OWN}",
+            f"fedtwin whatif --down poznan:eth2:out {_OWN}",
             "fedtwin whatif --demand x2 --workers core/upf-1=+1 --flow 'ran/cell-1>edge/host-1'",
         ),
     )(whatif)

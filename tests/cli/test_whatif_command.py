@@ -111,7 +111,7 @@ def test_options_that_contradict_the_file_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"down": ["l"]}, Capability.NETWORK_EVENTS_VERIFICATION),
+        ({"down": ["l"]}, Capability.EVENTS_IMPACTS_VERIFICATION),
         ({"metric": ["l=3"]}, Capability.RISKY_ACTIONS_PREDICTION),
     ],
 )
@@ -162,7 +162,7 @@ async def test_a_file_is_asked_and_told_in_three_forms(tmp_path: Path) -> None:
     assert told["answered_at"].endswith("Z")
     assert asked.jobs[0].requirements.delay_ms == 8
     assert asked.jobs[0].requirements.deadline_s == 20
-    assert asked.jobs[0].capability is Capability.NETWORK_EVENTS_VERIFICATION
+    assert asked.jobs[0].capability is Capability.EVENTS_IMPACTS_VERIFICATION
 
 
 async def test_a_scenario_on_standard_input_and_a_partial_answer(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from federation.cli.console import iso, plain
 if TYPE_CHECKING:
     from federation.cli.demo.evidence import Evidence
     from federation.cli.demo.outage import Outage
+    from federation.cli.demo.prediction import Verdict
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class Account:
     first_view_s: float | None = None
     phases: list[Phase] = field(default_factory=list)
     reactions: list[Reaction] = field(default_factory=list)
+    predictions: list[Verdict] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     audits: list[Evidence] = field(default_factory=list)
     history_samples: int = 0
@@ -118,6 +120,7 @@ class Account:
                 }
                 for each in self.reactions
             ],
+            "predictions": [_prediction(each) for each in self.predictions],
             "outages": [
                 {
                     "process": each.process,
@@ -139,6 +142,33 @@ class Account:
         """Write the document to `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
+
+
+def _prediction(verdict: Verdict) -> dict[str, Any]:
+    said = verdict.prediction
+    return {
+        "link": said.link,
+        "problem": said.problem or None,
+        **plain(
+            {
+                "before_ms": said.before_ms,
+                "predicted_ms": said.delay_ms,
+                "low_ms": said.low_ms,
+                "high_ms": said.high_ms,
+                "twin_ms": verdict.twin_ms,
+                "packets_ms": verdict.packets_ms,
+                "off_twin_percent": verdict.of_twin_percent,
+                "off_packets_percent": verdict.of_packets_percent,
+                "inside_interval": verdict.inside,
+                "predicted_route": said.route,
+                "taken_route": verdict.route_taken,
+                "same_route": verdict.same_route if said.made else None,
+                "rung": said.rung or None,
+                "answered_in_ms": said.took_ms,
+                "assumptions": said.assumptions,
+            }
+        ),
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -53,6 +53,7 @@ class Stretch:
     device: str
     interface: str
     neighbour: str
+    link: str = ""  # its id
 
 
 async def route_of(own: TwinClient, status: ServiceStatus, domain: str = "transport") -> list[Stretch]:
@@ -75,7 +76,8 @@ async def route_of(own: TwinClient, status: ServiceStatus, domain: str = "transp
             ends = (link.attributes["source-node"], link.attributes["dest-node"])
             if ends == (source.id, target.id):
                 interface = points[link.attributes["source-tp"]].attributes["interface"]
-                route.append(Stretch(source.attributes["device"], interface, target.attributes["device"]))
+                ends_at = target.attributes["device"]
+                route.append(Stretch(source.attributes["device"], interface, ends_at, link.id))
                 break
     if not route:
         raise NotFound(f"{status.service.name} crosses no link of {domain}: nothing to cut")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from federation.cli.demo.files import DemoFiles
     from federation.cli.demo.inside import Inside, Stretch
     from federation.cli.demo.outage import Outage
+    from federation.cli.demo.prediction import Prediction, Verdict
     from federation.cli.demo.screen import Screen
 
 _BETWEEN = "inter-domain"
@@ -134,10 +135,7 @@ def truth(phase: Phase) -> RenderableType:
     difference = phase.delay_ms - phase.packets_delay_ms
     error = f"standard error {phase.packets_std_error_ms:.3f} ms" if phase.packets_std_error_ms else ""
     lost = f"{phase.packets_lost} lost" if phase.packets_lost else "none lost"
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", overflow="fold")
+    table = _facts()
     table.add_row(
         "the twin says", Text(ms(phase.delay_ms), "bold"), "from what four operators measured and disclosed"
     )
@@ -158,6 +156,57 @@ def route(stretches: Sequence[Stretch], chosen: Stretch | None = None) -> Text:
         line.append(" ── " if not cut else " ─✕─ ", "bold red" if cut else "dim")
         line.append(stretch.neighbour, "yellow")
     return line
+
+
+def routers(stretches: Sequence[Stretch]) -> tuple[str, ...]:
+    """The routers of a route, in order."""
+    return (stretches[0].device, *(stretch.neighbour for stretch in stretches)) if stretches else ()
+
+
+def prediction(said: Prediction) -> RenderableType:
+    """What would be, as the agent says it; where it says nothing, why."""
+    if not said.made:
+        return Text.assemble(("no prediction  ", "warn"), said.problem)
+    table = _facts()
+    table.add_row("now", ms(said.before_ms), "end to end, as the twin measured it")
+    table.add_row("without the link", Text(ms(said.delay_ms), "bold"), _interval(said))
+    table.add_row("through", "", Text(" ── ".join(said.route), "yellow"))
+    table.add_row("answered in", f"{said.took_ms:,.0f} ms", f"by {_RUNGS.get(said.rung, said.rung)}")
+    return table
+
+
+_RUNGS = {"tables": "queueing tables", "residual": "queueing tables with a fitted correction"}
+
+
+def _interval(said: Prediction) -> str:
+    if math.isfinite(said.low_ms) and math.isfinite(said.high_ms):
+        return f"90 % interval {said.low_ms:.3f} to {said.high_ms:.3f} ms"
+    return "no interval: this twin is not calibrated"
+
+
+def verdict_on(verdict: Verdict) -> RenderableType:
+    """A prediction beside what came, and how far off it was."""
+    said = verdict.prediction
+    table = _facts()
+    table.add_row("predicted", Text(ms(said.delay_ms), "bold"), _interval(said))
+    table.add_row(
+        "the twin says", ms(verdict.twin_ms), f"predicted {verdict.of_twin_percent:+.1f} % off that"
+    )
+    inside = {True: ", inside the interval", False: ", outside the interval", None: ""}[verdict.inside]
+    off = verdict.of_packets_percent
+    packets = f"predicted {off:+.1f} % off that{inside}" if math.isfinite(off) else "no packet arrived"
+    table.add_row("the packets say", ms(verdict.packets_ms), packets)
+    same = Text("as predicted", "good") if verdict.same_route else Text("another than predicted", "bad")
+    table.add_row("the path", "", same)
+    return table
+
+
+def _facts() -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim", overflow="fold")
+    return table
 
 
 def reaction(happened: Reaction) -> Table:
@@ -259,6 +308,10 @@ def summary(screen: Screen, account: Account) -> None:
         if not at_once:
             words = f"{happened.name}: to its delay and budget, once the devices had measured it"
             times.add_row(words, Text(f"{happened.after_reply_ms:.0f} ms", "bold"))
+    for told in account.predictions:
+        off = told.of_packets_percent
+        words = "cut: the prediction made before it, beside the packets"
+        times.add_row(words, Text(f"{off:+.1f} %" if math.isfinite(off) else "none", "bold"))
     for each in account.outages:
         lost_ms = (each.stale_at - each.killed_at) / 1e6
         times.add_row(
@@ -291,6 +344,8 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
         (f"fedtwin view transport{own}", "the same network as its operator sees it"),
         (f"fedtwin devices{own}", "how well each router is mirrored"),
         (f"fedtwin history factory-control --plot{broker}", "the minutes since the start"),
+        (f"fedtwin whatif --demand x1.5{own}", "what a busier day would do"),
+        (f"fedtwin sweep --failures links --top 5{own}", "every link failing once, the worst first"),
         (f"fedtwin fault --help{''}", "break something, and watch"),
         (f"fedtwin demo --stop{folder}", "end it all"),
     ]

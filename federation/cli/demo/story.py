@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from domain_twin.errors import NotFound, TwinError, Unreachable
@@ -15,12 +15,13 @@ from federation.cli.demo.files import OPERATORS, SERVICE, DemoFiles
 from federation.cli.demo.phase import look, until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
     from domain_twin.config import DeviceConfig
     from domain_twin.model import DomainStatus, Event, ServiceStatus
     from federation.cli.demo.folder import DemoFolder
     from federation.cli.demo.inside import Inside, Stretch
+    from federation.cli.demo.prediction import Prediction
     from federation.cli.demo.screen import Screen, Steps
     from federation.cli.demo.supervisor import Supervisor
     from federation.cli.demo.watcher import Watcher
@@ -52,14 +53,21 @@ class Story:
 
         self._screen.title("FedTwin", "Four operators, one end-to-end twin, and nobody shows their network.")
         await self._start()
-        async with TwinClient.connect(self._files.client) as twin, Watcher(twin) as watcher:
+        async with (
+            TwinClient.connect(self._files.client) as twin,
+            Watcher(twin) as watcher,
+            in_background(self._warm(twin)),
+        ):
             self._tell_joining(await twin.domains())
             await self._screen.pause(4)
             await self._composed(twin)
             await self._screen.pause(5)
             before = await self._service(twin)
             await self._screen.pause(5)
-            stretch, device, began = await self._cut(twin, watcher, before)
+            stretch, prediction = await self._foresee(before)
+            await self._screen.pause(4)
+            device, began = await self._cut(twin, watcher, before, stretch)
+            await self._compare(twin, prediction)
             await self._screen.pause(5)
             await self._repair(twin, watcher, device, stretch)
             await self._screen.pause(3)
@@ -209,23 +217,56 @@ class Story:
         self._account.phases.append(phase)
         return status, phase
 
-    # ---- cut and repair
+    # ---- predict, cut and repair
 
-    async def _cut(
-        self, twin: TwinClient, watcher: Watcher, before: ServiceStatus
-    ) -> tuple[Stretch, DeviceConfig, int]:
-        from domain_twin.config import load_agent
+    async def _foresee(self, before: ServiceStatus) -> tuple[Stretch, Prediction]:
+        """Choose the link to cut, and ask beforehand what the service will get without it."""
+        from federation.cli.demo.prediction import foresee
 
         route = await self._route(before)
-        stretch = route[len(route) // 2]
-        devices = {device.name: device for device in load_agent(self._files.agent("transport")).device}
-        device = devices[stretch.device]
+        stretch = _chosen(route)
         self._screen.act(
-            "A transport link is cut",
+            "What if a link were cut?",
             "Which one? The broker cannot know. The transport operator's own agent does; the service crosses",
         )
         self._screen.show(screens.route(route, stretch))
-        self._screen.say(
+        self._screen.say("Nothing is touched yet. The agent is asked what the service would get without it.")
+        phase = self._account.phases[0]
+        async with self._screen.steps(["what if"]) as steps:
+            steps.begin("what if", "routes, loads and queues without that link")
+            prediction = await foresee(self._files.socket("transport"), before, phase, stretch.link)
+            steps.done("what if", "answered" if prediction.made else "no prediction; the story goes on")
+        self._screen.show(screens.prediction(prediction))
+        return stretch, prediction
+
+    async def _compare(self, twin: TwinClient, prediction: Prediction) -> None:
+        """What was said before the cut, beside what came."""
+        from federation.cli.demo.prediction import judge
+
+        status = (await twin.services(SERVICE)).statuses[0]
+        taken = screens.routers(await self._route(status))
+        verdict = judge(prediction, self._account.phases[1], taken)
+        self._account.predictions.append(verdict)
+        if prediction.made:
+            self._screen.say("And what had been said of it, before it was cut?")
+            self._screen.show(screens.verdict_on(verdict))
+
+    async def _warm(self, twin: TwinClient) -> None:
+        """Ask the same in vain while other acts are told: the engine is compiled when it is asked first."""
+        from federation.cli.demo.prediction import warm
+
+        status = (await twin.services(SERVICE)).statuses[0]
+        await warm(self._files.socket("transport"), status, _chosen(await self._route(status)).link)
+
+    async def _cut(
+        self, twin: TwinClient, watcher: Watcher, before: ServiceStatus, stretch: Stretch
+    ) -> tuple[DeviceConfig, int]:
+        from domain_twin.config import load_agent
+
+        devices = {device.name: device for device in load_agent(self._files.agent("transport")).device}
+        device = devices[stretch.device]
+        self._screen.act(
+            "The link is cut",
             f"An engineer of longhaul.example logs in to [bold]{device.name}[/] by NETCONF and switches off"
             f" {stretch.interface}: edit-config on the candidate, validate, commit.",
         )
@@ -242,7 +283,7 @@ class Story:
         self._screen.show(screens.truth(phase))
         self._screen.say("Inside transport, for its own operator only, the traffic now takes")
         self._screen.show(screens.route(await self._route(status)))
-        return stretch, device, began
+        return device, began
 
     async def _route(self, status: ServiceStatus) -> Sequence[Stretch]:
         from federation.cli.demo.inside import route_of
@@ -354,6 +395,22 @@ class Story:
                 "One figure changed in a copy of transport's audit, and `fedtwin audit verify` says:"
                 f" [dim]line {forged.fault.line}: {forged.fault.what}[/]"
             )
+
+
+def _chosen(route: Sequence[Stretch]) -> Stretch:
+    """The link that is cut: in the middle of the route."""
+    return route[len(route) // 2]
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Do `work` meanwhile, as far as it gets; what goes wrong with it is nobody's concern."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _refusal(twin: TwinClient) -> str:
