@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 
 from domain_twin.datastore.snapshot import Leaf, Snapshot
@@ -35,6 +36,13 @@ _FOLLOWING: Mapping[str, tuple[tuple[str, Callable[[bool], Value]], ...]] = Mapp
     }
 )
 """State leaves that follow a configured one (RFC 8343 `enabled`; openconfig-interfaces)."""
+_IN_PROPORTION: Mapping[str, str] = MappingProxyType(
+    {
+        "/fedtwin-ran:gnb/NRCellDU/prb-share": "../performance/cell-rate",
+        "/fedtwin-ran:gnb/NRCellDU/bSChannelBwDL": "../performance/cell-rate",
+    }
+)
+"""Figures that grow in proportion to a configured one: a cell's rate with its resource blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +145,10 @@ class _Editing:
             raise ConfigError(f"{where}: a leaf-list takes all its values as a list")
         self._check_entries(where, device, path, creating=_is_key(schema, path, node))
         typed = node.codec.native(list(value) if isinstance(value, tuple) else value)
+        was = self._value(device, path)
         self._put(device, path, typed)
         self._follow(device, path, typed, schema)
+        self._scale(device, path, (was, typed), schema)
 
     def _delete(self, where: str, device: str, path: str, node: SchemaNode) -> None:
         gone = [known for known in self._paths(device) if covers(path, known)]
@@ -159,6 +169,18 @@ class _Editing:
             applied = format_path((*steps[:-2], steps[-2]._replace(name="state"), steps[-1]))
             if schema.node(applied) is not None:
                 self._assume(device, applied, value, path, schema)
+
+    def _scale(self, device: str, path: str, step: tuple[Value, Value], schema: SchemaSet) -> None:
+        """Let a figure that is in proportion to the leaf grow or shrink with it."""
+        relative = _IN_PROPORTION.get(schema.resolve(path).path)
+        if relative is None:
+            return
+        figure = _relative(path, relative)
+        known, (was, now) = self._value(device, figure), step
+        numbers = [value for value in (known, was, now) if isinstance(value, int | Decimal)]
+        if len(numbers) == 3 and numbers[1] > 0:
+            grown = Decimal(numbers[0]) * Decimal(numbers[2]) / Decimal(numbers[1])
+            self._assume(device, figure, grown.quantize(Decimal(numbers[0])), path, schema)
 
     def _assume(self, device: str, path: str, value: Value, because: str, schema: SchemaSet) -> None:
         if schema.node(path) is None or not self._has(device, path):

@@ -179,7 +179,7 @@ def with_services(base: Arrays, scenario: Scenario, elements: Elements) -> tuple
 
 
 def same_demand(before: Arrays, graph: SimGraph) -> tuple[Demand, tuple[str, ...]]:
-    """The demand of a network on another graph, by names of nodes and classes; and what has no place there."""
+    """The demand of a network on another graph, by names of nodes and classes, and what has no place there."""
     old = before.graph
     if old.nodes == graph.nodes and old.classes == graph.classes:
         return before.demand, ()
