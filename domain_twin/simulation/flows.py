@@ -1,6 +1,6 @@
 """Solve a graph for flows with given paths: delay, delay variance, loss and throughput of every flow.
 
-Owns the fixed point of losses along explicit paths, in plain NumPy; the laws of the edges come from outside.
+Owns the fixed point of losses along explicit paths, in plain NumPy; what an edge does is `laws`' to say.
 Finds no paths, keeps no state, and gives NaN for a flow that never arrives. It is the reference that other
 ways to the same answer are compared with, and the solver for files that come with their own routing.
 F flows, H hops of all flows together, E edges, C classes.
@@ -10,33 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.graph import FloatArray, IntArray, Law, SimGraph
+from domain_twin.simulation.graph import FloatArray, IntArray, SimGraph
+from domain_twin.simulation.laws import Laws, compile_laws, evaluate_all
 
-__all__ = ["EdgeLaws", "FlowSolution", "Flows", "Hops", "check_flows", "solve_flows"]
+__all__ = ["FlowSolution", "Flows", "Hops", "check_flows", "solve_flows"]
 
 DAMPING = 0.5
 MAX_ITERATIONS = 200
 TOLERANCE = 1e-10
 _ALL_LOST = 1.0 - 1e-12
-
-
-class EdgeLaws(Protocol):
-    """What edges do to packets, for all edges at once."""
-
-    @property
-    def service_s(self) -> FloatArray:
-        """Mean service time of a packet, seconds, [E, C]."""
-
-    def evaluate(self, rate: FloatArray, square: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Give delay (s), variance (s2, without a packet's own service on links) and loss, each [E, C].
-
-        `rate` holds the offered packets/s, `square` the sum of squared rates of independent flows, [E, C].
-        """
+_STEP = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +84,7 @@ class FlowSolution:
     throughput_pps: FloatArray  # [F]
     wait_s: FloatArray  # [E, C] mean wait of accepted packets
     wait_variance_s2: FloatArray  # [E, C]
+    wait_growth: FloatArray  # [E, C] relative growth of the wait over that of all load, d ln W / d ln load
     edge_loss: FloatArray  # [E, C]
     load_pps: FloatArray  # [E, C] offered
     utilisation: FloatArray  # [E] offered load over capacity; above 1 in overload
@@ -136,7 +124,7 @@ def check_flows(graph: SimGraph, flows: Flows) -> None:
 def solve_flows(
     graph: SimGraph,
     flows: Flows,
-    laws: EdgeLaws,
+    laws: Laws | None = None,
     *,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
@@ -156,7 +144,8 @@ def solve_flows(
     kind = flows.traffic_class[owner]
     first = np.repeat(flows.offsets[:-1], lengths)
     slot = flows.edges.astype(np.int64) * classes + kind
-    service = laws.service_s
+    known = compile_laws(graph) if laws is None else laws
+    service = known.service_s
     loss = np.zeros((edges, classes))
     iterations, converged = 0, False
     while True:
@@ -164,7 +153,7 @@ def solve_flows(
         rate_at, kept = _thin(flows, loss, slot, owner, first)
         load = _per_edge(slot, rate_at, edges, classes)
         square = _per_edge(slot, rate_at**2, edges, classes)
-        delay, variance, wanted = laws.evaluate(load, square)
+        delay, variance, wanted = evaluate_all(known, load, square)
         step = float(np.max(np.abs(wanted - loss), initial=0.0))
         if step <= tolerance:
             converged = True
@@ -173,25 +162,26 @@ def solve_flows(
             break
         # The first step is taken whole: from no loss at all, half of it would only cost an iteration.
         loss = wanted if iterations == 1 else loss + DAMPING * (wanted - loss)
-    on_link = graph.law == Law.LINK
     arrives = kept > 0.0
     delay_s = np.bincount(owner, delay.ravel()[slot], flows.count)
     scv = np.array([kind.size_scv for kind in graph.classes])
-    own = np.bincount(owner, (service * on_link[:, None]).ravel()[slot], flows.count)
+    own = np.bincount(owner, known.size_s.ravel()[slot], flows.count)
     variance_s2 = np.bincount(owner, variance.ravel()[slot], flows.count) + scv[flows.traffic_class] * own**2
     previous = np.concatenate([[-1], flows.edges[:-1]]).astype(np.int32)
     previous[flows.offsets[:-1]] = -1
-    fixed = graph.fixed_s[:, None]
+    wait = np.maximum(delay - service - graph.fixed_s[:, None], 0.0)
+    more = evaluate_all(known, load * (1.0 + _STEP), square * (1.0 + _STEP) ** 2)[0] - delay
     return FlowSolution(
         delay_s=np.where(arrives, delay_s, np.nan),
         variance_s2=np.where(arrives, variance_s2, np.nan),
         loss=1.0 - kept,
         throughput_pps=flows.rate_pps * kept,
-        wait_s=np.maximum(delay - service - fixed, 0.0),
+        wait_s=wait,
+        wait_growth=np.where(wait > 0.0, np.maximum(more, 0.0) / (_STEP * np.maximum(wait, 1e-300)), 1.0),
         wait_variance_s2=variance,
         edge_loss=wanted,
         load_pps=load,
-        utilisation=(load * service).sum(axis=1) / np.maximum(graph.servers, 1),
+        utilisation=(load * service).sum(axis=1) / np.maximum(known.servers, 1.0),
         service_s=service,
         hops=Hops(owner, flows.edges, previous, kind, rate_at),
         iterations=iterations,
