@@ -26,7 +26,17 @@ from domain_twin.simulation.laws import Laws, compile_laws, with_values
 from domain_twin.simulation.percentiles import LEVELS, percentiles
 from domain_twin.simulation.routing import Topology, Trees
 
-__all__ = ["Digest", "EdgeFigures", "Engine", "Pair", "Solution", "State"]
+__all__ = [
+    "Digest",
+    "EdgeFigures",
+    "Engine",
+    "Pair",
+    "Solution",
+    "State",
+    "rate_under",
+    "replaced",
+    "up_under",
+]
 
 Pair = tuple[int, int]
 """Source and destination, node indices."""
@@ -267,16 +277,11 @@ class Engine:
         """The network under a variant."""
         check_variant(self.graph, variant)
         base, values = self._base, variant.values
-        metric = _replaced(base.metric, values.get("metric", {}))
-        fixed_s = _replaced(base.fixed_s, values.get("fixed_s", {}))
-        up = base.up
-        if variant.down or variant.restored or variant.nodes_down:
-            up = up.copy()
-            up[list(variant.restored)] = True
-            up[list(variant.down)] = False
-            gone = list(variant.nodes_down)
-            up[np.isin(self.graph.tail, gone) | np.isin(self.graph.head, gone)] = False
-        rate, square = self._offered(variant)
+        metric = replaced(base.metric, values.get("metric", {}))
+        fixed_s = replaced(base.fixed_s, values.get("fixed_s", {}))
+        up = up_under(self.graph, variant)
+        rate = rate_under(base.rate, variant)
+        square = base.square if rate is base.rate else rate * rate
         physical = {name: new for name, new in values.items() if name != "metric"}
         laws = with_values(base.laws, self.graph, physical) if physical else base.laws
         return State(metric, up, laws, fixed_s, rate, square)
@@ -348,17 +353,6 @@ class Engine:
         trees = self.route(state)
         return state, trees, self.settle(state, trees)
 
-    def _offered(self, variant: Variant) -> tuple[FloatArray, FloatArray]:
-        base = self._base
-        if variant.demand_scale == 1.0 and not variant.class_scale and not variant.pairs:
-            return base.rate, base.square
-        rate = base.rate * variant.demand_scale
-        for c, scale in variant.class_scale.items():
-            rate[c] *= scale
-        for c, s, d, value in variant.pairs:
-            rate[c, d, s] = value
-        return rate, rate * rate
-
     def _digest(
         self, variant: Variant, pairs: tuple[Pair, ...], scratch: deque[tuple[FloatArray, ...]]
     ) -> Digest:
@@ -412,12 +406,38 @@ def _pair(source: Any, destination: Any) -> Pair | None:
     return None if source < 0 else (int(source), int(destination))
 
 
-def _replaced(array: FloatArray, values: Mapping[int, float]) -> FloatArray:
+def replaced(array: npt.NDArray[Any], values: Mapping[int, float]) -> npt.NDArray[Any]:
+    """A field of a graph after a variant's new values for single edges."""
     if not values:
         return array
     array = array.copy()
     array[list(values)] = list(values.values())
     return array
+
+
+def up_under(graph: SimGraph, variant: Variant) -> npt.NDArray[np.bool_]:
+    """Which edges are up under a variant, [E]; those of nodes that are down are not."""
+    up = np.ascontiguousarray(graph.up, np.bool_)
+    if not (variant.down or variant.restored or variant.nodes_down):
+        return up
+    up = up.copy()
+    up[list(variant.restored)] = True
+    up[list(variant.down)] = False
+    gone = list(variant.nodes_down)
+    up[np.isin(graph.tail, gone) | np.isin(graph.head, gone)] = False
+    return up
+
+
+def rate_under(base: FloatArray, variant: Variant) -> FloatArray:
+    """Offered packets/s under a variant, [C, N, N]; `base` itself where nothing changes."""
+    if variant.demand_scale == 1.0 and not variant.class_scale and not variant.pairs:
+        return base
+    rate = base * variant.demand_scale
+    for c, scale in variant.class_scale.items():
+        rate[c] *= scale
+    for c, s, d, value in variant.pairs:
+        rate[c, d, s] = value
+    return rate
 
 
 def _intensity(state: State, load: FloatArray) -> FloatArray:
