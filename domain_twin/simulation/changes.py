@@ -84,7 +84,7 @@ class Elements:
         short = {key.removeprefix(self._prefix): key for key in everything}
         close = difflib.get_close_matches(name.removeprefix(self._prefix), short, 3, 0.5)
         hint = f"; close to it: {', '.join(short[key] for key in close)}" if close else ""
-        raise NotFound(f"no element {name!r} in this network{hint}; `fedtwin show` lists the elements")
+        raise NotFound(f"no element {name!r} in this network{hint}; `fedtwin elements` lists them")
 
     def node(self, name: str) -> int:
         """The node index of an element where traffic may begin and end. Raises NotFound, ConfigError."""
