@@ -17,6 +17,15 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 FEDTWIN = [sys.executable, "-m", "federation.cli"]
+WHATIF = Path(__file__).resolve().parents[2] / "examples" / "whatif"
+EXAMPLES = {
+    "config-edit": "transport",
+    "drain-link": "transport",
+    "single-failures": "transport",
+    "growth": "transport",
+    "busy-cell": "ran",
+    "upf-worker": "core",
+}
 DOMAINS = {"ran", "transport", "core", "edge"}
 
 
@@ -78,6 +87,11 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         assert phase["delay_ms"] == pytest.approx(phase["packets_delay_ms"], rel=0.15)
         assert {share["domain"] for share in phase["budget"]} == {*DOMAINS, ""}
     assert [reaction["name"] for reaction in told["reactions"]] == ["cut", "repair"]
+    (prediction,) = told["predictions"]
+    assert prediction["problem"] is None
+    assert prediction["same_route"] is True
+    assert prediction["predicted_ms"] > before["delay_ms"] + 2
+    assert prediction["packets_ms"] == cut["packets_delay_ms"]
     assert [audit["whole"] for audit in told["audits"]] == [True] * 5
     assert all(audit["views"] > 0 for audit in told["audits"])
     (outage,) = told["outages"]
@@ -91,6 +105,8 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         "What the broker sees",
         "packets say",
         "─✕─",
+        "What if a link were cut?",
+        "And what had been said of it",
         "<commit> is sent",
         "The same minute, once more",
         "One figure changed in a copy",
@@ -170,6 +186,14 @@ def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
     lines = fedtwin(place, "watch", "--json", "--limit", "5").splitlines()
     assert [json.loads(line)["kind"] for line in lines]
     assert "findings" in json.loads(fedtwin(place, "findings", "--json"))
+    told = json.loads(fedtwin(place, "whatif", str(WHATIF / "link-cut.yaml"), "--json", "--at", own))
+    assert told["flows"]
+    assert told["state"] == "FINISHED"
+    for name, domain in EXAMPLES.items():
+        command = "sweep" if name in ("single-failures", "growth") else "whatif"
+        at = ("--at", str(folder / domain / "state" / "agent.sock"))
+        assert "what if" in fedtwin(place, command, str(WHATIF / f"{name}.yaml"), *at)
+    assert "The link that the demo cuts" in fedtwin(place, "jobs", "list", "--at", own)
     assert json.loads(fedtwin(place, "fault", "truth", "--json", "--last", "2s"))["count"] > 0
     assert "Nothing is broken." in fedtwin(place, "fault", "list")
     fedtwin(place, "record", str(folder / "transport" / "agent.toml"), "-o", "r.jsonl.gz", "--for", "4s")

@@ -14,6 +14,7 @@ from federation.cli.console import _theme
 from federation.cli.demo import screens
 from federation.cli.demo.account import Account, Phase, Reaction
 from federation.cli.demo.inside import Inside, Stretch
+from federation.cli.demo.prediction import Prediction, Verdict, none
 from federation.cli.demo.screen import Screen
 
 
@@ -37,6 +38,18 @@ def phase(name: str, transport_ms: float) -> Phase:
 INSIDES = {domain: Inside(domain, 6, 1204, {}, 6, 12, 18, 0, 0) for domain in samples.OPERATORS}
 ROUTE = [Stretch("szczecin", "eth0", "poznan"), Stretch("poznan", "eth2", "wroclaw")]
 CUT = Reaction("cut", "poznan", "eth2", samples.NOW, samples.NOW + 12_000_000, samples.NOW + 57_000_000)
+SAID = Prediction(
+    link="urn:ndt:transport:poznan:eth2:out",
+    before_ms=5.85,
+    delay_ms=11.31,
+    low_ms=11.02,
+    high_ms=11.6,
+    route=("szczecin", "poznan", "bydgoszcz", "warsaw", "lodz", "wroclaw"),
+    rung="tables",
+    took_ms=92.3,
+    digest="9f" * 32,
+)
+CAME = Verdict(SAID, 11.85, 11.72, SAID.route)
 SERVICE = "urn:service:factory-control"
 BEFORE, DURING = phase("before", 1.9), phase("cut", 7.9)
 NEWS = samples.events()
@@ -67,6 +80,18 @@ SCREENS: dict[str, tuple[Callable[[int], RenderableType], list[str]]] = {
     ),
     "truth": (lambda _: screens.truth(DURING), ["420 packets timed one by one, none lost", "+0.013 ms"]),
     "route": (lambda _: screens.route(ROUTE, ROUTE[1]), ["szczecin ── poznan ─✕─ wroclaw"]),
+    "prediction": (
+        lambda _: screens.prediction(SAID),
+        ["11.310 ms", "90 % interval 11.020 to 11.600 ms", "bydgoszcz ── warsaw", "92 ms", "queueing tables"],
+    ),
+    "no prediction": (
+        lambda _: screens.prediction(none("poznan:eth2:out", "the agent did not answer within 25 s")),
+        ["no prediction", "did not answer within 25 s"],
+    ),
+    "verdict": (
+        lambda _: screens.verdict_on(CAME),
+        ["predicted -4.6 % off that", "predicted -3.5 % off that, outside the interval", "as predicted"],
+    ),
     "reaction": (lambda _: screens.reaction(CUT), ["12 ms  poznan answers <ok/>", "57 ms  a watcher"]),
     "history": (
         lambda width: screens.history(samples.history(), NEWS, [CUT], width),
@@ -107,7 +132,7 @@ def test_without_a_terminal_the_story_is_plain_lines() -> None:
     stream = io.StringIO()
     screen = Screen(Console(file=stream, width=100, theme=_theme(), highlight=False))
     account = Account(1)
-    account.phases, account.reactions = [BEFORE, DURING], [CUT]
+    account.phases, account.reactions, account.predictions = [BEFORE, DURING], [CUT], [CAME]
     account.first_view_s = 13.2
     account.domains = [{"hidden_nodes": 26}]
 
@@ -117,6 +142,9 @@ def test_without_a_terminal_the_story_is_plain_lines() -> None:
 
     assert "\x1b" not in stream.getvalue()
     assert "45 ms" in stream.getvalue()
+    assert "-3.5 %" in stream.getvalue()
+    (told,) = account.document()["predictions"]
+    assert (told["predicted_ms"], told["inside_interval"], told["same_route"]) == (11.31, False, True)
     assert not screen.lively
 
 

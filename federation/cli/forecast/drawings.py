@@ -65,9 +65,12 @@ def delays(flows: Sequence[FlowForecast], label: str) -> str:
 
 
 def parts(flows: Sequence[FlowForecast], domains: Sequence[str], label: str) -> str:
-    """Each domain's part of the mean delay, before and after; `domains` fixes their colours."""
+    """Each domain's part of the mean delay, before and after; `domains` fixes their colours.
+
+    Nothing where there are no parts: of one domain, or none.
+    """
     drawn = [each for each in flows if each.path_before or each.path_after][:MOST_BARS]
-    if not drawn:
+    if not drawn or len(domains) < 2:
         return ""
     figure, axes = _canvas([_flow_name(each) for each in drawn], "mean one-way delay, ms")
     colours = {domain: _DOMAINS[number % len(_DOMAINS)] for number, domain in enumerate(domains)} | {

@@ -125,9 +125,9 @@ def name_of_flow(flow: FlowForecast) -> str:
     return f"{short(flow.source)} to {short(flow.target)}"
 
 
-def short(element: str) -> str:
-    """An element's id without what all ids have in common."""
-    return element.removeprefix("urn:ndt:idl:").removeprefix("urn:ndt:")
+def short(text: str) -> str:
+    """Text with its elements' ids cut short: without what all ids have in common."""
+    return text.replace("urn:ndt:idl:", "idl-").replace("urn:ndt:", "")
 
 
 def delay_change(flow: FlowForecast) -> float:
@@ -140,18 +140,26 @@ def delay_change(flow: FlowForecast) -> float:
     return new - old if math.isfinite(old) and math.isfinite(new) else 0.0
 
 
+def _carried(figures: FlowFigures | None) -> float:
+    return figures.throughput_mbps.value if figures and figures.throughput_mbps.value > 0 else 0.0
+
+
 def _delay(figures: FlowFigures | None) -> float:
     return figures.delay_ms.value if figures else math.nan
 
 
 def by_change(flows: Sequence[FlowForecast]) -> list[FlowForecast]:
-    """Flows that lose their path first, then services, then by how much the mean delay changes."""
+    """Flows that lose their path first, then services, then by how much the mean delay changes.
+
+    Of those that change alike (to 10 us), the ones with more traffic first.
+    """
     return sorted(
         flows,
         key=lambda flow: (
             not (flow.before and not flow.after),
             not flow.service,
-            -abs(delay_change(flow)),
+            -round(abs(delay_change(flow)), 2),
+            -_carried(flow.before or flow.after),
             flow.source,
             flow.target,
             flow.traffic_class,

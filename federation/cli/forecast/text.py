@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["elements_table", "flow_block", "flows_table", "report_block", "sweep_table"]
 
 _WHOLE_FLOWS = 4
+_MORE = "--top, --json or --report"
 _BAR_WIDTH = 20
 
 
@@ -33,7 +34,9 @@ def report_block(report: Report, *, top: int = 10) -> RenderableType:
     if warning := _partial(report):
         parts += [Text(), warning]
     if report.findings:
-        parts += [Text(), _title("findings"), findings_table(report.findings)]
+        parts += [Text(), _title("findings"), findings_table(report.findings[:top])]
+        if len(report.findings) > top:
+            parts.append(Text(f"{count(len(report.findings) - top, 'finding')} more: {_MORE}", "note"))
     if report.rows:
         parts += [Text(), *_sweep(report.rows, top)]
     parts += _flows(report, top)
@@ -87,7 +90,7 @@ def _flows(report: Report, top: int) -> list[RenderableType]:
         parts += [Text(), _title("other flows"), flows_table(rest)]
     if len(ordered) > top:
         more = count(len(ordered) - top, "flow")
-        parts.append(Text(f"{more} more, which change less: --top, --json or --report", "note"))
+        parts.append(Text(f"{more} more, which change less: {_MORE}", "note"))
     return parts
 
 
@@ -168,7 +171,7 @@ def _elements(elements: Sequence[ElementForecast], top: int) -> list[RenderableT
     ordered = reading.changed_elements(elements)
     parts: list[RenderableType] = [Text(), _title("elements that change most"), elements_table(ordered[:top])]
     if len(ordered) > top:
-        parts.append(Text(f"{count(len(ordered) - top, 'element')} more: --top, --json or --report", "note"))
+        parts.append(Text(f"{count(len(ordered) - top, 'element')} more: {_MORE}", "note"))
     return parts
 
 
