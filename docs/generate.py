@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import typing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from domain_twin import config
 from domain_twin.agent import metrics as agent_metrics
 from domain_twin.emulator import metrics as emulator_metrics
 from domain_twin.emulator.network import NetworkSpec
+from domain_twin.model.scenario import Scenario
 from domain_twin.operations import process
 from federation import metrics as broker_metrics
 
@@ -118,7 +120,18 @@ def metrics() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+def scenario_schema() -> str:
+    """The JSON Schema of scenario files, for editors and other programs."""
+    schema = Scenario.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "fedtwin-scenario", **schema}
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "metrics.md": metrics,
+    "scenario.schema.json": scenario_schema,
+}
 
 if __name__ == "__main__":
     for page, render in PAGES.items():

@@ -1,4 +1,4 @@
-"""The devices of an emulated domain with their real trees, without packets: edited, and read like twins do."""
+"""An emulated domain's devices with their real trees, without packets: edited, and read like twins do."""
 
 from __future__ import annotations
 
