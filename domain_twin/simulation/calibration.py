@@ -58,7 +58,7 @@ class ElementFit:
     service_s: float = math.nan  # of a train
     service_scv: float = math.nan
     buffer_octets: float = math.nan
-    wait_factor: float = 1.0  # measured waiting over that of Poisson arrivals at the same load
+    variance_ratio: float = math.nan  # measured delay variance over that of Poisson arrivals at this load
     loss: float = 0.0  # whatever the load: errors of the line
     points: int = 0
     mape: float = math.nan
@@ -141,4 +141,4 @@ def _finite(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unfinite(raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan for name in _NUMBERS - {"wait_factor", "loss"}} | raw
+    return {name: math.nan for name in _NUMBERS - {"loss"}} | raw

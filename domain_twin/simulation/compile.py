@@ -237,7 +237,7 @@ class _Builder:
         self._add(edge, item.id)
 
     def _unfitted_station(self, edge: _Edge, kpis: Mapping[str, Kpi]) -> None:
-        """Service time by the utilisation law (Denning & Buzen 1978): utilisation = rate * service / workers."""
+        """Service time by the utilisation law (Denning & Buzen 1978): utilisation = rate * service / k."""
         delay_ms, handled = _kpi(kpis, DELAY), _kpi(kpis, HANDLED_RATE)
         busy = _kpi(kpis, UTILISATION)
         if handled > 0 and busy > 0:
