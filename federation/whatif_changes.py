@@ -39,10 +39,12 @@ MOST_CASES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the asker sees of the federation: points by id, and both ends of each inter-domain link."""
+    """What the asker sees: points by id, and both ends of each inter-domain link that joins two domains."""
 
     points: Mapping[str, Point]
     links: Mapping[str, tuple[str, str]]
+    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Ends of links of which not both are seen: they can be changed, and lead nowhere."""
 
     @property
     def crossings(self) -> dict[str, str]:
@@ -101,16 +103,19 @@ def sight(graph: ComposedGraph) -> Sight:
     for point in graph.points.values():
         if point.kind is PointKind.BORDER and point.link_id:
             ends.setdefault(point.link_id, []).append(point)
-    links = {}
+    links: dict[str, tuple[str, str]] = {}
+    alone: dict[str, tuple[str, ...]] = {}
     for link_id, claims in sorted(ends.items()):
-        if len(claims) == 2:
-            one, other = sorted(claims, key=lambda point: point.id)
-            if one.domain != other.domain and (one.peer_domain, other.peer_domain) == (
-                other.domain,
-                one.domain,
-            ):
-                links[link_id] = (one.id, other.id)
-    return Sight(dict(graph.points), links)
+        claims.sort(key=lambda point: point.id)
+        if len(claims) == 2 and _joined(*claims):
+            links[link_id] = (claims[0].id, claims[1].id)
+        else:
+            alone[link_id] = tuple(point.id for point in claims)
+    return Sight(dict(graph.points), links, alone)
+
+
+def _joined(one: Point, other: Point) -> bool:
+    return one.domain != other.domain and (one.peer_domain, other.peer_domain) == (other.domain, one.domain)
 
 
 def cases(scenario: Scenario, seen: Sight, *, seed: int, pairs: int) -> list[Case]:
@@ -217,7 +222,7 @@ def _check(change: Change, seen: Sight) -> None:
         if name is None:
             continue
         point = seen.points.get(name)
-        link = name in seen.links
+        link = name in seen.links or name in seen.claims
         if point is None and not link:
             raise NotShared(f"{name} is not shared with you")
         if isinstance(change, NewService | DemandChange) and (
@@ -238,7 +243,7 @@ def _for(domain: str, change: Change, seen: Sight) -> Iterator[Change]:
     point = seen.points.get(element)
     if point is not None and isinstance(change, ElementDown | ElementUp) and seen.link_at(element):
         element = seen.link_at(element)  # one end down is both directions down
-    ends: Sequence[str] = seen.links.get(element, (element,))
+    ends: Sequence[str] = seen.links.get(element) or seen.claims.get(element) or (element,)
     for end in ends:
         if seen.points[end].domain == domain:
             yield change.model_copy(update={"element": end})

@@ -39,7 +39,7 @@ PRIVATE_FOLDER = "what-if"
 """In the state folder: NAME.yaml holds the owner's changes for questions called NAME."""
 ANY_QUESTION = "any"
 _IDLE_S = 120.0
-_AGAIN_S = 2.0
+_AGAIN_S = 0.5
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,100}$")
 
 

@@ -7,7 +7,7 @@ The way over a1 has the smaller metric. Every inner name carries "secret".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from federation_parts import EXCHANGE, Federation, Pki
 from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.publisher import Publisher
-from domain_twin.agent.session import BrokerSession
+from domain_twin.agent.session import Asked, BrokerSession
 from domain_twin.agent.what_if_jobs import WhatIfJobs
 from domain_twin.disclosure.policy import Action, Agreement
+from domain_twin.errors import TwinError
 from domain_twin.model import (
     CARRIED_RATE,
     CELL_RATE,
@@ -40,6 +41,7 @@ from domain_twin.model import (
     Version,
 )
 from domain_twin.simulation.calibration import Calibration
+from federation.v1 import fedtwin_pb2 as pb
 
 A1, A2, B = "urn:ndt:idl:a1", "urn:ndt:idl:a2", "urn:ndt:idl:b"
 UPLINK = Service("urn:s:1", "uplink", "ran/cell-1", "edge/app", Objective(delay_ms=50.0))
@@ -138,6 +140,9 @@ def networks() -> dict[str, Network]:
 PUBLISHED = {"ran": {"cell-1": inner("ran", "cell-one")}, "edge": {"app": inner("edge", "host-one")}}
 
 
+async def _nothing(_: pb.SimulateAsk) -> None: ...
+
+
 class RealDomain:
     """The handler of one agent: real jobs and views over a network that tests change."""
 
@@ -169,6 +174,9 @@ class RealDomain:
             **options,
         )
         self._session: BrokerSession | None = None
+        self.messages: list[bytes] = []
+        self.steps: list[str] = []
+        self.before: Callable[[pb.SimulateAsk], Awaitable[None]] = _nothing
 
     @property
     def session(self) -> BrokerSession | None:
@@ -180,13 +188,26 @@ class RealDomain:
         if session is not None:
             session.on_lost = self.jobs.session_lost
 
+    async def simulate(self, ask: Asked, body: pb.SimulateAsk) -> pb.SimulateAnswer:
+        """As the jobs do, with a copy of all that crosses the border; `before` may hold it up or fail it."""
+        self.messages.append(body.SerializeToString())
+        self.steps.append(body.WhichOneof("step"))
+        try:
+            await self.before(body)
+            answer = await self.jobs.simulate(ask, body)
+        except TwinError as error:
+            self.messages.append(str(error).encode())
+            raise
+        self.messages.append(answer.SerializeToString())
+        return answer
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.jobs, name)
 
 
 def federation(folder: Path, terms: dict[str, dict[str, Any]] | None = None, **more: Any) -> Federation:
     """A federation whose agents have twins; `terms` are those of each domain's agreement."""
-    (folder / "pki").mkdir(exist_ok=True)
+    (folder / "pki").mkdir(parents=True, exist_ok=True)
     domains = {
         name: RealDomain(each, folder, **(terms or {}).get(name, {})) for name, each in networks().items()
     }
