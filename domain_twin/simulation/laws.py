@@ -4,50 +4,36 @@
 `evaluate_all` for all of them in plain NumPy (the oracle of the first). Solves no network: `solve` does.
 
 Rates are packets/s offered to the edge by class, `square` is the sum of rate^2 over independent flows of the
-class, from which bursty classes have the variance of their aggregate rate. The delay is the whole sojourn of
-accepted packets (wait, service, fixed part), seconds. The variance (s^2) leaves out what a packet's own size
-does on links (`size_s`): the same packet is as long on every link, so the solver adds it once per path.
+class, from which classes that are not Poisson have the variance of their aggregate rate. The delay is the
+whole sojourn of accepted packets (wait, service, fixed part), seconds. The variance (s^2) leaves out what a
+packet's own size does on links (`size_s`): the same packet is as long on every link, so the solver adds it
+once per path. Behind a scheduler each class has a queue of the link's buffer; in order of arrival all share it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation import queues, stations
-from domain_twin.simulation.graph import FloatArray, Law, SimGraph
+from domain_twin.simulation import modulated, queues
+from domain_twin.simulation.checks import check_graph, check_value
+from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph, TrafficClass
+from domain_twin.simulation.law_arrays import (
+    ARRIVALS, BITS, BURST, CAPACITY, COLUMNS, FIXED, LAW, LOSS, MATCH, MATCHED, MIX, OFF_OVER_ON, ON_SHARE,
+    ONE, PAIR, PRIORITY, RELAXATION, ROOM, SCHEDULER, SCV, SERVERS, SERVICE, SHAPE, SHARES, SIZE_SCV,
+    SIZE_THIRD, TABLE, TRAITS, WEIGHT, Laws,
+)  # fmt: skip
+from domain_twin.simulation.law_kernels import evaluate
+from domain_twin.simulation.law_oracle import evaluate_all
 
 __all__ = ["Laws", "compile_laws", "evaluate", "evaluate_all", "overloaded", "with_values"]
 
-# Columns of Laws.edge.
-LAW, SCHEDULER, CAPACITY, FIXED, ROOM, SERVERS, SERVICE, SCV, LOSS, TABLE, MIX = range(11)
-_COLUMNS = 11
-# Columns of Laws.traffic.
-BITS, SIZE_SCV, SIZE_THIRD, SHAPE, PRIORITY, WEIGHT, ARRIVALS, ON, OFF = range(9)
-_TRAITS = 9
-# Values of column MIX: how the tables of an edge are spread over mixtures of sizes.
-ONE, PAIR, MATCHED = 0.0, 1.0, 2.0
-
-_SHARES = 17  # of load, from all of the first of two shapes to all of the second
 _SCVS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0, 4.5, 7.0, 10.0)
-
-
-class Laws(NamedTuple):
-    """A graph's edges as numba reads them. E edges, C classes, T tables."""
-
-    edge: FloatArray  # [E, columns]
-    traffic: FloatArray  # [C, traits]
-    service_s: FloatArray  # [E, C] mean service time of a packet (per server)
-    size_s: FloatArray  # [E, C] the part of it that the packet's own size decides: links only
-    servers: FloatArray  # [E] 0 where nothing is served (FIXED)
-    tables: FloatArray  # [T, POINTS, 3] wait, variance, loss: queues.table_of
-    scvs: FloatArray  # the squared c.v. of the tables of a MATCHED edge
-
 
 _FIELDS = {
     "capacity_bps": CAPACITY,
@@ -64,28 +50,30 @@ _FIELDS = {
 def compile_laws(graph: SimGraph) -> Laws:
     """The laws of a graph's edges, with the tables that they need.
 
-    Raises ConfigError for a value that no law can take: an edge is named, and what would do.
+    Raises ConfigError for a value that no law can take: the edge or class is named, and what would do.
     """
-    traffic, shapes = _traffic(graph)
-    edge = np.zeros((len(graph.edges), _COLUMNS))
+    check_graph(graph)
+    traffic = _traffic(graph.classes)
+    edge = np.zeros((len(graph.edges), COLUMNS))
     edge[:, LAW] = graph.law
     for name, column in _FIELDS.items():
         edge[:, column] = getattr(graph, name)
+    edge[:, ROOM] = np.round(edge[:, ROOM])
     edge[:, ROOM] += np.where(graph.law == Law.LINK, 1.0, 0.0)  # the packet being sent has a place as well
-    every = np.arange(len(graph.edges))
-    _check(graph, edge, every)
     service = np.zeros((len(graph.edges), len(graph.classes)))
-    _services(edge, traffic, service, every)
-    pool: list[FloatArray] = []
-    placed: dict[Any, int] = {}
-    for index in range(len(edge)):
-        _place(edge[index], shapes, pool, placed)
-    return _assemble(edge, traffic, service, pool)
+    tables = _Tables(graph.classes)
+    for row, times in zip(edge, service, strict=True):
+        tables.place(row)
+        _serve(row, traffic, times)
+    return _assembled(edge, traffic, service, tables)
 
 
 def with_values(laws: Laws, graph: SimGraph, values: Mapping[str, Mapping[int, float]]) -> Laws:
-    """The laws after a Variant's `values`; what it does not touch is shared. Fields of no law are left alone."""
-    touched = sorted({index for name, new in values.items() if name in _FIELDS for index in new})
+    """The laws after a Variant's `values`; what it does not touch is shared. Other fields are left alone.
+
+    Raises NotFound or ConfigError for a value that no law can take.
+    """
+    touched = {index for name, new in values.items() if name in _FIELDS for index in new}
     if not touched:
         return laws
     edge, service = laws.edge.copy(), laws.service_s.copy()
@@ -94,186 +82,162 @@ def with_values(laws: Laws, graph: SimGraph, values: Mapping[str, Mapping[int, f
         if column is None:
             continue
         for index, value in new.items():
-            room = column == ROOM and edge[index, LAW] == Law.LINK
-            edge[index, column] = value + (1.0 if room else 0.0)
-    every = np.array(touched)
-    _check(graph, edge, every)
-    _services(edge, laws.traffic, service, every)
-    _, shapes = _traffic(graph)
-    pool: list[FloatArray] = list(laws.tables)
-    before = len(pool)
-    placed: dict[Any, int] = {}
+            check_value(graph, name, index, value)
+            if column == ROOM:
+                value = round(value) if math.isfinite(value) else value  # noqa: PLW2901
+                edge[index, ROOM] = value + (1.0 if edge[index, LAW] == Law.LINK else 0.0)
+            else:
+                edge[index, column] = value
+    tables = _Tables(graph.classes, laws)
     for index in touched:
-        _place(edge[index], shapes, pool, placed)
-    tables = laws.tables if len(pool) == before else np.stack(pool)
-    fresh = _assemble(edge, laws.traffic, service, [])
-    return fresh._replace(tables=tables)
+        tables.place(edge[index])
+        _serve(edge[index], laws.traffic, service[index])
+    return _assembled(edge, laws.traffic, service, tables, laws)
 
 
 def overloaded(laws: Laws, rate: FloatArray) -> Any:
-    """Whether each edge is offered more than it can ever serve, [E] of bool; rate [E, C]."""
+    """Whether each edge is offered more work than it can ever do, [E] of bool; rate [E, C].
+
+    With a bound on its queue it then loses the rest; without one its delay is that of stations.LIMIT, a mark
+    and no forecast.
+    """
     return np.asarray((rate * laws.service_s).sum(1) > np.maximum(laws.servers, 1e-300))
 
 
-def _traffic(graph: SimGraph) -> tuple[FloatArray, tuple[queues.SizeMix, ...]]:
-    shapes: list[queues.SizeMix] = []
-    traffic = np.zeros((len(graph.classes), _TRAITS))
-    for index, each in enumerate(graph.classes):
-        shape = queues.sizes_of(each)
-        if shape not in shapes:
-            shapes.append(shape)
-        kind = list(type(each.arrivals)).index(each.arrivals)
-        traffic[index] = (
-            each.mean_octets * 8.0, shape.second - 1.0, shape.third, shapes.index(shape), each.priority,
-            each.weight, kind, each.on_s, each.off_s,
-        )  # fmt: skip
-    # Two shapes on one link are mixed exactly only where each has one mean size.
-    return traffic, tuple(shapes)
+class _Tables:
+    """The tables that edges need, each kept once; taken over from earlier laws where those have them."""
+
+    def __init__(self, classes: tuple[TrafficClass, ...], laws: Laws | None = None) -> None:
+        self.laws = laws
+        self.shapes = _shapes(classes)
+        self.bursts = any(each.arrivals not in (Arrivals.POISSON, Arrivals.ELASTIC) for each in classes)
+        self.new: list[FloatArray] = []
+        self.new_keys: list[tuple[float, float]] = []
+        self.new_bursty: list[FloatArray] = []
+        self.new_rooms: list[float] = []
+        self._size = 0 if laws is None else len(laws.tables)
+        self._known: dict[tuple[float, float], int] = {}
+        self._rooms: dict[float, int] = {}
+        if laws is not None:
+            self._known = {(room, mix): at for at, (room, mix) in enumerate(laws.keys.tolist()) if room >= 0}
+            self._rooms = {room: at for at, room in enumerate(laws.burst_rooms.tolist())}
+
+    def place(self, row: FloatArray) -> None:
+        """Write into an edge's row where its tables are."""
+        row[BURST] = -1.0
+        if row[LAW] == Law.FIXED:
+            return
+        link = row[LAW] == Law.LINK
+        if self.bursts:
+            room = min(row[ROOM] + (0.0 if link else 1.0), float(modulated.LARGEST_ROOM))
+            if room not in self._rooms:
+                self._rooms[room] = len(self._rooms)
+                self.new_bursty.append(modulated.table_of(int(room)))
+                self.new_rooms.append(room)
+            row[BURST] = self._rooms[room]
+        if not link or math.isinf(row[ROOM]):
+            return
+        row[MIX] = (ONE, PAIR, MATCHED)[min(len(self.shapes), 3) - 1]
+        row[TABLE] = self._family(row[ROOM], row[MIX])
+        if row[SCHEDULER] != Scheduler.FIFO:
+            row[MATCH] = self._family(row[ROOM], MATCHED)
+
+    def _family(self, room: float, mix: float) -> float:
+        key = (float(room), float(mix))
+        if key not in self._known:
+            if mix == ONE:
+                wanted = [self.shapes[0][1]]
+            elif mix == PAIR:
+                wanted = [_mixture(self.shapes, share) for share in np.linspace(0.0, 1.0, SHARES)]
+            else:
+                wanted = [queues.gamma_sizes(scv) for scv in _SCVS]
+            self._known[key] = self._size + len(self.new)
+            self.new += [queues.table_of(int(room), sizes) for sizes in wanted]
+            self.new_keys += [key] + [(-1.0, -1.0)] * (len(wanted) - 1)
+        return self._known[key]
 
 
-def _check(graph: SimGraph, edge: FloatArray, indices: Any) -> None:
-    for index in indices:
-        row, name = edge[index], graph.edges[index]
-        if np.isnan(row).any() or (row[[CAPACITY, FIXED, ROOM, SERVERS, SERVICE, SCV, LOSS]] < 0).any():
-            message = f"edge {name} has a value that is negative or no number: {row.tolist()}"
-            raise ConfigError(message)
-        if row[LAW] in (Law.LINK, Law.CELL) and not 0 < row[CAPACITY] < math.inf:
-            message = f"edge {name} has capacity {row[CAPACITY]:g} bit/s; a positive one is needed (or take it down)"
-            raise ConfigError(message)
-        if row[LAW] == Law.STATION and not 0 < row[SERVICE] < math.inf:
-            message = f"station {name} has service time {row[SERVICE]:g} s; a positive one is needed"
-            raise ConfigError(message)
-        if row[LOSS] > 1 or math.isinf(row[FIXED]):
-            message = (
-                f"edge {name} has loss {row[LOSS]:g} and delay {row[FIXED]:g} s; accepted are 0..1 and finite"
+def _mixture(shapes: tuple[tuple[float, queues.SizeMix], ...], share: float) -> queues.SizeMix:
+    """Two distributions on one link, by the first one's share of the load."""
+    (mean_a, sizes_a), (mean_b, sizes_b) = shapes
+    return queues.mixed(((share / mean_a, mean_a, sizes_a), ((1.0 - share) / mean_b, mean_b, sizes_b)))
+
+
+@lru_cache(maxsize=64)
+def _shapes(classes: tuple[TrafficClass, ...]) -> tuple[tuple[float, queues.SizeMix], ...]:
+    """The distributions of packet sizes that there are: mean in octets, and shape."""
+    found = dict.fromkeys((each.mean_octets, queues.sizes_of(each)) for each in classes)
+    return tuple(found)
+
+
+def _traffic(classes: tuple[TrafficClass, ...]) -> FloatArray:
+    shapes = _shapes_of_checked(classes)
+    traffic = np.zeros((len(classes), TRAITS))
+    for index, each in enumerate(classes):
+        sizes = queues.sizes_of(each)
+        bursty = each.arrivals in (Arrivals.ON_OFF, Arrivals.CBR_ON_OFF)
+        on, off = (each.on_s, each.off_s) if bursty else (1.0, 0.0)
+        row = traffic[index]
+        row[BITS], row[PRIORITY], row[WEIGHT] = each.mean_octets * 8.0, each.priority, each.weight
+        row[SIZE_SCV], row[SIZE_THIRD] = sizes.second - 1.0, sizes.third
+        row[SHAPE] = shapes.index((each.mean_octets, sizes))
+        row[ARRIVALS] = list(Arrivals).index(each.arrivals)
+        row[OFF_OVER_ON], row[ON_SHARE], row[RELAXATION] = off / on, on / (on + off), on * off / (on + off)
+    return traffic
+
+
+def _shapes_of_checked(classes: tuple[TrafficClass, ...]) -> tuple[tuple[float, queues.SizeMix], ...]:
+    for each in classes:
+        sizes, shares = np.array(each.sizes, float), np.array(each.probabilities, float)
+        if (
+            len(sizes) != len(shares)
+            or not len(sizes)
+            or not (np.isfinite(sizes).all() and (sizes > 0).all() and (shares >= 0).all())
+            or not abs(shares.sum() - 1.0) < 1e-6
+        ):
+            raise ConfigError(
+                f"class {each.name}: sizes {each.sizes} with probabilities {each.probabilities} are no"
+                " distribution; accepted are positive octets with probabilities that add up to 1"
             )
-            raise ConfigError(message)
+        bursty = each.arrivals in (Arrivals.ON_OFF, Arrivals.CBR_ON_OFF)
+        if bursty and not (0.0 < each.on_s < math.inf and 0.0 <= each.off_s < math.inf):
+            raise ConfigError(
+                f"class {each.name}: {each.arrivals} with on periods of {each.on_s} s and off periods of"
+                f" {each.off_s} s; the first must be above 0, the second 0 or more"
+            )
+        if not 0.0 < each.weight < math.inf:
+            raise ConfigError(f"class {each.name}: weight {each.weight}; accepted is a number above 0")
+    return _shapes(classes)
 
 
-def _services(edge: FloatArray, traffic: FloatArray, service: FloatArray, indices: Any) -> None:
-    for index in indices:
-        law = edge[index, LAW]
-        if law in (Law.LINK, Law.CELL):
-            service[index] = traffic[:, BITS] / edge[index, CAPACITY]
-        elif law == Law.STATION:
-            service[index] = edge[index, SERVICE]
+def _serve(row: FloatArray, traffic: FloatArray, times: FloatArray) -> None:
+    if row[LAW] in (Law.LINK, Law.CELL):
+        times[:] = traffic[:, BITS] / row[CAPACITY]
+    elif row[LAW] == Law.STATION:
+        times[:] = row[SERVICE]
 
 
-def _place(row: FloatArray, shapes: tuple[queues.SizeMix, ...], pool: list[FloatArray], placed: Any) -> None:
-    """Give an edge's row its tables, adding to the pool those that it lacks."""
-    if row[LAW] != Law.LINK or math.isinf(row[ROOM]):
-        return
-    room = round(row[ROOM])
-    row[MIX] = ONE if len(shapes) == 1 else MATCHED
-    key = (room, row[MIX])
-    if key not in placed:
-        placed[key] = len(pool)
-        wanted = shapes if row[MIX] == ONE else tuple(queues.gamma_sizes(scv) for scv in _SCVS)
-        pool.extend(queues.table_of(room, shape) for shape in wanted)
-    row[TABLE] = placed[key]
-
-
-def _assemble(edge: FloatArray, traffic: FloatArray, service: FloatArray, pool: list[FloatArray]) -> Laws:
+def _assembled(
+    edge: FloatArray, traffic: FloatArray, service: FloatArray, tables: _Tables, before: Laws | None = None
+) -> Laws:
+    law = edge[:, LAW]
+    found: dict[str, FloatArray] = {}
+    for name, new, empty in (
+        ("tables", tables.new, (0, queues.POINTS, 3)),
+        ("keys", tables.new_keys, (0, 2)),
+        ("bursty", tables.new_bursty, (0, 1, 1, 1, 1, 5)),
+        ("burst_rooms", tables.new_rooms, (0,)),
+    ):
+        old = getattr(before, name) if before is not None else np.zeros(empty)
+        fresh = np.array(new) if len(new) else np.zeros(empty)
+        found[name] = old if not len(new) else fresh if not len(old) else np.concatenate([old, fresh])
     return Laws(
         edge=edge,
         traffic=traffic,
         service_s=service,
-        size_s=np.where((edge[:, LAW] == Law.LINK)[:, None], service, 0.0),
-        servers=np.select(
-            [edge[:, LAW] == Law.FIXED, edge[:, LAW] == Law.STATION], [0.0, edge[:, SERVERS]], 1.0
-        ),
-        tables=np.stack(pool) if pool else np.zeros((1, queues.POINTS, 3)),
+        size_s=np.where((law == Law.LINK)[:, None], service, 0.0),
+        servers=np.where(law == Law.FIXED, 0.0, np.where(law == Law.STATION, edge[:, SERVERS], 1.0)),
         scvs=np.array(_SCVS),
+        axes=modulated.axes() if tables.bursts else modulated.NO_AXES,
+        **found,
     )
-
-
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _endless(second: float, third: float, load: float) -> Any:
-    """(wait, variance, loss) of a queue without bound: Pollaczek & Khinchine (Kleinrock 1975, 5.6-5.7)."""
-    kept = min(load, stations.LIMIT)
-    wait = kept * second / (2.0 * (1.0 - kept))
-    return wait, wait * wait + kept * third / (3.0 * (1.0 - kept)), max(0.0, 1.0 - 1.0 / max(load, 1e-300))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _fifo(laws: Any, row: Any, scv: float, third: float, load: float) -> Any:
-    """(wait, variance, loss) of a link that serves in order of arrival, in its mean service times."""
-    room = row[ROOM]
-    if math.isinf(room):
-        return _endless(1.0 + scv, third, load)
-    first = int(row[TABLE])
-    if row[MIX] == ONE:
-        return queues.look_up(laws.tables[first], room, scv, load)
-    level = 0
-    last = laws.scvs.shape[0] - 1
-    while level < last - 1 and laws.scvs[level + 1] < scv:
-        level += 1
-    low, high = laws.scvs[level], laws.scvs[level + 1]
-    part = min((scv - low) / (high - low), 1.0)
-    wait0, variance0, loss0 = queues.look_up(laws.tables[first + level], room, low, load)
-    wait1, variance1, loss1 = queues.look_up(laws.tables[first + level + 1], room, high, load)
-    return (
-        wait0 + (wait1 - wait0) * part,
-        variance0 + (variance1 - variance0) * part,
-        loss0 + (loss1 - loss0) * part,
-    )
-
-
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def evaluate(
-    laws: Any, edge: int, rate: Any, square: Any, delay_out: Any, variance_out: Any, loss_out: Any
-) -> None:
-    """Fill delay_out (s), variance_out (s^2), loss_out, [C] each, for one edge; rate, square [C]."""
-    row = laws.edge[edge]
-    classes = rate.shape[0]
-    law = int(row[LAW])
-    fixed, lost = row[FIXED], row[LOSS]
-    if law == 3:
-        for c in range(classes):
-            delay_out[c], variance_out[c], loss_out[c] = fixed, 0.0, lost
-        return
-    total, work, second, third = 0.0, 0.0, 0.0, 0.0
-    for c in range(classes):
-        service = laws.service_s[edge, c]
-        total += rate[c]
-        work += rate[c] * service
-        second += rate[c] * service * service * (1.0 + laws.traffic[c, SIZE_SCV])
-        third += rate[c] * service**3 * laws.traffic[c, SIZE_THIRD]
-    if total <= 0.0:
-        mean, scv, third = laws.service_s[edge, 0], laws.traffic[0, SIZE_SCV], laws.traffic[0, SIZE_THIRD]
-    else:
-        mean = work / total
-        scv = max(second / total / mean**2 - 1.0, 0.0)
-        third = third / total / mean**3
-    if law == 2:
-        servers = int(row[SERVERS])
-        wait, variance, loss = stations.many_servers(servers, row[ROOM], row[SCV], work / max(servers, 1))
-        mean = row[SERVICE]
-        for c in range(classes):
-            delay_out[c] = fixed + (wait + 1.0) * mean
-            variance_out[c] = (variance + row[SCV]) * mean * mean
-            loss_out[c] = 1.0 - (1.0 - loss) * (1.0 - lost)
-        return
-    if law == 1:
-        sojourn, variance, loss = stations.shared(row[ROOM], scv, work)
-        for c in range(classes):
-            service = laws.service_s[edge, c]
-            delay_out[c] = fixed + sojourn * service
-            variance_out[c] = variance * service * service
-            loss_out[c] = 1.0 - (1.0 - loss) * (1.0 - lost)
-        return
-    wait, variance, loss = _fifo(laws, row, scv, third, work)
-    for c in range(classes):
-        delay_out[c] = fixed + wait * mean + laws.service_s[edge, c]
-        variance_out[c] = variance * mean * mean
-        loss_out[c] = 1.0 - (1.0 - loss) * (1.0 - lost)
-
-
-def evaluate_all(
-    laws: Laws, rate: FloatArray, square: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Delay (s), variance (s^2) and loss of every edge, [E, C] each; rate, square [E, C]."""
-    delay, variance, loss = np.empty_like(rate), np.empty_like(rate), np.empty_like(rate)
-    for edge in range(len(rate)):
-        evaluate(laws, edge, rate[edge], square[edge], delay[edge], variance[edge], loss[edge])
-    return delay, variance, loss

@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import FloatArray, TrafficClass
+from domain_twin.simulation.jit import kernel
 
 __all__ = [
     "LARGEST_EXACT_ROOM",
@@ -111,7 +111,7 @@ def mixed(parts: tuple[tuple[float, float, SizeMix], ...]) -> SizeMix:
 
 
 def grid_of(room: float) -> Grid:
-    """The grid of a table: dense around load 1, over a width that shrinks with the room as the transition does."""
+    """The grid of a table: dense around load 1, over a width that shrinks with the room."""
     width = min(max(4.0 / room, 1e-3), 0.5)
     start = math.asinh(1.0 / width)
     return width, start + math.asinh((LARGEST_LOAD - 1.0) / width), start
@@ -147,7 +147,7 @@ def _arrays(sizes: SizeMix) -> tuple[FloatArray, FloatArray, FloatArray, float, 
     return np.array(sizes.weights), np.array(sizes.means), np.array(sizes.scvs), sizes.second, sizes.third
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _arrivals(load: float, weights: Any, means: Any, scvs: Any, largest: int) -> Any:
     """P(j arrivals in one service), j = 0.. until negligible: Poisson or negative binomial parts."""
     probability = np.zeros(largest + 1)
@@ -165,7 +165,7 @@ def _arrivals(load: float, weights: Any, means: Any, scvs: Any, largest: int) ->
     return probability[: end + 1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _chain(load: float, room: int, probability: Any, beyond: Any) -> Any:
     """What departing packets leave behind, q[room] (Gross & Harris 5.1; Takagi, Queueing Analysis 2, 5.1).
 
@@ -190,7 +190,7 @@ def _chain(load: float, room: int, probability: Any, beyond: Any) -> Any:
     return state / state.sum()
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
 def _tabulate(loads: Any, room: int, weights: Any, means: Any, scvs: Any, second: float, third: float) -> Any:
     """M/G/1/K at each load: wait, its variance, loss, [loads, 3].
 
@@ -255,47 +255,46 @@ def _diffusion(loads: FloatArray, room: float, sizes: SizeMix) -> FloatArray:
     return table
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@kernel
+def locate(room: float, load: float) -> Any:
+    """(index, part) of a load in a table of this room; interpolation is linear in the grid's own coordinate."""
+    width = min(max(4.0 / room, 1e-3), 0.5)
+    start = math.asinh(1.0 / width)
+    span = start + math.asinh((LARGEST_LOAD - 1.0) / width)
+    place = (math.asinh((min(load, LARGEST_LOAD) - 1.0) / width) + start) / span * (POINTS - 1)
+    index = min(max(int(place), 0), POINTS - 2)
+    return index, min(max(place - index, 0.0), 1.0)
+
+
+@kernel
 def look_up(table: Any, room: float, scv: float, load: float) -> Any:
-    """(wait, variance, loss) at a load, linear between points; `scv` is of the sizes.
+    """(wait, variance, loss) at a load; `scv` is of the sizes.
 
     Beyond the table: a queue that is always full turns away 1 - 1/load and makes the rest wait room - 1
     services; both are reached as 1/load, without a step.
     """
-    if load >= LARGEST_LOAD:
-        last = table.shape[0] - 1
-        part = LARGEST_LOAD / load
-        wait = (room - 1.0) + (table[last, 0] - (room - 1.0)) * part
-        variance = (room - 1.0) * scv + (table[last, 1] - (room - 1.0) * scv) * part
-        return wait, variance, 1.0 - (1.0 - table[last, 2]) * part
-    width = min(max(4.0 / room, 1e-3), 0.5)
-    start = math.asinh(1.0 / width)
-    span = start + math.asinh((LARGEST_LOAD - 1.0) / width)
-    place = (math.asinh((load - 1.0) / width) + start) / span * (table.shape[0] - 1)
-    index = min(max(int(place), 0), table.shape[0] - 2)
-    lower = 0.0 if index == 0 else 1.0 + width * math.sinh(span * index / (table.shape[0] - 1) - start)
-    upper = 1.0 + width * math.sinh(span * (index + 1) / (table.shape[0] - 1) - start)
-    part = (load - lower) / (upper - lower)
-    return (
-        table[index, 0] + (table[index + 1, 0] - table[index, 0]) * part,
-        table[index, 1] + (table[index + 1, 1] - table[index, 1]) * part,
-        table[index, 2] + (table[index + 1, 2] - table[index, 2]) * part,
-    )
+    index, part = locate(room, load)
+    wait = table[index, 0] + (table[index + 1, 0] - table[index, 0]) * part
+    variance = table[index, 1] + (table[index + 1, 1] - table[index, 1]) * part
+    loss = table[index, 2] + (table[index + 1, 2] - table[index, 2]) * part
+    if load > LARGEST_LOAD:
+        rest = LARGEST_LOAD / load
+        wait = (room - 1.0) + (wait - (room - 1.0)) * rest
+        variance = (room - 1.0) * scv + (variance - (room - 1.0) * scv) * rest
+        loss = 1.0 - (1.0 - loss) * rest
+    return wait, variance, loss
 
 
 def look_up_all(tables: FloatArray, room: FloatArray, scv: FloatArray, load: FloatArray) -> FloatArray:
     """The same for many links: tables [n, POINTS, 3], room, scv, load [n] -> [n, 3]."""
-    last = tables.shape[1] - 1
     width = np.clip(4.0 / room, 1e-3, 0.5)
     start = np.arcsinh(1.0 / width)
     span = start + np.arcsinh((LARGEST_LOAD - 1.0) / width)
-    place = (np.arcsinh((np.minimum(load, LARGEST_LOAD) - 1.0) / width) + start) / span * last
-    index = np.clip(place.astype(np.int64), 0, last - 1)
-    lower = np.where(index == 0, 0.0, 1.0 + width * np.sinh(span * index / last - start))
-    upper = 1.0 + width * np.sinh(span * (index + 1) / last - start)
-    part = ((load - lower) / (upper - lower))[:, None]
+    place = (np.arcsinh((np.minimum(load, LARGEST_LOAD) - 1.0) / width) + start) / span * (POINTS - 1)
+    index = np.clip(place.astype(np.int64), 0, POINTS - 2)
+    part = np.clip(place - index, 0.0, 1.0)[:, None]
     row = np.arange(len(load))
     inside = tables[row, index] + (tables[row, index + 1] - tables[row, index]) * part
     full = np.stack([room - 1.0, (room - 1.0) * scv, np.ones(len(load))], 1)
-    beyond = full + (tables[row, last] - full) * (LARGEST_LOAD / np.maximum(load, LARGEST_LOAD))[:, None]
-    return np.asarray(np.where((load >= LARGEST_LOAD)[:, None], beyond, inside))
+    rest = (LARGEST_LOAD / np.maximum(load, LARGEST_LOAD))[:, None]
+    return np.asarray(np.where(rest < 1.0, full + (inside - full) * rest, inside))

@@ -1,0 +1,193 @@
+"""Queues whose arrivals come in bursts: how much longer the wait and how much more loss than without.
+
+Owns the tables that `tables` makes (package data) and their look-up; refuses nothing, clamps to the edges of
+the tables. A class of on-off sources is seen through four figures: the load, the spread (squared c.v. of
+the aggregate rate), the burst time (relaxation time of that rate, in mean service times) and the variability
+(squared c.v. of arrivals within a burst plus that of service times). Interpolation is linear in the
+logarithms of wait, variance and loss.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from domain_twin.simulation.graph import FloatArray
+from domain_twin.simulation.jit import kernel
+
+__all__ = ["LARGEST_ROOM", "NO_AXES", "Axes", "axes", "bridge", "burst", "scale_of", "table_of"]
+
+LARGEST_ROOM = 513
+"""The largest room tabulated; longer queues are seen as a fluid, which knows no scale."""
+
+_FILE = Path(__file__).parent / "data" / "modulated.npz"
+_LEAST = 1e-39  # below it, a wait or a loss is none
+
+
+class Axes(NamedTuple):
+    """Where the tables have their points, ascending."""
+
+    variabilities: FloatArray
+    bursts: FloatArray
+    spreads: FloatArray
+    loads: FloatArray
+
+
+NO_AXES = Axes(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))
+"""Where no class is bursty, no tables are read."""
+
+
+@lru_cache(maxsize=1)
+def _data() -> tuple[Axes, FloatArray, FloatArray]:
+    with np.load(_FILE) as data:
+        found = Axes(np.log(data["variabilities"]), np.log(data["bursts"]), data["spreads"], data["loads"])
+        return found, data["rooms"].astype(np.float64), data["table"]
+
+
+def axes() -> Axes:
+    """The coordinates of the tables: log variability, log burst time, spread, load."""
+    return _data()[0]
+
+
+@lru_cache(maxsize=256)
+def table_of(room: int) -> FloatArray:
+    """Logarithms for one room, [variabilities, bursts, spreads, loads, 5] (columns: tables.solve_modulated).
+
+    Between rooms the wait goes as a power of the room, the loss exponentially with it.
+    """
+    _, rooms, table = _data()
+    room = min(room, LARGEST_ROOM)
+    at = int(np.clip(np.searchsorted(rooms, room) - 1, 0, len(rooms) - 2))
+    low, high = rooms[at], rooms[at + 1]
+    power = (math.log(room) - math.log(low)) / (math.log(high) - math.log(low))
+    even = (room - low) / (high - low)
+    part = np.array([power, power, even, power, even])
+    found: FloatArray = table[at] * (1.0 - part) + table[at + 1] * part
+    found.flags.writeable = False
+    return found
+
+
+@kernel
+def scale_of(room: float, relaxation: float) -> Any:
+    """By how much a queue longer than the tables is shrunk, and its burst time with it."""
+    if math.isinf(room):
+        return max(1.0, relaxation / 8.0)
+    return max(1.0, room / 513.0)
+
+
+@kernel
+def bridge(flows: float, load: float) -> Any:
+    """Squared c.v. of the superposition of `flows` equally spaced flows, as a queue at this load sees it.
+
+    Within a period they look like a Poisson process, over it they do not vary: the wait of nD/D/1 over that
+    of M/D/1 in the Brownian-bridge limit (Norros, Roberts, Simonian & Virtamo 1991); a packet waits for the
+    other n - 1 flows only.
+    """
+    if flows <= 1.0 or load >= 1.0:
+        return 0.0
+    z = (1.0 - load) * math.sqrt(flows / 2.0)
+    if z > 20.0:
+        tail = 1.0 - 0.5 / z**2 + 0.75 / z**4
+    else:
+        tail = math.sqrt(math.pi) * z * math.exp(z * z) * math.erfc(z)
+    return (1.0 - 1.0 / flows) * tail
+
+
+@kernel
+def _between(axis: Any, value: float) -> Any:
+    """(index, part) of a value on an axis, held at its ends."""
+    last = axis.shape[0] - 2
+    index = 0
+    while index < last and axis[index + 1] <= value:
+        index += 1
+    part = (value - axis[index]) / (axis[index + 1] - axis[index])
+    return index, min(max(part, 0.0), 1.0)
+
+
+@kernel
+def _at(
+    table: Any, v: int, vp: float, b: int, bp: float, s: int, sp: float, load: int, lp: float, k: int
+) -> Any:
+    """Multilinear interpolation of one column."""
+    total = 0.0
+    for dv in range(2):
+        weight_v = vp if dv else 1.0 - vp
+        for db in range(2):
+            weight_b = weight_v * (bp if db else 1.0 - bp)
+            for ds in range(2):
+                weight = weight_b * (sp if ds else 1.0 - sp)
+                if weight != 0.0:
+                    total += weight * (
+                        (1.0 - lp) * table[v + dv, b + db, s + ds, load, k]
+                        + lp * table[v + dv, b + db, s + ds, load + 1, k]
+                    )
+    return total
+
+
+@kernel
+def _variability(axis: Any, variability: float) -> Any:
+    """Like _between on the logarithm; below the axis the trend goes on (a wait in proportion to it)."""
+    value = math.log(max(variability, 0.05))
+    index, part = _between(axis, value)
+    if value < axis[0]:
+        part = (value - axis[0]) / (axis[1] - axis[0])
+    return index, part
+
+
+@kernel
+def burst(
+    axes: Any,
+    table: Any,
+    room: float,
+    load: float,
+    spread: float,
+    relaxation: float,
+    local: float,
+    plain: float,
+    base: Any,
+) -> Any:
+    """(wait, variance, loss, wait and loss of a steady stream) with bursts, from `base` without (Poisson).
+
+    `local` is the variability within a burst, `plain` that of `base`. What the tables say without bursts
+    against what `base` says corrects them, the less the more the bursts decide. A steady stream is one that
+    shares the queue and adds no burst to it.
+    """
+    if load <= 0.0:
+        return base[0], base[1], base[2], base[0], base[2]
+    scale = scale_of(room, relaxation)
+    last = axes.loads[axes.loads.shape[0] - 1]
+    v, vp = _variability(axes.variabilities, local)
+    p, pp = _variability(axes.variabilities, plain)
+    theta = relaxation / scale
+    weight = 1.0
+    least = math.exp(axes.bursts[0])
+    if theta < least:  # ever shorter bursts matter ever less
+        weight = theta / least
+        theta = least
+    b, bp = _between(axes.bursts, math.log(theta))
+    s, sp = _between(axes.spreads, spread * weight)
+    at, lp = _between(axes.loads, load)
+    result = np.empty(5)
+    for column in range(5):
+        known = base[column if column < 3 else (0 if column == 3 else 2)]
+        smooth = _at(table, v, vp, 0, 0.0, 0, 0.0, at, lp, column)
+        poisson = _at(table, p, pp, 0, 0.0, 0, 0.0, at, lp, column)
+        bursty = _at(table, v, vp, b, bp, s, sp, at, lp, column)
+        correction = math.log(max(known, _LEAST)) - poisson
+        if scale > 1.0 and column not in (2, 4):
+            even = math.exp(correction + smooth)
+            grown = scale * scale if column == 1 else scale
+            result[column] = max(even + grown * (math.exp(bursty) - math.exp(smooth)), 0.0)
+        else:
+            result[column] = math.exp(bursty + correction * math.exp(-max(bursty - smooth, 0.0)))
+    for column in (2, 4):
+        if math.isinf(room):
+            result[column] = base[2]
+        elif load > last:
+            result[column] = 1.0 - (1.0 - min(result[column], 1.0)) * last / load
+        result[column] = min(result[column], 1.0)
+    return result[0], result[1], result[2], result[3], result[4]
