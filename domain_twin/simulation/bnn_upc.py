@@ -1,40 +1,40 @@
 """Read packet-level samples in the BNN-UPC format of 2021: graphs, routings, and archives of results.
 
 A folder holds `graphs/` (GML), `routings/` (a path a line), and one or more `results_*`, each a folder or a
-`.tar.gz` of one. Owns the format; every fault names file and line. Refuses what 2021 does not have: schedulers
-other than FIFO, several flows a pair, arrivals or sizes that the engine has no class for.
+`.tar.gz` of one. Owns the format; every fault names file and line. Refuses what 2021 does not have: other
+schedulers than FIFO, several flows a pair, arrivals or sizes that the engine has no class for.
 
 Times are in the simulator's unit, read as seconds; sizes are in bits there and in octets here.
 """
 
 from __future__ import annotations
 
-import re
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.flows import Flows
+from domain_twin.simulation.gml import Tree, parse_gml
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph, TrafficClass
 
 __all__ = ["Measured", "Sample", "read_graph", "read_samples"]
 
 _RESULT_FIELDS = 11
+_DIGIT = 1e-6  # the last that results are written with; at most that is no variance
 _FILES = ("input_files.txt", "traffic.txt", "simulationResults.txt")
-_TOKEN = re.compile(r'"[^"\n]*"|\[|\]|[^\s\[\]"]+|\n')
-_Tree: TypeAlias = dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What the packet simulator saw, one entry a flow; NaN where nothing arrived."""
+    """What the packet simulator saw, one entry a flow; NaN where nothing arrived
+    (a variance also where the file's digits do not show it)."""
 
     delay_s: FloatArray  # [F] mean
     variance_s2: FloatArray  # [F] of the delay
@@ -54,7 +54,7 @@ class Sample:
 
 
 def read_samples(folder: Path) -> Iterator[Sample]:
-    """Yield the samples of all results in the folder; archives are unpacked to a temporary place meanwhile."""
+    """Yield the samples of all results of a folder; archives are unpacked to a temporary place meanwhile."""
     for part in ("graphs", "routings"):
         if not (folder / part).is_dir():
             raise ConfigError(
@@ -117,9 +117,9 @@ def _read_results(
             f"{results.name}:{index + 1}",
             graph,
             paths,
-            (f"{results / _FILES[1]}, line {index + 1}", traffic[index]),
-            (f"{results / _FILES[2]}, line {index + 1}", measured[index]),
-            _duration(durations, index),
+            traffic=(f"{results / _FILES[1]}, line {index + 1}", traffic[index]),
+            measured=(f"{results / _FILES[2]}, line {index + 1}", measured[index]),
+            duration_s=_duration(durations, index),
         )
 
 
@@ -151,7 +151,7 @@ def _duration(lines: list[str], index: int) -> float:
 
 def read_graph(path: Path) -> tuple[SimGraph, dict[tuple[int, int], int]]:
     """Read one GML graph (without classes), and the edge of each pair of neighbouring nodes."""
-    tree = _parse_gml(path)
+    tree = parse_gml(path, "\n".join(_lines(path)))
     graph = tree.get("graph", [None])[0]
     if not isinstance(graph, dict) or not graph.get("node") or not graph.get("edge"):
         raise ConfigError(f"{path}: is no GML graph with nodes and edges")
@@ -207,36 +207,7 @@ def _graph(waiting: list[float], ends: list[tuple[int, int]], rates: list[float]
     )
 
 
-def _parse_gml(path: Path) -> _Tree:
-    """Parse GML: a list of `key value`, where a value is a number, a "string" or a [list]."""
-    line, root = 1, {}
-    stack: list[_Tree] = [root]
-    key: str | None = None
-    for token in _TOKEN.findall("\n".join(_lines(path))):
-        if token == "\n":
-            line += 1
-        elif token == "]":
-            if key is not None or len(stack) == 1:
-                raise ConfigError(f"{path}, line {line}: a ']' that closes nothing, or follows a key")
-            stack.pop()
-        elif key is None:
-            if not re.fullmatch(r"[A-Za-z_]\w*", token):
-                raise ConfigError(f"{path}, line {line}: a key is expected, not {token[:40]!r}")
-            key = token
-        elif token == "[":
-            inner: _Tree = {}
-            stack[-1].setdefault(key, []).append(inner)
-            stack.append(inner)
-            key = None
-        else:
-            stack[-1].setdefault(key, []).append(token.strip('"'))
-            key = None
-    if len(stack) > 1 or key is not None:
-        raise ConfigError(f"{path}, line {line}: ends in the middle of a list; the file is cut short")
-    return root
-
-
-def _number(tree: _Tree, key: str, where: str) -> float:
+def _number(tree: Tree, key: str, where: str) -> float:
     try:
         return float(tree[key][0])
     except (KeyError, ValueError, TypeError):
@@ -261,7 +232,7 @@ def _read_routing(path: Path, edge_of: dict[tuple[int, int], int]) -> dict[tuple
             continue
         try:
             nodes = [int(node) for node in line.split(";")]
-            edges = [edge_of[pair] for pair in zip(nodes[:-1], nodes[1:], strict=True)]
+            edges = [edge_of[pair] for pair in pairwise(nodes)]
         except ValueError:
             raise ConfigError(
                 f"{path}, line {index + 1}: nodes joined by ';' are expected, not {line[:80]!r}"
@@ -278,57 +249,66 @@ def _sample(
     name: str,
     graph: SimGraph,
     paths: dict[tuple[int, int], list[int]],
+    *,
     traffic: tuple[str, str],
     measured: tuple[str, str],
     duration_s: float,
 ) -> Sample:
+    """Put together one line of each file; `traffic` and `measured` are each where it stands, and the line."""
     count = len(graph.nodes)
-    records = _records(*traffic, count)
-    results = _result_table(*measured, count)
-    classes: dict[TrafficClass, int] = {}
-    kinds: dict[tuple[str, ...], int] = {}
-    pairs, routes, rates, of_class, rows = [], [], [], [], []
-    for row, record in enumerate(records):
-        if record.startswith("-1"):
-            continue
-        source, target = divmod(row, count)
-        where = f"{traffic[0]}, record {row} ({source} to {target})"
-        fields = record.split(",")
-        try:
-            rate = float(fields[2])
-            # The record but for its rates: flows that share it share a class.
-            shape = (fields[0], *fields[3:])
-            if shape not in kinds:
-                kinds[shape] = classes.setdefault(_class_of(fields, where), len(classes))
-        except (ValueError, IndexError):
-            raise ConfigError(f"{where}: {record[:80]!r} is no traffic record") from None
-        if not 0 < rate < float("inf"):
-            raise ConfigError(f"{where}: a rate above 0 packets is expected, not {fields[2]!r}")
-        if (source, target) not in paths:
-            raise ConfigError(f"{where}: the routing has no path for it")
-        pairs.append((source, target))
-        routes.append(paths[source, target])
-        rates.append(rate)
-        of_class.append(kinds[shape])
-        rows.append(row)
-    if not pairs:
-        raise ConfigError(f"{traffic[0]}: no flow at all")
-    table = results[rows]
+    flows, classes = _flows(*traffic, count, paths)
+    table = _result_table(*measured, count)[flows.source * count + flows.target]
     sent, dropped, delay, variance = table[:, 1], table[:, 2], table[:, 3], table[:, 10]
     with np.errstate(divide="ignore", invalid="ignore"):
         lost = np.where(sent > 0, dropped / sent, np.nan)
     return Sample(
         name,
-        replace(graph, classes=tuple(classes)),
-        Flows.of(pairs, routes, rates, of_class),
+        replace(graph, classes=classes),
+        flows,
         Measured(
             np.where(delay > 0, delay, np.nan),
-            np.where(variance >= 0, variance, np.nan),
+            np.where(variance > _DIGIT, variance, np.nan),
             lost,
             sent,
             duration_s,
         ),
     )
+
+
+def _flows(
+    where: str, line: str, count: int, paths: dict[tuple[int, int], list[int]]
+) -> tuple[Flows, tuple[TrafficClass, ...]]:
+    """The flows of one line of traffic, and their classes."""
+    classes: dict[TrafficClass, int] = {}
+    kinds: dict[tuple[str, ...], int] = {}
+    pairs, routes, rates, of_class = [], [], [], []
+    for row, record in enumerate(_records(where, line, count)):
+        fields = record.split(",")
+        if fields[0] == "-1":
+            continue
+        pair = divmod(row, count)
+        here = f"{where}, record {row} ({pair[0]} to {pair[1]})"
+        try:
+            rate = float(fields[2])
+            # The record but for its rates: flows that agree in it share a class.
+            shape = (fields[0], *fields[3:])
+            if shape not in kinds:
+                kinds[shape] = classes.setdefault(_class_of(fields, here), len(classes))
+        except ConfigError:
+            raise
+        except (ValueError, IndexError):
+            raise ConfigError(f"{here}: {record[:80]!r} is no traffic record") from None
+        if not 0 < rate < float("inf"):
+            raise ConfigError(f"{here}: a rate above 0 packets is expected, not {fields[2]!r}")
+        if pair not in paths:
+            raise ConfigError(f"{here}: the routing has no path for it")
+        pairs.append(pair)
+        routes.append(paths[pair])
+        rates.append(rate)
+        of_class.append(kinds[shape])
+    if not pairs:
+        raise ConfigError(f"{where}: no flow at all")
+    return Flows.of(pairs, routes, rates, of_class), tuple(classes)
 
 
 def _records(where: str, line: str, count: int) -> list[str]:
@@ -344,29 +324,32 @@ def _records(where: str, line: str, count: int) -> list[str]:
 def _result_table(where: str, line: str, count: int) -> FloatArray:
     """The results of all pairs, [nodes * nodes, 11]."""
     records = _records(where, line, count)
-    try:
-        table = np.array(",".join(records).split(","), dtype=np.float64)
-        if table.size == _RESULT_FIELDS * len(records) and np.isfinite(table).all():
-            return table.reshape(len(records), _RESULT_FIELDS)
-    except ValueError:
-        pass
-    for row, record in enumerate(records):
+    commas = _RESULT_FIELDS - 1
+    if all(record.count(",") == commas for record in records):
         try:
-            fields = [float(field) for field in record.split(",")]
+            table = np.array(",".join(records).split(","), dtype=np.float64)
         except ValueError:
-            fields = []
-        if len(fields) != _RESULT_FIELDS or not np.isfinite(fields).all():
-            break
+            table = np.array([np.nan])
+        if np.isfinite(table).all():
+            return table.reshape(len(records), _RESULT_FIELDS)
+    row = next(row for row, record in enumerate(records) if not _is_result(record))
     raise ConfigError(
-        f"{where}, record {row} ({row // count} to {row % count}): {_RESULT_FIELDS} finite numbers are expected, "
-        f"not {record[:80]!r}"
+        f"{where}, record {row} ({row // count} to {row % count}): {_RESULT_FIELDS} finite numbers are "
+        f"expected, not {records[row][:80]!r}"
     )
+
+
+def _is_result(record: str) -> bool:
+    try:
+        fields = [float(field) for field in record.split(",")]
+    except ValueError:
+        return False
+    return len(fields) == _RESULT_FIELDS and bool(np.isfinite(fields).all())
 
 
 def _class_of(fields: list[str], where: str) -> TrafficClass:
     """The class of a traffic record: kind of arrivals, rates, parameters, kind of sizes, parameters."""
-    kind, mean_rate = int(fields[0]), float(fields[2])
-    on_s = off_s = 0.0
+    kind = int(fields[0])
     if kind == 0:  # exponential gaps: equivalent rate, packet rate, cut-off in means
         arrivals, at = Arrivals.POISSON, 4
     elif kind == 1:  # equal gaps: equivalent rate, packet rate
@@ -376,16 +359,16 @@ def _class_of(fields: list[str], where: str) -> TrafficClass:
             f"{where}: time distribution {kind} is not known here (0 exponential, 1 deterministic)"
         )
     sizes, probabilities = _sizes([float(field) for field in fields[at:]], where)
-    if not mean_rate > 0:
-        raise ConfigError(f"{where}: a rate above 0 packets is expected, not {fields[2]!r}")
     octets = tuple(size / 8.0 for size in sizes)
     name = f"{arrivals}-" + "-".join(f"{size:g}" for size in sizes)
-    return TrafficClass(name, octets, probabilities, arrivals=arrivals, on_s=on_s, off_s=off_s)
+    return TrafficClass(name, octets, probabilities, arrivals=arrivals)
 
 
 def _sizes(fields: list[float], where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Sizes in bits and their probabilities, from kind, mean and parameters (the type of service is last)."""
     kind, mean = int(fields[0]), fields[1]
+    sizes: tuple[float, ...]
+    shares: tuple[float, ...]
     if kind == 0:
         sizes, shares = (mean,), (1.0,)
     elif kind == 2:

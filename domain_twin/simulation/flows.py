@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import FloatArray, IntArray, SimGraph
 from domain_twin.simulation.laws import Laws, compile_laws, evaluate_all
 
-__all__ = ["FlowSolution", "Flows", "Hops", "check_flows", "solve_flows"]
+__all__ = ["FlowSolution", "Flows", "Hops", "Indices", "check_flows", "solve_flows"]
+
+Indices: TypeAlias = npt.NDArray[np.integer[Any]]
 
 DAMPING = 0.5
 MAX_ITERATIONS = 200
@@ -133,9 +137,9 @@ def solve_flows(
 
     Losses thin a flow hop by hop, as if independent (reduced-load approximation: F. P. Kelly, "Loss
     networks", Ann. Appl. Probab. 1 (1991)), damped by a half. `converged` is False where the last step
-    changed a loss by more than `tolerance`. The delay is the sum of the edges'; the variance is the sum of the
-    waits' plus the size's own part: a packet keeps its size, so its service times on links are one random
-    size times the sum of seconds per octet, c_s^2 (sum E[S])^2, and not a sum of independent ones.
+    changed a loss by more than `tolerance`. The delay is the sum of the edges'; the variance is the sum of
+    the waits' plus the size's own part: a packet keeps its size, so its service times on links are one
+    random size times the sum of seconds per octet, c_s^2 (sum E[S])^2, and not a sum of independent ones.
     """
     check_flows(graph, flows)
     edges, classes = len(graph.edges), len(graph.classes)
@@ -190,7 +194,7 @@ def solve_flows(
 
 
 def _thin(
-    flows: Flows, loss: FloatArray, slot: IntArray, owner: IntArray, first: IntArray
+    flows: Flows, loss: FloatArray, slot: Indices, owner: Indices, first: Indices
 ) -> tuple[FloatArray, FloatArray]:
     """Give the rate of a flow at each of its hops [H], and the share of it that arrives [F]."""
     # In logarithms, so that one running sum serves all paths.
@@ -201,8 +205,8 @@ def _thin(
     return rate_at, np.where(kept <= 1.0 - _ALL_LOST, 0.0, kept)
 
 
-def _per_edge(slot: IntArray, values: FloatArray, edges: int, classes: int) -> FloatArray:
-    return np.bincount(slot, values, edges * classes).reshape(edges, classes)
+def _per_edge(slot: Indices, values: FloatArray, edges: int, classes: int) -> FloatArray:
+    return np.asarray(np.bincount(slot, values, edges * classes), dtype=np.float64).reshape(edges, classes)
 
 
 def _refuse(bad: np.ndarray, why: str) -> None:

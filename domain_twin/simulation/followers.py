@@ -8,8 +8,8 @@ what independent queues would say. Knows nothing of loads beyond that order: `re
 
 With leader of a bits and follower of b bits on links of rate c_1, c_2, ...: the gap between arrivals is g_1 =
 tau, the wait (a/c_k - g_k)+, and g_k+1 = max(g_k, a/c_k) + (b - a)/c_k, so that g_k = max(tau + alpha_k,
-beta_k) and each wait is a plateau with a ramp over tau. (Derived here; a light-traffic derivative in the sense
-of M. I. Reiman and B. Simon, "Open queueing systems in light traffic", Math. Oper. Res. 14 (1989).)
+beta_k) and each wait is a plateau with a ramp over tau. (Derived here; a light-traffic derivative as in M. I.
+Reiman and B. Simon, "Open queueing systems in light traffic", Math. Oper. Res. 14 (1989).)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domain_twin.simulation.flows import Flows, Hops
+from domain_twin.simulation.flows import Flows, Hops, Indices
 from domain_twin.simulation.graph import FloatArray, Law, Scheduler, SimGraph, TrafficClass
 
 __all__ = ["LONGEST_RUN", "Followers", "follow"]
@@ -92,9 +92,9 @@ def follow(graph: SimGraph, flows: Flows, hops: Hops) -> Followers:
                 if run:
                     mean_wait = height * flat + height**2 / 2
                     wait[here] += rate * (chance * (mean_wait - served**2 / 2)).sum(axis=1)
-                    square[here] += rate * (
-                        chance * (height**2 * flat + height**3 / 3 - served**3 / 3)
-                    ).sum(axis=1)
+                    square[here] += rate * (chance * (height**2 * flat + height**3 / 3 - served**3 / 3)).sum(
+                        axis=1
+                    )
                     with_size[here] += rate * (chance * around * mean_wait).sum(axis=1)
                     both = np.zeros_like(height)
                     for other_height, other_flat in earlier:
@@ -129,7 +129,7 @@ def _cubic(end: FloatArray, later_end: FloatArray, tau: FloatArray) -> FloatArra
 
 
 def _shared(
-    graph: SimGraph, flows: Flows, hops: Hops, position: FloatArray, plain: np.ndarray
+    graph: SimGraph, flows: Flows, hops: Hops, position: Indices, plain: np.ndarray
 ) -> list[list[FloatArray]]:
     """Rate at each hop of the flows that came over the same last m links as well: [m][class][H].
 
@@ -168,7 +168,9 @@ def _sizes(classes: tuple[TrafficClass, ...]) -> tuple[FloatArray, FloatArray]:
         if traffic.exponential:
             middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
             sizes = -np.log1p(-middles)
-            listed.append((sizes / sizes.mean() * traffic.mean_octets * 8.0, np.full(_QUANTILES, 1.0 / _QUANTILES)))
+            listed.append(
+                (sizes / sizes.mean() * traffic.mean_octets * 8.0, np.full(_QUANTILES, 1.0 / _QUANTILES))
+            )
         else:
             listed.append((np.array(traffic.sizes) * 8.0, np.array(traffic.probabilities)))
     width = max((len(sizes) for sizes, _ in listed), default=1)
