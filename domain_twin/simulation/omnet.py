@@ -14,14 +14,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from domain_twin.errors import ConfigError, NoPath
-from domain_twin.simulation.checks import check_demand, check_graph
+from domain_twin.errors import ConfigError
 from domain_twin.simulation.flows import Flows, check_flows
 from domain_twin.simulation.graph import Arrivals, Demand, Law, SimGraph, TrafficClass
+from domain_twin.simulation.routed import routed
 
-__all__ = ["export", "ini", "ned", "routed"]
+__all__ = ["export", "ini", "ned"]
 
 NETWORK = "FedtwinNetwork"
 _DISCIPLINES = ("fifo", "strict-priority", "wfq", "drr")
@@ -99,26 +97,6 @@ def export(graph: SimGraph, traffic: Demand | Flows, file: Path) -> tuple[Path, 
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
     return file, beside
-
-
-def routed(graph: SimGraph, demand: Demand) -> Flows:
-    """Flows with the paths that the engine's routing gives them. Raises NoPath, ConfigError."""
-    from domain_twin.simulation.routing import all_trees, path, topology
-
-    check_graph(graph)
-    check_demand(graph, demand)
-    topo = topology(graph)
-    trees = all_trees(topo, graph.metric.astype(np.float64), graph.up.astype(np.bool_), ecmp=False)
-    pairs, paths, rates, classes = [], [], [], []
-    for c, d, s in np.argwhere(demand.rate > 0).tolist():
-        way = path(topo, trees, s, d, ecmp=False)
-        if not way:
-            raise NoPath(f"no path from {graph.nodes[s]} to {graph.nodes[d]}: leave its demand out")
-        pairs.append((s, d))
-        paths.append(way)
-        rates.append(float(demand.rate[c, d, s]))
-        classes.append(c)
-    return Flows.of(pairs, paths, rates, classes)
 
 
 def ned(graph: SimGraph, flows: Flows) -> str:
