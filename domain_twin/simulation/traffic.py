@@ -27,8 +27,9 @@ from domain_twin.model import (
     NetworkFunction,
 )
 from domain_twin.simulation.graph import Demand, FloatArray, IntArray, Law, SimGraph
+from domain_twin.simulation.observed import Observations
 
-__all__ = ["UNLIKELY", "DemandFit", "Ends", "Loads", "estimate", "loads_of"]
+__all__ = ["UNLIKELY", "DemandFit", "Ends", "Loads", "estimate", "loads_of", "loads_over"]
 
 _ROUNDS = 4  # gravity from the marginals, fit, marginals again
 _STEPS = 300  # of the fit
@@ -98,6 +99,18 @@ def loads_of(network: Network) -> Loads:
     stations: list[NetworkFunction | Host] = [*network.functions.values(), *network.hosts.values()]
     handled = {item.id: rate for item in stations if not math.isnan(rate := _value(item.kpis, HANDLED_RATE))}
     return Loads(mbps, handled, assumptions=tuple(said))
+
+
+def loads_over(observations: Observations) -> Loads:
+    """Mean loads over recorded time: the window of a scenario."""
+    mbps: dict[str, float] = {}
+    handled: dict[str, float] = {}
+    for element, series in observations.series.items():
+        rate = series.rate[np.isfinite(series.rate)]
+        if len(rate):
+            table = handled if series.kind in ("function", "host") else mbps
+            table[element] = float(rate.mean())
+    return Loads(mbps, handled, observations.start, observations.end)
 
 
 def _value(kpis: Mapping[str, Kpi], name: str) -> float:
