@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from domain_twin.simulation.graph import BASE, Arrivals, Demand, FloatArray, Int
 from domain_twin.simulation.laws import Laws, compile_laws, with_values
 from domain_twin.simulation.percentiles import LEVELS, percentiles
 from domain_twin.simulation.routing import Topology, Trees
+from domain_twin.simulation.yielding import yielded
 
 __all__ = [
     "Digest",
@@ -59,8 +60,11 @@ class State:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EdgeFigures:
-    """What edges carry and do; all [E, C]. Delays and variances are of accepted packets, s and s^2."""
+    """What edges carry and do, [E, C]. Delays and variances are of accepted packets, s and s^2."""
 
+    offered: (
+        FloatArray  # [C, destination, source] packets/s; elastic flows: what they send, not what they ask
+    )
     load: FloatArray  # packets/s offered
     load_square: FloatArray  # sum over flows of rate^2; 0 for Poisson classes, whose laws do not ask
     delay: FloatArray  # waiting, service and the constant part
@@ -99,7 +103,7 @@ class Solution:
     @property
     def throughput_pps(self) -> FloatArray:
         """Packets/s delivered, [C, N, N]."""
-        return self.state.rate * self.arrival
+        return self.edges.offered * self.arrival
 
     @property
     def load_pps(self) -> FloatArray:
@@ -188,16 +192,20 @@ class Engine:
         plain: bool = False,
         tolerance: float = 1e-9,
         max_iterations: int = 200,
+        elastic_fill: float = 0.95,
     ) -> None:
         """Route the base and compile the laws, if none are given. Raises ConfigError, OverCapacity.
 
         `ecmp`: equal shares to all next hops, instead of the one whose id is first. `plain`: compute without
         kernels (`oracle`). `tolerance`: largest change of a loss probability that counts as settled.
+        `elastic_fill`: the share of an edge up to which elastic flows fill it.
         """
         if rung in (Rung.CAPACITY, Rung.PACKETS):
             raise ConfigError(f"rung {rung.value} is not computed by queueing; use tables or residual here")
         if tolerance <= 0.0 or max_iterations < 1:
             raise ConfigError("tolerance must be > 0 and max_iterations at least 1")
+        if not 0.0 < elastic_fill <= 1.0:
+            raise ConfigError(f"elastic_fill {elastic_fill} is refused; accepted is above 0, up to 1")
         check_graph(graph)
         need = 8 * 8 * len(graph.classes) * len(graph.nodes) ** 2
         if need > _MOST_BYTES:
@@ -207,6 +215,8 @@ class Engine:
             )
         check_demand(graph, demand)
         self.graph, self.demand, self.rung, self.ecmp = graph, demand, rung, ecmp
+        self.elastic_fill = elastic_fill
+        self._elastic = np.array([c.arrivals == Arrivals.ELASTIC for c in graph.classes])
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.topology = routing.topology(graph)
         self._backend: Any = oracle if plain else passes
@@ -300,10 +310,29 @@ class Engine:
     def settle(
         self, state: State, trees: Trees, rate: FloatArray | None = None, square: FloatArray | None = None
     ) -> EdgeFigures:
-        """Loads and losses at their fixed point, for the state's traffic or the one given, [C, N, N]."""
+        """Loads and losses at their fixed point, for the state's traffic or the one given, [C, N, N].
+
+        Elastic classes offer what is max-min fair of what the others leave (`elastic`), at most their rate.
+        """
         rate = state.rate if rate is None else rate
         square = state.square if square is None else square
-        edges = EdgeFigures(*(np.empty((len(self.graph.edges), rate.shape[0])) for _ in range(5)), 0, False)
+        if not rate[self._elastic].any():
+            return self._fixed_point(state, trees, rate, square)
+        rest = rate.copy()
+        rest[self._elastic] = 0.0
+        others = self._fixed_point(state, trees, rest, square)
+        servers = np.where(state.laws.servers > 0.0, state.laws.servers, np.inf)
+        carried = (others.load * (1.0 - others.loss) * state.laws.service_s).sum(axis=1)
+        left = np.maximum(self.elastic_fill * servers - carried, 0.0)
+        asked = np.where(self._elastic[:, None, None], rate, 0.0)
+        offered = rest + yielded(self.topology, trees, state.laws, asked, left, ecmp=self.ecmp)
+        kept = np.divide(offered, rate, out=np.zeros_like(rate), where=rate > 0.0)
+        whole = self._fixed_point(state, trees, offered, square * kept * kept)
+        return replace(whole, converged=whole.converged and others.converged)
+
+    def _fixed_point(self, state: State, trees: Trees, rate: FloatArray, square: FloatArray) -> EdgeFigures:
+        shape = (len(self.graph.edges), rate.shape[0])
+        load, load_square, delay, variance, loss = (np.empty(shape) for _ in range(5))
         iterations, change = self._backend.settle(
             self.topology,
             trees,
@@ -315,21 +344,14 @@ class Engine:
             self._bursty,
             self.tolerance,
             self.max_iterations,
-            edges.load,
-            edges.load_square,
-            edges.delay,
-            edges.variance,
-            edges.loss,
+            load,
+            load_square,
+            delay,
+            variance,
+            loss,
         )
-        return EdgeFigures(
-            edges.load,
-            edges.load_square,
-            edges.delay,
-            edges.variance,
-            edges.loss,
-            int(iterations),
-            bool(change <= self.tolerance),
-        )
+        settled = bool(change <= self.tolerance)
+        return EdgeFigures(rate, load, load_square, delay, variance, loss, int(iterations), settled)
 
     def compose(self, state: State, trees: Trees, edges: EdgeFigures, into: tuple[FloatArray, ...]) -> None:
         """Write delay, variance, arrival, fixed and size parts of all pairs, each [C, N, N]."""
@@ -364,7 +386,7 @@ class Engine:
             parts = tuple(np.empty(shape) for _ in range(5))
         self.compose(state, trees, edges, parts)
         sums, worst = np.empty((shape[0], _SUMS)), np.empty((shape[0], _WORST), np.int64)
-        self._backend.digest(state.rate, parts[0], parts[2], sums, worst)
+        self._backend.digest(edges.offered, parts[0], parts[2], sums, worst)
         sources, destinations = [s for s, _ in pairs], [d for _, d in pairs]
         delay, variance, arrival, fixed, size = (part[:, destinations, sources] for part in parts)
         scratch.append(parts)
@@ -376,7 +398,7 @@ class Engine:
             delay,
             variance,
             1.0 - arrival,
-            state.rate[:, destinations, sources] * arrival,
+            edges.offered[:, destinations, sources] * arrival,
             fixed,
             size,
             _intensity(state, edges.load),
