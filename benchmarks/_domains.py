@@ -20,7 +20,6 @@ from domain_twin.model import Point, PointKind, Version
 from domain_twin.model.scenario import DemandChange, ElementDown
 from domain_twin.simulation.flows import Flows, solve_flows
 from domain_twin.simulation.graph import Arrivals, Demand, Law, SimGraph, TrafficClass, Variant
-from domain_twin.simulation.laws import compile_laws, evaluate_all
 from federation.v1 import fedtwin_pb2 as pb
 from federation.whatif import Question
 from federation.whatif_changes import Case, Sight
@@ -125,7 +124,7 @@ def federation(
             links[link] = ends
             for end in ends:
                 borders[end.partition("/")[0]].append((end, int(rng.integers(nodes))))
-    built = {name: _domain(name, nodes, borders[name], published, rng, buffer) for name in names}
+    built = {name: _domain(name, nodes, borders[name], published, rng=rng, buffer=buffer) for name in names}
     ends = [point for domain in built.values() for point, at in domain.points.items() if not at.border]
     pairs = []
     for source in ends:
@@ -141,6 +140,7 @@ def _domain(
     nodes: int,
     borders: Sequence[tuple[str, int]],
     published: int,
+    *,
     rng: np.random.Generator,
     buffer: float,
 ) -> Domain:
@@ -214,20 +214,6 @@ def _scaled(made: Federation, load: float) -> Federation:
     return made
 
 
-class _Laws:
-    """The edges' laws as `solve_flows` wants them."""
-
-    def __init__(self, graph: SimGraph) -> None:
-        self._laws = compile_laws(graph)
-
-    @property
-    def service_s(self) -> Any:
-        return self._laws.service_s
-
-    def evaluate(self, rate: Any, square: Any) -> Any:
-        return evaluate_all(self._laws, rate, square)
-
-
 class Whole:
     """The network that nobody sees: all domains in one graph, with the same hierarchical routing."""
 
@@ -270,7 +256,7 @@ class Whole:
         )
 
     def solve(self, variants: Mapping[str, Variant], *, factor: float = 1.0, down: Sequence[str] = ()) -> Any:
-        """Everything at once: `variants` by domain, a factor of all demand, inter-domain links that are down."""
+        """Everything at once: `variants` by domain, a factor of all demand, links between domains down."""
         up = self.graph.up.copy()
         changed = {name: getattr(self.graph, name).copy() for name in ("capacity_bps", "metric", "buffer")}
         for name, variant in variants.items():
@@ -306,7 +292,8 @@ class Whole:
                     paths.append(path)
                     rates.append(domain.demand.rate[kind, d, s] * own)
                     kinds.append(kind)
-        return solve_flows(graph, Flows.of(pairs, paths, rates, kinds), _Laws(graph))
+        flows = Flows.of(pairs, paths, rates, kinds)
+        return solve_flows(graph, flows, tolerance=1e-12, max_iterations=2000)
 
 
 _COLUMNS = (

@@ -65,7 +65,7 @@ def test_changes_between_and_inside_the_domains_are_what_they_are_to_the_whole(s
     down = data.draw(st.sampled_from(sorted(made.links)), "inter-domain link that fails")
     inside = data.draw(st.sampled_from(sorted(made.domains)), "domain with changes of its own")
     edge = data.draw(st.integers(0, 7), "link of its that fails")
-    made.domains[inside].variants[2] = Variant(
+    own = made.domains[inside].variants[2] = Variant(
         "own", down=frozenset({edge}), values={"capacity_bps": {9: 5e6}}
     )
     factor = data.draw(st.sampled_from([0.5, 1.5]), "factor of all demand")
@@ -81,7 +81,7 @@ def test_changes_between_and_inside_the_domains_are_what_they_are_to_the_whole(s
 
     check(forecast, whole, whole.solve({}), 0)
     check(forecast, whole, whole.solve({}, down=[down]), 1)
-    check(forecast, whole, whole.solve({inside: made.domains[inside].variants[2]}), 2)
+    check(forecast, whole, whole.solve({inside: own}), 2)
     check(forecast, whole, whole.solve({}, factor=factor), 3)
 
 

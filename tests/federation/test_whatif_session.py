@@ -5,7 +5,7 @@ import math
 
 import pytest
 from federation_parts import all_connected, until
-from what_if_parts import A1, A2, ACTIONS, B, RECORDS, UPLINK, federation, inner
+from what_if_parts import A1, A2, ACTIONS, RECORDS, UPLINK, B, federation, inner
 
 from domain_twin.disclosure.policy import Action
 from domain_twin.disclosure.precision import Precision
@@ -22,11 +22,14 @@ def scenario(*changes, **more):
     return Scenario.model_validate({"changes": changes, **more})
 
 
+async def ended(twin, job):
+    """The job as it ended."""
+    return [each async for each in twin.watch_job(job.id)][-1]
+
+
 async def asked(twin, question, **more):
     """The job as it ended, and its report."""
-    job = await twin.start_job(question, **more)
-    async for job in twin.watch_job(job.id):  # noqa: B007 - the last one counts
-        pass
+    job = await ended(twin, await twin.start_job(question, **more))
     assert job.state in (JobState.FINISHED, JobState.PARTIALLY_FAILED), job.problem
     return job, await twin.report(job.id)
 
@@ -113,8 +116,9 @@ async def test_an_agent_refuses_inner_elements_though_the_broker_asks(tmp_path):
         session = broker.sessions["ran"]
         said = []
         for element in (inner("ran", "r1"), inner("ran", "r999")):
+            question = preparing({"kind": "element-down", "element": element})
             with pytest.raises(NotShared) as refused:
-                await session.ask(preparing({"kind": "element-down", "element": element}), timeout_s=20, job_id="j")
+                await session.ask(question, timeout_s=20, job_id="j")
             said.append(str(refused.value).replace(element, "it"))
 
     assert said[0] == said[1]
@@ -155,24 +159,27 @@ async def two_connected(twin):
 async def test_a_domain_that_leaves_in_the_middle_costs_its_flows_their_figures(tmp_path):
     made = federation(tmp_path)
     transport = made.domains["transport"]
-    async with made.broker(RECORDS) as broker, made.client(broker) as twin:
-        async with made.agent("ran", broker), made.agent("edge", broker):
-            async with made.agent("transport", broker):
-                await all_connected(twin)
-                gone = asyncio.Event()
+    gone = asyncio.Event()
 
-                async def leave(body):
-                    if body.WhichOneof("step") == "round":
-                        gone.set()
-                        await asyncio.Event().wait()
+    async def leave(body):
+        if body.WhichOneof("step") == "round":
+            gone.set()
+            await asyncio.Event().wait()
 
-                transport.before = leave
-                job = await twin.start_job(scenario(DOWN_A1))
-                await gone.wait()
-            async for job in twin.watch_job(job.id):  # noqa: B007
-                pass
-            report = await twin.report(job.id)
-            assert len(made.domains["ran"].what_ifs) == 0
+    transport.before = leave
+    async with (
+        made.broker(RECORDS) as broker,
+        made.client(broker) as twin,
+        made.agent("ran", broker),
+        made.agent("edge", broker),
+    ):
+        async with made.agent("transport", broker):
+            await all_connected(twin)
+            job = await twin.start_job(scenario(DOWN_A1))
+            await gone.wait()
+        job = await ended(twin, job)
+        report = await twin.report(job.id)
+        assert len(made.domains["ran"].what_ifs) == 0
 
     assert job.state is JobState.PARTIALLY_FAILED
     assert outcomes(report) == {"ran": Outcome.OK, "edge": Outcome.OK, "transport": Outcome.UNREACHABLE}
@@ -297,7 +304,8 @@ async def test_services_demand_and_sweeps_between_the_domains(tmp_path):
         _, service = await asked(twin, scenario(added))
         _, demand = await asked(twin, scenario(more))
         _, sweep = await asked(twin, scenario(sweep={"kind": "failures"}))
-        _, grid = await asked(twin, scenario(sweep={"kind": "grid", "demand": [1.0, 2.0], "options": [[DOWN_A1]]}))
+        both = {"kind": "grid", "demand": [1.0, 2.0], "options": [[DOWN_A1]]}
+        _, grid = await asked(twin, scenario(sweep=both))
         with pytest.raises(ConfigError, match="elastic"):
             await twin.start_job(scenario({**added, "arrivals": "elastic"}))
 
@@ -322,9 +330,7 @@ async def test_demand_that_nobody_knows_is_not_multiplied(tmp_path):
     back = {"kind": "demand", "factor": 2.0, "source": "edge/app", "target": "ran/cell-1"}
     async with made.broker(RECORDS) as broker, made.agents(broker), made.client(broker) as twin:
         await all_connected(twin)
-        job = await twin.start_job(scenario(back))
-        async for job in twin.watch_job(job.id):  # noqa: B007
-            pass
+        job = await ended(twin, await twin.start_job(scenario(back)))
 
     assert job.state is JobState.FAILED
     assert "set it with mbps" in job.problem

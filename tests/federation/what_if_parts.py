@@ -214,4 +214,4 @@ def federation(folder: Path, terms: dict[str, dict[str, Any]] | None = None, **m
     return Federation(folder, Pki(folder / "pki"), domains, more)  # type: ignore[arg-type]
 
 
-__all__ = ["A1", "A2", "B", "RECORDS", "UPLINK", "RealDomain", "federation", "inner", "replace"]
+__all__ = ["A1", "A2", "RECORDS", "UPLINK", "B", "RealDomain", "federation", "inner", "replace"]
