@@ -124,7 +124,7 @@ def test_missed_objectives_and_requirements_are_findings() -> None:
     broken = ask(
         changes=[{"kind": "demand", "factor": 2.5}],
         promises=[promise, elsewhere],
-        requirements=Requirements(loss=1e-9),
+        requirements=Requirements(delay_ms=6.3),
     )
 
     assert [flow.service for flow in kept.flows if flow.service] == ["urn:slice-1"]
