@@ -100,7 +100,7 @@ def _best(graph: SimGraph, rate: FloatArray, effort: FloatArray) -> float:
     Shahrokhi & Matula, J. ACM 37 (1990), with one commodity per destination (and per class, where classes are
     told apart by more than the size of their packets): flow_out - flow_in = factor * demand at every node.
     """
-    from scipy.optimize import linprog
+    from scipy import optimize
     from scipy.sparse import csr_array, eye_array, hstack, kron
 
     rate, effort = _merged(graph, rate, effort)
@@ -131,7 +131,8 @@ def _best(graph: SimGraph, rate: FloatArray, effort: FloatArray) -> float:
     room = csr_array((spent, (which, np.arange(variables))), shape=(len(edges), variables + 1))
     goal = np.zeros(variables + 1)
     goal[-1] = -1.0
-    found: Any = linprog(
+    linprog: Any = optimize.linprog  # its stubs know nothing of sparse arrays
+    found = linprog(
         goal,
         A_ub=room,
         b_ub=np.ones(len(edges)),

@@ -90,7 +90,9 @@ def check_variant(graph: SimGraph, variant: Variant) -> None:
             raise ConfigError(f"{name} changes {field!r}; a variant changes {', '.join(VALUES)}")
         for edge_index, value in values.items():
             check_value(graph, field, edge_index, value)
-    for what, scale in (("all demand", variant.demand_scale), *variant.class_scale.items()):
+    scales = [("all demand", variant.demand_scale)]
+    scales += [(f"class {c}", factor) for c, factor in variant.class_scale.items()]
+    for what, scale in scales:
         if not (np.isfinite(scale) and scale >= 0.0):
             raise ConfigError(f"{name} scales {what} by {scale}; a factor is finite and >= 0")
     for c, s, d, rate in variant.pairs:

@@ -37,7 +37,7 @@ def percentiles(
 
     `delay_s`, `variance_s2`: mean and variance; `fixed_s`: the part that never changes; all [...]. With the
     class and `size_s`, the mean service time on links of the whole path, sizes are told apart: the delay of
-    a packet of size S is fixed + size_s S / E[S] + a gamma (Johnson, Kotz & Balakrishnan 1994, ch. 17) of mean
+    a packet of size S is fixed + size_s S / E[S] + a gamma (Johnson, Kotz & Balakrishnan 1994, 17) of mean
     delay - fixed - size_s and of the variance less c_s^2 size_s^2. Exponential sizes are part of the gamma.
     Raises ConfigError for a level out of range.
     """
@@ -83,7 +83,8 @@ def _mixture(
         return result
 
     above = np.where(steady, mean, gammaincinv(shape, levels[:, None]) * scale)  # of a packet of known size
-    low, high = floors.min(axis=0) + above, floors.max(axis=0) + above
+    low: FloatArray = floors.min(axis=0) + above
+    high: FloatArray = floors.max(axis=0) + above
     if len(weights) == 1:
         return high
     for _ in range(_STEPS):

@@ -37,7 +37,7 @@ class Topology(NamedTuple):
 class Trees(NamedTuple):
     """A DAG for every destination, its edges nearest first: tails never stand before the heads they need."""
 
-    count: IntArray  # [N] edges in the DAG of a destination
+    count: IntArray  # type: ignore[assignment]  # [N] edges in the DAG of a destination
     edge: IntArray  # [N, M] the DAG's edges, those of one tail side by side; M = N - 1, or E with ECMP
     ways: IntArray  # [N, M] next hops that the edge's tail has; [1, 1] without ECMP, where it is always 1
     distance: FloatArray  # [destination, node] sum of metrics; inf: no way
@@ -97,7 +97,7 @@ def changed_trees(
     changed = np.flatnonzero((old[0] != new[0]) | (old[1] != new[1])).astype(np.int32)
     if not changed.size:
         return base
-    trees = Trees(*(part.copy() for part in base))
+    trees = Trees(*(np.copy(part) for part in base))  # type: ignore[arg-type]
     _mend(topo, base, *old, *new, changed, ecmp, trees)
     return trees
 

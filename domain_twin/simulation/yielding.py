@@ -25,18 +25,24 @@ def yielded(
 
     Flows without a path keep what they ask for: it is stranded wherever they start.
     """
-    wanted, places, flow, edge, use = [], [], [], [], []
+    wanted: list[FloatArray] = []
+    places: list[tuple[npt.NDArray[np.int64], ...]] = []
+    flow: list[npt.NDArray[np.int64]] = []
+    edge: list[IntArray] = []
+    use: list[FloatArray] = []
+    count = 0
     for c in range(rate.shape[0]):
         if not rate[c].any():
             continue
         first, which, share = _uses(topo, trees, ecmp, rate[c])
         destination, source = np.nonzero(rate[c])
         crossed = np.diff(first)
-        flow.append(np.repeat(np.arange(len(source)) + sum(map(len, wanted)), crossed))
+        flow.append(np.repeat(np.arange(count, count + len(source)), crossed))
         edge.append(which)
         use.append(share * laws.service_s[which, c])
         wanted.append(rate[c, destination, source])
         places.append((np.full(len(source), c), destination, source))
+        count += len(source)
     if not wanted:
         return rate
     found = max_min(
