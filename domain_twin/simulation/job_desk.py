@@ -182,9 +182,9 @@ class JobDesk:
         """The job now and at every change, until it has ended. Raises NotFound."""
         entry = self._entry(identity)
         while True:
-            changed = entry.changed
-            yield entry.job
-            if entry.job.state.ended:
+            changed, job = entry.changed, entry.job
+            yield job
+            if job.state.ended:  # that one: it may have ended while it was being told
                 return
             if changed is entry.changed:
                 await changed.wait()
