@@ -43,6 +43,8 @@ from domain_twin.model import (
     View,
     ViewDelta,
 )
+from domain_twin.model.job import Capability, Job, JobState, Requirements
+from domain_twin.model.scenario import CapacityChange, ElementDown, FailureSweep, Scenario
 
 texts = st.text(max_size=8)
 names = st.text(min_size=1, max_size=8)
@@ -264,4 +266,38 @@ events = st.builds(
     device_status=st.none() | device_statuses,
     alarm=st.none() | alarms,
     observed_at=times,
+)
+requirements_of_jobs = st.builds(
+    Requirements,
+    deadline_s=st.floats(0.001, 1e6),
+    at_versions=st.dictionaries(names, versions, max_size=3),
+    delay_ms=bounds,
+    loss=st.none() | ratios,
+)
+changes = st.builds(ElementDown, element=names) | st.builds(
+    CapacityChange, element=names, factor=st.floats(0.01, 100.0)
+)
+scenarios = st.builds(
+    Scenario,
+    name=texts,
+    seed=st.none() | st.integers(0, 2**63 - 1),
+    changes=st.tuples(changes),
+    sweep=st.none() | st.builds(FailureSweep),
+)
+jobs = st.builds(
+    Job,
+    id=names,
+    capability=st.sampled_from(Capability),
+    scope=few(names),
+    scenario=scenarios,
+    requirements=requirements_of_jobs,
+    state=st.sampled_from(JobState),
+    created_at=times,
+    ended_at=times,
+    progress=ratios,
+    step=texts,
+    problem=texts,
+    owner=texts,
+    parent=texts,
+    labels=st.dictionaries(names, texts, max_size=3),
 )

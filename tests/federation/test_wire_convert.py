@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from domain_twin.errors import ContractError
 from domain_twin.model import Connection, EventKind, Origin, Outcome, PathMode, PointKind, Severity, View
+from domain_twin.model.job import JobState
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire import convert
 
@@ -42,6 +43,8 @@ TRAVELLERS = {
     "sample": (model.samples, pb.Sample),
     "event": (model.events, pb.Event),
     "alarm": (model.alarms, pb.Alarm),
+    "requirements": (model.requirements_of_jobs, pb.JobRequirements),
+    "job": (model.jobs, pb.Job),
 }
 MADE_OF_OTHERS = {"VersionOf", "SegmentKey", "AlarmStatusChange"}
 
@@ -62,7 +65,7 @@ def test_every_message_of_the_model_travels() -> None:
     session = {
         name
         for name in messages
-        if any(part in name for part in ("Ask", "Request", "Response", "Message", "Welcome"))
+        if any(part in name for part in ("Ask", "Request", "Response", "Message", "Welcome", "Simulate"))
     }
     other = {
         "Body", "Transfer", "Chunk", "Credit", "Signed", "Hello", "OnBehalfOf", "ViewUpdate", "ViewRejected",
@@ -132,6 +135,10 @@ def test_words_of_a_newer_peer_are_read_with_care() -> None:
     event = convert.decode_event(pb.Event(kind="weather", text="rain"))
     assert (event.kind, event.text) == (EventKind.CHANGE, "weather: rain")
     assert convert.decode_domain_status(pb.DomainStatus(domain="ran", level="x-ray")).level is None
+    job = pb.Job(id="7", capability="RISKY_ACTIONS_PREDICTION", state="PONDERING", problem="at night")
+    job.scenario = b'{"changes": [{"kind": "element-down", "element": "a"}]}'
+    read = convert.decode_job(job)
+    assert (read.state, read.problem) == (JobState.FAILED, "PONDERING: at night")
 
 
 def test_a_path_request_without_a_mode_asks_for_the_current_path() -> None:
