@@ -17,7 +17,7 @@ from domain_twin.model import Nanoseconds, ServiceRecords
 from domain_twin.model.job import Capability, Job, Report
 from domain_twin.model.scenario import Scenario
 from federation.compose import ComposedGraph
-from federation.whatif_changes import cases, sight
+from federation.whatif_changes import cases, check, sight
 from federation.whatif_flows import Known
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class BrokerJobs:
     def check(self, job: Job) -> None:
         """Refuse what cannot be answered across domains. Raises ConfigError, NotFound, NotShared."""
         _check(job, self._registry.graph.members)
-        cases(job.scenario, sight(self._registry.graph), seed=job.scenario.seed or 0, pairs=0)
+        check(job.scenario, sight(self._registry.graph))
 
     async def answer(self, ticket: Ticket) -> Report:
         """What would happen. Raises TwinError."""
@@ -128,7 +128,8 @@ class BrokerJobs:
         _check(job, graph.members)
         seen = sight(graph)
         known = _known(job.scenario, self._records, graph)
-        asked = cases(job.scenario, seen, seed=job.scenario.seed or 0, pairs=len(known))
+        seed = job.scenario.seed or 0
+        asked = await asyncio.to_thread(cases, job.scenario, seen, seed=seed, pairs=len(known))
         parts, missing = self._parts(job, graph)
         views = {name: member.view for name, member in graph.members.items() if member.view}
         question = Question(asked, known, seen, job.scenario.name, job.requirements.at_versions)
@@ -195,11 +196,7 @@ def _check(job: Job, members: Container[str]) -> None:
 
 def _known(scenario: Scenario, records: ServiceRecords, graph: ComposedGraph) -> list[Known]:
     """The pairs that are followed: services, and those that are asked for. Raises NotShared."""
-    found = [
-        Known(service.source, service.target, key)
-        for key, service in sorted(records.services.items())
-        if service.source in graph.points and service.target in graph.points
-    ]
+    found = [Known(service.source, service.target, key) for key, service in sorted(records.services.items())]
     have = {(pair.source, pair.target) for pair in found}
     for source, target in scenario.flows:
         for name in (source, target):

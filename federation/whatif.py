@@ -32,6 +32,8 @@ __all__ = ["Forecast", "Part", "Question", "predict"]
 log = logging.getLogger(__name__)
 
 MOST_ROUNDS = 60
+MOST_FLOWS = 400_000
+"""In all variants together."""
 _TRIES = 5
 
 Progress = Callable[[float, str], None]
@@ -128,12 +130,23 @@ async def predict(
         talk.end()
 
 
+def _prepare(question: Question, domain: str) -> Prepare:
+    """What a domain is asked in round 0. Blocks for large sweeps."""
+    variants = tuple(case.part(domain, question.sight) for case in question.cases)
+    return Prepare(variants, question.name, question.at_versions.get(domain))
+
+
 def _laid_out(
     question: Question, prepared: Mapping[str, Prepared], views: Mapping[str, View]
 ) -> tuple[KnownFlows, list[list[tuple[Leg, ...] | None]], Rounds]:
     """The flows, their ways in every variant, and the rows of the rounds. Blocks."""
     finders = _finders(question, prepared, views)
     flows = known_flows(question.known, question.cases, prepared, finders[0])
+    if len(finders) * len(flows.pairs) > MOST_FLOWS:
+        raise OverCapacity(
+            f"{len(finders)} variants of {len(flows.pairs)} flows are asked for; at most {MOST_FLOWS} in all"
+            " at once: ask in smaller pieces"
+        )
     legs = [[finder.legs(*pair) for pair in flows.pairs] for finder in finders]
     return flows, legs, Rounds(Flows(flows.kinds, flows.rate, flows.square), legs, flows.classes)
 
@@ -176,11 +189,7 @@ class _Talk:
         """Round 0 with everybody."""
 
         async def one(part: Part) -> Prepared:
-            ask = Prepare(
-                tuple(case.part(part.domain, question.sight) for case in question.cases),
-                question.name,
-                question.at_versions.get(part.domain),
-            )
+            ask = await asyncio.to_thread(_prepare, question, part.domain)
             prepared = await part.prepare(ask)
             _check(prepared, part.domain, len(question.cases))
             return prepared

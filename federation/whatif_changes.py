@@ -32,7 +32,7 @@ from domain_twin.model.scenario import (
 from federation.compose import ComposedGraph
 from federation.wire.simulate import PartVariant
 
-__all__ = ["Case", "Sight", "cases", "sight"]
+__all__ = ["Case", "Sight", "cases", "check", "sight"]
 
 MOST_CASES = 20_000
 
@@ -118,16 +118,47 @@ def _joined(one: Point, other: Point) -> bool:
     return one.domain != other.domain and (one.peer_domain, other.peer_domain) == (other.domain, one.domain)
 
 
+def check(scenario: Scenario, seen: Sight) -> None:
+    """Refuse a scenario that cannot be asked across domains, before anything is computed of it.
+
+    Raises NotShared for what is not visible, ConfigError, NotFound, OverCapacity.
+    """
+    for change in scenario.changes:
+        _check(change, seen)
+    count = 0
+    match scenario.sweep:
+        case FailureSweep() as sweep:
+            if sweep.of != "links":
+                raise NotShared(
+                    f"{sweep.of} are inside the domains and not shared with you; sweep the links between"
+                    " them, or name elements that you see"
+                )
+            for element in sweep.elements:
+                _check(ElementDown(kind="element-down", element=element), seen)
+            count = math.comb(len(_failing(sweep, seen)), sweep.simultaneous)
+            if not count:
+                raise NotFound("sweep: no links between the domains could fail")
+        case GridSweep() as sweep:
+            for option in sweep.options:
+                for change in option:
+                    _check(change, seen)
+            count = len(sweep.demand) * 2 ** len(sweep.options)
+        case MonteCarloSweep() as sweep:
+            count = sweep.draws
+        case None:
+            pass
+    if count > MOST_CASES:
+        raise OverCapacity(f"{count} variants are asked for; at most {MOST_CASES} at once")
+
+
 def cases(scenario: Scenario, seen: Sight, *, seed: int, pairs: int) -> list[Case]:
     """The variants of a scenario: the base, with the changes (if there are any), those of its sweep.
 
     `pairs`: how many demands the broker knows.
 
-    Raises NotShared for what is not visible, ConfigError for what cannot be asked across domains,
-    OverCapacity for too many variants.
+    Blocks for large sweeps. Raises what `check` does.
     """
-    for change in scenario.changes:
-        _check(change, seen)
+    check(scenario, seen)
     found = [Case("base")]
     if scenario.changes:
         found.append(Case(scenario.name or "changed", scenario.changes))
@@ -137,40 +168,26 @@ def cases(scenario: Scenario, seen: Sight, *, seed: int, pairs: int) -> list[Cas
         case FailureSweep() as sweep:
             found += _failures(scenario, sweep, seen)
         case GridSweep() as sweep:
-            for option in sweep.options:
-                for change in option:
-                    _check(change, seen)
             found += _grid(scenario, sweep)
         case MonteCarloSweep() as sweep:
             found += _draws(scenario, sweep, seen, seed, pairs)
-    if len(found) > MOST_CASES:
-        raise OverCapacity(f"{len(found)} variants are asked for; at most {MOST_CASES} at once")
     return found
 
 
-def _failures(scenario: Scenario, sweep: FailureSweep, seen: Sight) -> Iterator[Case]:
-    if sweep.of != "links":
-        raise NotShared(
-            f"{sweep.of} are inside the domains and not shared with you; sweep the links between them, or"
-            " name elements that you see"
-        )
-    elements = sweep.elements or tuple(
+def _failing(sweep: FailureSweep, seen: Sight) -> tuple[str, ...]:
+    """What fails: what is named, or the links between domains that are up."""
+    return sweep.elements or tuple(
         link for link, ends in seen.links.items() if all(seen.points[end].up for end in ends)
     )
-    for element in elements:
-        _check(ElementDown(kind="element-down", element=element), seen)
-    count = math.comb(len(elements), sweep.simultaneous)
-    if count > MOST_CASES:
-        raise OverCapacity(f"{count} variants are asked for; at most {MOST_CASES} at once")
-    for failed in combinations(elements, sweep.simultaneous):
+
+
+def _failures(scenario: Scenario, sweep: FailureSweep, seen: Sight) -> Iterator[Case]:
+    for failed in combinations(_failing(sweep, seen), sweep.simultaneous):
         downs = tuple(ElementDown(kind="element-down", element=element) for element in failed)
         yield Case(" + ".join(failed) + " down", (*scenario.changes, *downs))
 
 
 def _grid(scenario: Scenario, sweep: GridSweep) -> Iterator[Case]:
-    count = len(sweep.demand) * 2 ** len(sweep.options)
-    if count > MOST_CASES:
-        raise OverCapacity(f"{count} variants are asked for; at most {MOST_CASES} at once")
     for factor, *made in product(sweep.demand, *((False, True) for _ in sweep.options)):
         changes = list(scenario.changes)
         if factor != 1.0:
@@ -184,7 +201,7 @@ def _grid(scenario: Scenario, sweep: GridSweep) -> Iterator[Case]:
 
 def _draws(scenario: Scenario, sweep: MonteCarloSweep, seen: Sight, seed: int, pairs: int) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
-    links = [link for link, ends in seen.links.items() if all(seen.points[end].up for end in ends)]
+    links = _failing(FailureSweep(kind="failures"), seen)
     for number in range(1, sweep.draws + 1):
         down = rng.random(len(links)) < sweep.link_failure
         sigma = sweep.demand_sigma

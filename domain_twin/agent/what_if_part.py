@@ -24,7 +24,7 @@ __all__ = ["MOST_CELLS", "PartTwin", "PointNodes", "WhatIfPart"]
 
 MOST_CELLS = 50_000_000
 """Numbers that one part may keep: variants that differ here, times nodes squared, times classes."""
-_MOST_ROWS = 1_000_000
+_MOST_ROWS = 400_000
 _TOLERANCE = 1e-11  # finer than what the rounds settle to
 
 

@@ -368,3 +368,52 @@ async def test_parts_end_with_idleness_and_with_the_session(tmp_path):
 
 async def nothing_kept(domain):
     return len(domain.what_ifs) == 0
+
+
+async def test_a_cancelled_job_leaves_nothing_behind_in_the_domains(tmp_path):
+    made = federation(tmp_path)
+    begun = asyncio.Event()
+
+    async def linger(body):
+        if body.WhichOneof("step") == "round":
+            begun.set()
+            await asyncio.Event().wait()
+
+    made.domains["edge"].before = linger
+    async with made.broker(RECORDS) as broker, made.agents(broker), made.client(broker) as twin:
+        await all_connected(twin)
+        job = await twin.start_job(scenario(DOWN_A1))
+        await begun.wait()
+        await twin.cancel_job(job.id)
+        job = await ended(twin, job)
+
+        assert job.state is JobState.CANCELLED
+        for domain in made.domains.values():
+            await until(lambda domain=domain: nothing_kept(domain))
+
+
+async def test_services_of_a_domain_that_shared_nothing_are_reported_without_figures(tmp_path):
+    made = federation(tmp_path)
+    async with (
+        made.broker(RECORDS) as broker,
+        made.agent("ran", broker),
+        made.agent("transport", broker),
+        made.client(broker) as twin,
+    ):
+        await until(lambda: two_connected(twin))
+        _, report = await asked(twin, scenario(DOWN_A1))
+
+    (flow,) = report.flows
+    assert flow.service == UPLINK.id
+    assert math.isnan(flow.before.delay_ms.value)
+
+
+async def test_sweeps_of_what_is_inside_are_refused(tmp_path):
+    made = federation(tmp_path)
+    async with made.broker(RECORDS) as broker, made.agents(broker), made.client(broker) as twin:
+        await all_connected(twin)
+
+        with pytest.raises(NotShared, match="inside the domains"):
+            await twin.start_job(scenario(sweep={"kind": "failures", "of": "nodes"}))
+        with pytest.raises(NotShared, match="not shared with you"):
+            await twin.start_job(scenario(sweep={"kind": "failures", "elements": [inner("ran", "r1")]}))
