@@ -119,7 +119,7 @@ class _Figures:
         half = float(self.interval_ms[at])
         delay = float(self.delay_ms[at])
         return FlowFigures(
-            delay_ms=Figure(delay, max(0.0, delay - half), delay + half),
+            delay_ms=Figure(delay, max(delay - half, 0.0), delay + half),  # in this order NaN stays NaN
             delay_variance_ms2=_alone(self.variance_ms2[at]),
             p90_ms=_alone(self.high_ms[(0, *at)]),
             p95_ms=_alone(self.high_ms[(1, *at)]),

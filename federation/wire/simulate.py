@@ -378,4 +378,4 @@ def _same_length(message: Any, *columns: Any) -> None:
         )
 
 
-_LARGEST = 65_535.0  # octets
+_LARGEST = 65_535.0 * 10_000  # octets: packets that travel together are one arrival

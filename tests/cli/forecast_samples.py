@@ -143,9 +143,20 @@ def report(**changes: object) -> Report:
 
 
 def partial() -> Report:
+    """Without core: the flow that crosses it has no figures from end to end."""
+    silent = segment("core", math.nan)
+    nothing = figures(math.nan, loss=math.nan, mbps=math.nan)
+    crossing = flow(
+        source="ran/cell-2",
+        before=nothing,
+        after=nothing,
+        path_before=(*BEFORE[:3], silent, BEFORE[-1]),
+        path_after=(*AFTER[:4], silent, AFTER[-1]),
+    )
     return report(
+        flows=(flow(), lost(), crossing),
         domains=(
             DomainOutcome("ran", Outcome.OK),
             DomainOutcome("core", Outcome.UNREACHABLE, reason="not connected for 12 s"),
-        )
+        ),
     )

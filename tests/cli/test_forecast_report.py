@@ -24,6 +24,7 @@ from federation.cli.forecast import drawings, reading
 from federation.cli.forecast.page import MOST_ROWS, render
 from federation.cli.forecast.text import report_block
 
+INNER = samples.BEFORE[2:3]
 EVIL = "<script>alert('x')</script>\"'&$a_b$\x00\x1b[31m\u202e]]>"
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -76,7 +77,8 @@ def test_what_is_not_shown_is_counted() -> None:
             "gets a path: ran > poznan - lodz - wroclaw > core > edge",
         ),
         (samples.flow(before=None, after=None), "has no path, before or after"),
-        (samples.flow(path_after=samples.BEFORE), "the same path"),
+        (samples.flow(path_after=samples.BEFORE), "the same points; ways inside the domains are not visible"),
+        (samples.flow(path_before=INNER, path_after=INNER), "the same path"),
         (
             samples.flow(),
             "another way inside transport: leaves poznan - wroclaw, takes poznan - lodz, lodz - wroclaw",

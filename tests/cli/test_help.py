@@ -62,8 +62,10 @@ WORDS = {
     "restore",
     "yang",
     "whatif",
+    "simulate",
     "sweep",
     "jobs",
+    "calibrate",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip

@@ -163,6 +163,8 @@ def _prediction(verdict: Verdict) -> dict[str, Any]:
                 "predicted_route": said.route,
                 "taken_route": verdict.route_taken,
                 "same_route": verdict.same_route if said.made else None,
+                "part_changes_ms": said.changes_ms,
+                "remark": said.remark or None,
                 "rung": said.rung or None,
                 "answered_in_ms": said.took_ms,
                 "assumptions": said.assumptions,

@@ -1,31 +1,38 @@
-"""What the twin says of a cut before it is made, and how far off that was. Owns the question and the sums.
+"""What the twin says of a cut before it is made, and how far off that was. Owns the questions and the sums.
 
-Asked of the transport operator's own agent: the link is inside, and nobody else can name it. What the agent
-predicts is its own part of the service's delay; the other parts are what the twin measured meanwhile.
+The link is inside transport, and nobody else can name it. So its operator notes the cut in a file of its own
+agent, under a name; the broker is asked a question of that name, and every domain computes its part. The
+path inside is what the operator's own agent says. Where the broker has no answer, that agent's part remains.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from domain_twin.errors import NotFound, TwinError
+from federation.cli.forecast import reading
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from domain_twin.model import ServiceStatus
     from domain_twin.model.job import FlowForecast, Report
+    from domain_twin.model.scenario import Scenario
     from federation.cli.demo.account import Phase
+    from federation.client import TwinClient
 
-__all__ = ["Prediction", "Verdict", "foresee", "judge", "warm"]
+__all__ = ["Prediction", "Verdict", "compile_engine", "foresee", "judge", "none", "predicted", "warm"]
 
 PATIENCE_S = 25.0
 DOMAIN = "transport"
+NAME = "maintenance-1"
+"""What the question is called: the owner's note and the broker's question meet by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,12 @@ class Prediction:
     took_ms: float
     digest: str
     assumptions: tuple[str, ...] = ()
+    changes_ms: Mapping[str, float] = field(default_factory=dict)
+    """By how much each domain's part changes; empty where only the domain itself was asked."""
+    remark: str = ""
+    """Why the broker has no part in it, where it has none."""
     problem: str = ""
-    """Why there is none; then the figures are NaN."""
+    """Why there is no prediction; then the figures are NaN."""
 
     @property
     def made(self) -> bool:
@@ -96,26 +107,29 @@ def none(link: str, problem: str) -> Prediction:
     return Prediction(link, *(math.nan,) * 4, (), "", math.nan, "", problem=problem)
 
 
-async def foresee(socket: Path, status: ServiceStatus, phase: Phase, link: str) -> Prediction:
-    """Ask the agent at `socket` what the service would get without `link`. Never raises TwinError."""
-    began = time.monotonic()
+async def foresee(
+    socket: Path, broker: TwinClient, status: ServiceStatus, phase: Phase, link: str
+) -> Prediction:
+    """Ask what the service would get without `link`: its owner's agent, then the broker. Raises no TwinError.
+
+    `socket` is the agent's; the note for the broker's question goes into its state folder.
+    """
     try:
-        source, target = borders(status)
-        report = await _asked(socket, link, source, target)
-        return predicted(report, phase, link=link, took_ms=(time.monotonic() - began) * 1e3)
+        own = await _inside(socket, status, phase, link)
     except TimeoutError:
         return none(link, f"the agent did not answer within {PATIENCE_S:.0f} s")
     except TwinError as error:
         return none(link, str(error))
+    try:
+        return await _across(socket.parent / "what-if", broker, status, phase, own)
+    except (TwinError, OSError) as error:
+        return replace(own, remark=str(error))
+    except TimeoutError:
+        return replace(own, remark=f"the broker did not answer within {PATIENCE_S:.0f} s")
 
 
-async def warm(socket: Path, status: ServiceStatus, link: str) -> None:
-    """Ask once in vain, so that the engine is compiled when it counts. Raises TwinError, TimeoutError."""
-    await _asked(socket, link, *borders(status))
-
-
-async def _asked(socket: Path, link: str, source: str, target: str) -> Report:
-    from domain_twin.model.job import Capability, Requirements
+async def _inside(socket: Path, status: ServiceStatus, phase: Phase, link: str) -> Prediction:
+    """The prediction of the domain that owns the link, which sees only its own part."""
     from domain_twin.model.scenario import ElementDown, Scenario
     from federation.client import TwinClient
 
@@ -123,19 +137,97 @@ async def _asked(socket: Path, link: str, source: str, target: str) -> Report:
         name="The link that the demo cuts",
         seed=1,
         changes=(ElementDown(element=link),),
-        flows=((source, target),),
+        flows=(borders(status),),
     )
-    async with asyncio.timeout(PATIENCE_S), TwinClient.connect(socket) as own:
-        job = await own.start_job(
+    began = time.monotonic()
+    async with TwinClient.connect(socket) as own:
+        report = await _asked(own, scenario)
+    return predicted(report, phase, link=link, took_ms=(time.monotonic() - began) * 1e3)
+
+
+async def _across(
+    notes: Path, broker: TwinClient, status: ServiceStatus, phase: Phase, own: Prediction
+) -> Prediction:
+    """The prediction of all domains together; the owner's note of the cut is known to its agent alone."""
+    from domain_twin.model.scenario import DemandChange, Scenario
+
+    await asyncio.to_thread(_note, notes, own.link)
+    service = status.service
+    scenario = Scenario(
+        name=NAME,
+        seed=1,
+        changes=(DemandChange(factor=1.0),),  # what the broker sees of it changes nothing
+        flows=((service.source, service.target),),
+    )
+    began = time.monotonic()
+    report = await _asked(broker, scenario)
+    took_ms = (time.monotonic() - began) * 1e3
+    ends = (service.source, service.target)
+    flows = [flow for flow in report.flows if (flow.source, flow.target) == ends]
+    together = predicted(replace(report, flows=tuple(flows)), phase, link=own.link, took_ms=took_ms)
+    if not math.isfinite(together.delay_ms):
+        raise NotFound(
+            "; ".join(reading.troubles(report)) or "no figures for this service across the domains"
+        )
+    return replace(together, route=own.route, changes_ms=_changes(flows[0]))
+
+
+def _note(folder: Path, link: str) -> None:
+    """What the owner alone knows."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / f"{NAME}.yaml").write_text(
+        "# Known to this operator alone: added to what anybody asks under this name.\n"
+        f"changes:\n  - {{kind: element-down, element: '{link}'}}\n",
+        encoding="utf-8",
+    )
+
+
+def _changes(flow: FlowForecast) -> dict[str, float]:
+    before, after = reading.shares(flow.path_before), reading.shares(flow.path_after)
+    names = dict.fromkeys([*before, *after])
+    return {name: after.get(name, 0.0) - before.get(name, 0.0) for name in names if name}
+
+
+async def compile_engine() -> None:
+    """Compile the engine in a process of its own: the agents then read it from the disk."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "domain_twin.simulation.warm",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def warm(socket: Path, broker: TwinClient, status: ServiceStatus, link: str) -> None:
+    """Ask once in vain, so that the engines are compiled when it counts."""
+    from federation.cli.demo.account import Phase
+
+    await foresee(socket, broker, status, Phase("warm", 0.0, 0, None, []), link)
+
+
+async def _asked(twin: TwinClient, scenario: Scenario) -> Report:
+    """The report on a scenario. Raises TimeoutError, and TwinError where there is none."""
+    from domain_twin.model.job import Capability, Requirements
+
+    async with asyncio.timeout(PATIENCE_S):
+        job = await twin.start_job(
             scenario,
             capability=Capability.EVENTS_IMPACTS_VERIFICATION,
             requirements=Requirements(deadline_s=PATIENCE_S),
         )
-        async for now in own.watch_job(job.id):
+        async for now in twin.watch_job(job.id):
             job = now
         if job.problem:
             raise NotFound(job.problem)
-        return await own.report(job.id)
+        return await twin.report(job.id)
 
 
 def borders(status: ServiceStatus, domain: str = DOMAIN) -> tuple[str, str]:
@@ -148,10 +240,10 @@ def borders(status: ServiceStatus, domain: str = DOMAIN) -> tuple[str, str]:
 
 
 def predicted(report: Report, phase: Phase, *, link: str, took_ms: float) -> Prediction:
-    """From the domain's own report to the service's delay end to end: only that domain's part changes.
+    """From a report to the service's delay end to end, which the twin measured in `phase`.
 
-    The change of its part is added to what the twin measured in `phase`, so that what was off before is off
-    as much afterwards. Raises NotFound where the flow has no figures.
+    The change that the report predicts is added to that: what its figures are off before the cut, they are
+    off after it. Raises NotFound where the flow has no figures.
     """
     flows = [flow for flow in report.flows if flow.before]
     if not flows:

@@ -170,8 +170,15 @@ def prediction(said: Prediction) -> RenderableType:
     table = _facts()
     table.add_row("now", ms(said.before_ms), "end to end, as the twin measured it")
     table.add_row("without the link", Text(ms(said.delay_ms), "bold"), _interval(said))
+    if said.changes_ms:
+        parts = ", ".join(f"{domain} {change:+.3f}" for domain, change in said.changes_ms.items())
+        table.add_row("of that", "", f"{parts} ms")
     table.add_row("through", "", Text(" ── ".join(said.route), "yellow"))
-    table.add_row("answered in", f"{said.took_ms:,.0f} ms", f"by {_RUNGS.get(said.rung, said.rung)}")
+    whom = "the broker and four agents" if said.changes_ms else "transport's own agent"
+    rung = _RUNGS.get(said.rung, said.rung)
+    table.add_row("answered in", f"{said.took_ms:,.0f} ms", f"by {whom}: {rung}")
+    if said.remark:
+        table.add_row("not the broker", "", said.remark)
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 READY_S = 90.0
 NEWS_S = 20.0
+COMPILED_S = 120.0
 SETTLE_S, SETTLE_QUICK_S = 8.0, 4.0
 LEAD_NS = 6_000_000_000
 
@@ -44,6 +46,7 @@ class Story:
         self._files = DemoFiles(folder.path, "")
         self._joined: dict[str, float] = {}
         self._insides: dict[str, Inside] = {}
+        self._warmed = asyncio.Event()
         self.all_started = asyncio.Event()
 
     async def tell(self) -> None:
@@ -64,7 +67,7 @@ class Story:
             await self._screen.pause(5)
             before = await self._service(twin)
             await self._screen.pause(5)
-            stretch, prediction = await self._foresee(before)
+            stretch, prediction = await self._foresee(twin, before)
             await self._screen.pause(4)
             device, began = await self._cut(twin, watcher, before, stretch)
             await self._compare(twin, prediction)
@@ -219,7 +222,7 @@ class Story:
 
     # ---- predict, cut and repair
 
-    async def _foresee(self, before: ServiceStatus) -> tuple[Stretch, Prediction]:
+    async def _foresee(self, twin: TwinClient, before: ServiceStatus) -> tuple[Stretch, Prediction]:
         """Choose the link to cut, and ask beforehand what the service will get without it."""
         from federation.cli.demo.prediction import foresee
 
@@ -230,11 +233,20 @@ class Story:
             "Which one? The broker cannot know. The transport operator's own agent does; the service crosses",
         )
         self._screen.show(screens.route(route, stretch))
-        self._screen.say("Nothing is touched yet. The agent is asked what the service would get without it.")
+        self._screen.say(
+            "Nothing is touched yet. Its operator notes the cut in a file of its own agent. Then the broker"
+            " is asked what the service would get: every agent computes its part, and transport's alone knows"
+            " of the cut.",
+        )
         phase = self._account.phases[0]
         async with self._screen.steps(["what if"]) as steps:
+            steps.begin("what if", "the engine is compiled, once on this machine")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMPILED_S):
+                    await self._warmed.wait()
             steps.begin("what if", "routes, loads and queues without that link")
-            prediction = await foresee(self._files.socket("transport"), before, phase, stretch.link)
+            own = self._files.socket("transport")
+            prediction = await foresee(own, twin, before, phase, stretch.link)
             steps.done("what if", "answered" if prediction.made else "no prediction; the story goes on")
         self._screen.show(screens.prediction(prediction))
         return stretch, prediction
@@ -252,11 +264,16 @@ class Story:
             self._screen.show(screens.verdict_on(verdict))
 
     async def _warm(self, twin: TwinClient) -> None:
-        """Ask the same in vain while other acts are told: the engine is compiled when it is asked first."""
-        from federation.cli.demo.prediction import warm
+        """Have the engine ready when it counts, while other acts are told: it is compiled when first used."""
+        from federation.cli.demo.prediction import compile_engine, warm
 
-        status = (await twin.services(SERVICE)).statuses[0]
-        await warm(self._files.socket("transport"), status, _chosen(await self._route(status)).link)
+        try:
+            await compile_engine()
+            status = (await twin.services(SERVICE)).statuses[0]
+            link = _chosen(await self._route(status)).link
+            await warm(self._files.socket("transport"), twin, status, link)
+        finally:
+            self._warmed.set()
 
     async def _cut(
         self, twin: TwinClient, watcher: Watcher, before: ServiceStatus, stretch: Stretch

@@ -156,7 +156,7 @@ def _words(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
 
 
 def _flow_name(flow: FlowForecast) -> str:
-    return flow.service or reading.name_of_flow(flow)
+    return reading.short(flow.service) or reading.name_of_flow(flow)
 
 
 def _cut(name: str) -> str:

@@ -65,7 +65,7 @@ def _many(things: Sequence[object]) -> str:
 def _flow(flow: Any) -> dict[str, Any]:
     return {
         "name": reading.name_of_flow(flow),
-        "service": flow.service,
+        "service": reading.short(flow.service),
         "traffic_class": flow.traffic_class,
         "path": reading.path_words(flow),
         "before": reading.shown_path(flow.path_before),

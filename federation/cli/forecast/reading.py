@@ -127,7 +127,7 @@ def name_of_flow(flow: FlowForecast) -> str:
 
 def short(text: str) -> str:
     """Text with its elements' ids cut short: without what all ids have in common."""
-    return text.replace("urn:ndt:idl:", "idl-").replace("urn:ndt:", "")
+    return text.replace("urn:ndt:idl:", "idl-").replace("urn:ndt:", "").replace("urn:service:", "")
 
 
 def delay_change(flow: FlowForecast) -> float:
@@ -209,7 +209,8 @@ def path_words(flow: FlowForecast) -> str:
         domain or "between domains" for domain in dict.fromkeys(_all_domains(flow)) if _moved(flow, domain)
     ]
     if not elsewhere:
-        return "the same path"
+        inside = all(part.element for part in (*flow.path_before, *flow.path_after))
+        return "the same path" if inside else "the same points; ways inside the domains are not visible"
     where = " and ".join(elsewhere)
     left = [
         part for part in flow.path_before if part.element and part.element not in _elements(flow.path_after)

@@ -96,7 +96,7 @@ def _flows(report: Report, top: int) -> list[RenderableType]:
 
 def flow_block(flow: FlowForecast) -> RenderableType:
     """One flow: its figures before and after, its path in words, and each domain's part of its delay."""
-    head = Text.assemble((flow.service or reading.name_of_flow(flow), "bold"))
+    head = Text.assemble((reading.short(flow.service) or reading.name_of_flow(flow), "bold"))
     if flow.service:
         head.append(f"  {reading.name_of_flow(flow)}")
     if flow.traffic_class:
@@ -120,16 +120,15 @@ def _shares(flow: FlowForecast) -> list[RenderableType]:
     domains = list(dict.fromkeys([*before, *after]))
     if len([domain for domain in domains if domain]) < 2:
         return []
-    widest = max([*before.values(), *after.values(), 1e-9])
+    widest = max([value for value in (*before.values(), *after.values()) if math.isfinite(value)] or [1.0])
     table = grid("domain", "before", "after", "", "change", right=("before", "after", "change"))
     for domain in domains:
         old, new = before.get(domain), after.get(domain)
         change = (new or 0.0) - (old or 0.0)
         style = "bad" if change > 0 else "good"
         moved = abs(change) >= 0.0005
-        filled = (
-            min(_BAR_WIDTH, round(_BAR_WIDTH * (new or 0.0) / widest)) if math.isfinite(new or 0.0) else 0
-        )
+        shown = new if new is not None and math.isfinite(new) else 0.0
+        filled = round(_BAR_WIDTH * shown / max(widest, 1e-9))
         table.add_row(
             name_of(domain),
             ms(old) if old is not None else "",
@@ -156,7 +155,7 @@ def flows_table(flows: Sequence[FlowForecast]) -> Table:
         style = "bad" if change > 0 else "good" if change < 0 else ""
         after = flow.after
         table.add_row(
-            Text(f"{flow.service or reading.name_of_flow(flow)} {flow.traffic_class}".strip()),
+            Text(f"{reading.short(flow.service) or reading.name_of_flow(flow)} {flow.traffic_class}".strip()),
             ms(flow.before.delay_ms.value) if flow.before else Text("no path", "bad"),
             Text(ms(after.delay_ms.value), style) if after else Text("no path", "bold red"),
             ms(after.p95_ms.value) if after else "",
