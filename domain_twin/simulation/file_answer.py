@@ -1,8 +1,7 @@
 """Questions about a network in a file: which rung answers, and what is told. Computes nothing itself.
 
-A network with routing (JSON, MATLAB) may be asked anything, one with given paths (BNN-UPC) what flows get. With
-a scenario the answer is a report, of packets as well as of queueing; what a rung cannot say is
-refused with the reason.
+A network with routing (JSON, MATLAB) may be asked anything, one with given paths (BNN-UPC) what flows get.
+With a scenario the answer is a report, by packets as well as by queueing.
 """
 
 from __future__ import annotations

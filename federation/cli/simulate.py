@@ -89,10 +89,10 @@ def simulate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compute what flows get in a network that is in a file; no twin is asked.
+    """Compute what flows get in a network in a file.
 
     Delay, percentiles, loss and throughput of every flow, and the busiest elements; with --scenario what its
-    changes would do, before and after. Rung packets runs ns-3 (`pip install fedtwin[ns3]`).
+    changes would do, before and after. No twin is asked. Rung packets runs ns-3 (`pip install fedtwin[ns3]`).
     """
     from domain_twin.simulation.file_answer import Options, answered, load
     from federation.cli.console import err, short_path
