@@ -30,10 +30,12 @@ from domain_twin.yang.schema import SchemaSet
 if TYPE_CHECKING:
     from domain_twin.simulation.calibration import Calibration
     from domain_twin.simulation.compile import Compiled
-    from domain_twin.simulation.forecast import Promise
+    from domain_twin.simulation.forecast import Intervals, Promise
+    from domain_twin.simulation.observed import Observations
     from domain_twin.simulation.solve import Engine
+    from domain_twin.simulation.traffic import Loads
 
-__all__ = ["CalibrationFile", "NdtJobs", "Twin", "map_candidate"]
+__all__ = ["CalibrationFile", "NdtJobs", "Twin", "map_candidate", "mean_loads"]
 
 T = TypeVar("T")
 _EVENTS = ("element-down", "element-up", "demand", "cell-load")
@@ -68,6 +70,9 @@ class Twin(Protocol):
     def schema_of(self, device: str) -> SchemaSet:
         """The YANG modules of a device."""
 
+    async def observations(self, start: Nanoseconds, end: Nanoseconds) -> Observations:
+        """What elements were measured at between two times. Raises NotFound."""
+
     def calibration(self) -> Calibration | None:
         """What was fitted from history; None: nothing was."""
 
@@ -78,7 +83,17 @@ class _State:
 
     network: Network
     snapshot: Snapshot
+    loads: Loads | None = None  # None: as the network reports them now
     assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Solvable:
+    """A network ready to be asked, and what is known of its errors."""
+
+    compiled: Compiled
+    engine: Engine
+    intervals: Intervals | None
 
 
 class NdtJobs:
@@ -88,7 +103,7 @@ class NdtJobs:
         self._twin = twin
         self._clock = clock
         self._threads = ThreadPoolExecutor(AT_ONCE, "ndt-job")
-        self._warm: tuple[Network, Calibration | None, Compiled, Engine] | None = None
+        self._warm: tuple[Network, Calibration | None, _Solvable] | None = None
 
     def check(self, job: Job) -> None:
         """Refuse what cannot be answered here. Raises ConfigError, NotFound, StaleVersion."""
@@ -116,8 +131,9 @@ class NdtJobs:
 
         scenario = ticket.job.scenario
         ticket.progress(0.0, "compiling the network")
-        before, engine = self._compiled(state.network)
-        after, assumed = before, state.assumptions
+        base = self._solvable(state)
+        before = after = base.compiled
+        assumed = state.assumptions
         edits = [
             (f"changes[{place}]", change)
             for place, change in enumerate(scenario.changes)
@@ -126,7 +142,7 @@ class NdtJobs:
         if edits:
             ticket.progress(0.0, "mapping the edited configuration")
             candidate = make_candidate(state.snapshot, edits, self._twin.schema_of)
-            after = self._compile(map_candidate(candidate, state.network))
+            after = self._compile(map_candidate(candidate, state.network), state.loads)
             assumed = (*assumed, *candidate.assumed)
         question = Question(
             scenario,
@@ -136,12 +152,13 @@ class NdtJobs:
             promises=self._promises(),
             aliases=self._aliases(),
             assumptions=tuple(dict.fromkeys((*assumed, *before.assumptions, *after.assumptions))),
+            intervals=base.intervals,
         )
         return answer(
             before,
             question,
             after=after,
-            engine=engine,
+            engine=base.engine,
             now=self._clock(),
             progress=ticket.progress,
             keep=ticket.keep,
@@ -149,8 +166,13 @@ class NdtJobs:
 
     async def _state(self, job: Job) -> _State:
         scenario = job.scenario
-        if scenario.window is not None:
-            raise ConfigError("window: this twin does not read demand from history yet; leave it out")
+        state = await self._at(scenario)
+        if (window := scenario.window) is not None:
+            seen = await self._twin.observations(_nanoseconds(window.start), _nanoseconds(window.end))
+            state = replace(state, loads=mean_loads(seen, f"{window.start} to {window.end}"))
+        return state
+
+    async def _at(self, scenario: Scenario) -> _State:
         if scenario.at == "live" or _version_of(scenario.at):
             network = self._twin.network()
             if (wanted := _version_of(scenario.at)) and not _same(wanted, network.version):
@@ -159,32 +181,38 @@ class NdtJobs:
                     " change a state of the past"
                 )
             return _State(network, self._twin.snapshot())
-        at = int(datetime.fromisoformat(scenario.at).timestamp() * 1e9)
-        snapshot = await self._twin.snapshot_at(at)
+        snapshot = await self._twin.snapshot_at(_nanoseconds(scenario.at))
         network = await self._off_the_loop(partial(_mapped, self._twin.domain, snapshot))
         said = (
             (f"figures of {scenario.at} are means of {snapshot.resolution_ns / 1e9:g} s; no finer are kept",)
             if snapshot.resolution_ns
             else ()
         )
-        return _State(replace(network, kind=StateKind.SNAPSHOT), snapshot, said)
+        return _State(replace(network, kind=StateKind.SNAPSHOT), snapshot, assumptions=said)
 
-    def _compiled(self, network: Network) -> tuple[Compiled, Engine]:
+    def _solvable(self, state: _State) -> _Solvable:
         """The network as arrays, and its engine: those of the last question where nothing has changed."""
         from domain_twin.simulation.solve import Engine
+        from domain_twin.simulation.uncertainty import flow_intervals
 
         calibration, warm = self._twin.calibration(), self._warm
-        if warm and warm[0] is network and warm[1] is calibration:
-            return warm[2], warm[3]
-        compiled = self._compile(network)
+        live = state.loads is None and state.network.kind is StateKind.LIVE
+        if live and warm and warm[0] is state.network and warm[1] is calibration:
+            return warm[2]
+        compiled = self._compile(state.network, state.loads)
         engine = Engine(compiled.graph, compiled.demand)
-        self._warm = (network, calibration, compiled, engine)
-        return compiled, engine
+        intervals = flow_intervals(engine.solve(), calibration) if calibration else None
+        made = _Solvable(compiled, engine, intervals)
+        if live:
+            self._warm = (state.network, calibration, made)
+        return made
 
-    def _compile(self, network: Network) -> Compiled:
+    def _compile(self, network: Network, loads: Loads | None) -> Compiled:
         from domain_twin.simulation.compile import compile_network
 
-        return compile_network(network, calibration=self._twin.calibration(), published=self._twin.published)
+        return compile_network(
+            network, loads=loads, calibration=self._twin.calibration(), published=self._twin.published
+        )
 
     def _promises(self) -> list[Promise]:
         from domain_twin.simulation.forecast import Promise
@@ -227,6 +255,24 @@ class CalibrationFile:
             self._read = load(self._path)
             self._stamp = now
         return self._read
+
+
+def mean_loads(seen: Observations, when: str) -> Loads:
+    """What elements carried on the mean. Raises NotFound where none said."""
+    import numpy as np
+
+    from domain_twin.simulation.traffic import Loads
+
+    mbps: dict[str, float] = {}
+    handled: dict[str, float] = {}
+    for element, series in seen.series.items():
+        known = series.rate[np.isfinite(series.rate)]
+        if len(known):
+            (handled if series.kind in ("function", "host") else mbps)[element] = float(known.mean())
+    if not mbps and not handled:
+        raise NotFound(f"window: no element has a recorded load in {when}; choose a time that was recorded")
+    said = (f"demand is that of the mean loads of {when}",)
+    return Loads(mbps, handled, seen.start, seen.end, said)
 
 
 def map_candidate(candidate: Candidate, before: Network) -> Network:
@@ -276,6 +322,10 @@ def _check_capability(capability: Capability, scenario: Scenario) -> None:
         raise ConfigError(
             f"{capability.value} tries a configuration: add a change of {_any(_CONFIGURATIONS)}"
         )
+
+
+def _nanoseconds(time_text: str) -> Nanoseconds:
+    return int(datetime.fromisoformat(time_text).timestamp() * 1e9)
 
 
 def _any(words: tuple[str, ...]) -> str:

@@ -58,6 +58,7 @@ from federation.wire.event_log import EventLog
 
 if TYPE_CHECKING:
     from domain_twin.simulation.calibration import Calibration
+    from domain_twin.simulation.observed import Observations
 
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 1.0
@@ -166,6 +167,14 @@ class DomainTwin:
         if self._history is None:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")
         return await self._history.state_at(at)
+
+    async def observations(self, start: Nanoseconds, end: Nanoseconds) -> Observations:
+        """What elements were measured at between two times. Raises NotFound."""
+        from domain_twin.simulation.observed import observe
+
+        if self._history is None:
+            raise NotFound("this agent keeps no history: set enabled = true under [history]")
+        return await observe(self._history, self.domain, start, end)
 
     def schema_of(self, device: str) -> SchemaSet:
         """The YANG modules of a device."""
