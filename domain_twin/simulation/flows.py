@@ -202,7 +202,7 @@ def _thin(
     running = np.concatenate([[0.0], np.cumsum(log_kept)])
     rate_at = flows.rate_pps[owner] * np.exp(running[:-1] - running[first])
     kept = np.exp(running[flows.offsets[1:]] - running[flows.offsets[:-1]])
-    return rate_at, np.where(kept <= 1.0 - _ALL_LOST, 0.0, kept)
+    return rate_at, np.where(kept <= 10.0 * (1.0 - _ALL_LOST), 0.0, kept)
 
 
 def _per_edge(slot: Indices, values: FloatArray, edges: int, classes: int) -> FloatArray:
