@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,15 +25,17 @@ from domain_twin.model import scenario as language
 from domain_twin.model.scenario import Change
 from domain_twin.simulation.calibrate import fit
 from domain_twin.simulation.changes import Elements, changed
-from domain_twin.simulation.compile import Compiled, compile_network
+from domain_twin.simulation.compile import compile_network
 from domain_twin.simulation.graph import Law, Variant
 from domain_twin.simulation.observed import Recorder
 from domain_twin.simulation.solve import Engine, Solution
 from domain_twin.simulation.traffic import loads_over
+from domain_twin.simulation.uncertainty import flow_intervals
 
 AIMS = {"delay_mape": 5.0, "path_share": 1.0, "coverage": [0.85, 0.95]}
-WARM_S, CALIBRATE_S, SETTLE_S = 10.0, 240.0, 3.0
+WARM_S, CALIBRATE_S, SETTLE_S = 10.0, 300.0, 3.0
 LEAST_PACKETS = 200
+AFFECTED = 0.03
 KINDS = ("link-cut", "metric", "degradation", "cell-load", "workers", "cell-share", "demand", "two")
 
 
@@ -63,12 +65,18 @@ class Outcome:
     low: float
     high: float
     path_right: bool
+    moved: bool  # its path is another than before
     busiest: float
 
     @property
     def error(self) -> float:
         """Relative, percent."""
         return (self.predicted / self.measured - 1) * 100
+
+    @property
+    def affected(self) -> bool:
+        """Whether the change does something to the flow: another path, or 3 % more or less delay."""
+        return self.moved or abs(self.measured / self.before - 1) > AFFECTED
 
 
 class World:
@@ -98,6 +106,9 @@ class World:
         )
         self.engine = Engine(self.compiled.graph, self.compiled.demand)
         base = self.engine.solve()
+        intervals = flow_intervals(base, self.calibration)
+        assert intervals is not None
+        self.intervals = intervals
         elements = Elements(self.compiled, domain="emulated")
         for number in range(count):
             trial = self._trial(KINDS[number % len(KINDS)])
@@ -120,11 +131,15 @@ class World:
             graph = after.graph
             links = tuple(graph.edges[edge] for edge in path if graph.law[edge] == Law.LINK)
             predicted = float(after.delay_s[0, target, source]) * 1e3
-            low, high = predicted, predicted
+            busiest = float(after.utilisation[list(path)].max())
+            variance, rate = after.variance_s2[0, target, source], after.throughput_pps[0, target, source]
+            noise = float(np.sqrt(variance / rate)) * 1e3 if rate > 0 else 0.0
+            low, high = self.intervals.around("delay_ms", predicted, busiest, noise=noise)
             yield Outcome(
                 self.seed, trial.kind, trial.what, flow, float(base.delay_s[0, target, source]) * 1e3,
                 predicted, truth.mean_ms, truth.std_error_ms or 0.0, low, high, links == taken,
-                float(after.utilisation[list(path)].max()),
+                path != base.path(source, target),
+                busiest,
             )  # fmt: skip
         trial.undo()
         self._advance(SETTLE_S)
@@ -150,7 +165,13 @@ class World:
         return makers[kind]()
 
     def _some_line(self) -> Any:
-        lines = [x for x in self.network.topology.adjacencies if not x.crossing and x.a.device.kind == "router"]
+        """A line between routers; every other time one that a watched flow crosses."""
+        lines = [
+            x for x in self.network.topology.adjacencies if not x.crossing and x.a.device.kind == "router"
+        ]
+        if self.rng.random() < 0.5:
+            used = {link for flow in self.network.packets.watches for link in self.network.path(flow)}
+            lines = [x for x in lines if x.a.link_id in used or x.b.link_id in used]
         return lines[self.rng.integers(len(lines))]
 
     def _fault(self, kind: str, what: str, changes: tuple[Change, ...], fault: Any) -> Trial:
@@ -246,6 +267,8 @@ class World:
 
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """The figures of some outcomes."""
+    if not outcomes:
+        return {"flows": 0}
     errors = np.array([item.error for item in outcomes])
     stale = np.array([(item.before / item.measured - 1) * 100 for item in outcomes])
     inside = [item.low <= item.measured <= item.high for item in outcomes]
@@ -268,7 +291,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1001, help="first world; the next ones count up")
     parser.add_argument("--worlds", type=int, default=5)
     parser.add_argument("--changes", type=int, default=12, help="in each world")
-    parser.add_argument("--measure", type=float, default=40.0, help="simulated seconds after each change")
+    parser.add_argument("--measure", type=float, default=30.0, help="simulated seconds after each change")
     arguments = parser.parse_args()
     worlds, count = (1, 10) if arguments.quick else (arguments.worlds, arguments.changes)
     outcomes: list[Outcome] = []
@@ -292,6 +315,7 @@ def main() -> None:
         "benchmark": "fidelity",
         "changes": len(changes),
         **summary(outcomes),
+        "affected": summary([o for o in outcomes if o.affected]),
         "by_kind": {kind: summary(own) for kind in KINDS if (own := [o for o in outcomes if o.kind == kind])},
         "calibration": fits,
         "worst": [

@@ -5,8 +5,8 @@ Link: delay = fixed + S + W, variance = c^2 S^2 + Var W, an M/G/1 queue (Pollacz
 many packets travel together; the mean then says the fixed part. Cell: processor sharing. Station: the
 utilisation law (Denning & Buzen 1978) says the service time of a packet, delay and variance those of a train.
 
-Fits on the first three quarters of the history, judges on the rest. Reads what devices report and nothing
-else; an element with too little history keeps a default, and says so.
+Judged on the last quarter of the history by a fit on the rest, then fitted on all of it. Reads what devices
+report and nothing else; an element with too little history keeps a default, and says so.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["calibrate", "fit"]
 
+FOLDS = 4
 BLOCK = 10  # intervals averaged into one point
 LEAST_BLOCKS = 4
 HELD_OUT = 0.25
@@ -64,26 +65,24 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
     """Fit a domain to its observations. Raises NotFound: no element reports delays."""
     said: list[str] = []
     points = {name: _blocks(series) for name, series in observations.series.items()}
-    enough = {name: part for name, part in points.items() if len(part) >= LEAST_BLOCKS}
-    if not any(np.isfinite(part.delay_s).any() for part in points.values()):
+    if not any(np.isfinite(series.delay_s).any() for series in observations.series.values()):
         raise NotFound(
             f"the history of {observations.domain} between {observations.start} and {observations.end} ns has"
             " no delay of any element; calibrate over a time in which devices were heard"
         )
-    train = {name: part.part(slice(0, _split(len(part)))) for name, part in enough.items()}
-    traffic = _traffic(train, packet_octets, said)
-    fits: dict[str, ElementFit] = {}
-    residuals: dict[str, tuple[float, ...]] = {}
-    for name, series in points.items():
-        if name not in enough:
-            note = f"{len(series)} points of {BLOCK} intervals are too few, {LEAST_BLOCKS} are needed"
-            fits[name] = ElementFit(name, series.kind, points=len(series), note=note)
-            continue
-        fitted = _element(train[name], traffic)
-        held = series.part(slice(_split(len(series)), None))
-        fits[name], errors = _judged(fitted, held, traffic)
-        if errors:
-            residuals[name] = errors
+    enough = {name: part for name, part in points.items() if len(part) >= LEAST_BLOCKS}
+    traffic = _traffic(enough, packet_octets, said)
+    fits = {
+        name: ElementFit(
+            name,
+            series.kind,
+            points=len(series),
+            note=f"{len(series)} points of {BLOCK} intervals are too few, {LEAST_BLOCKS} are needed",
+        )
+        for name, series in points.items()
+    }
+    for name, series in enough.items():
+        fits[name] = _judged(_element(series, traffic), series, traffic)
     if short := [name for name in fits if fits[name].note]:
         said.append(
             f"{len(short)} elements have too little history and keep defaults: {', '.join(short[:5])}"
@@ -95,30 +94,74 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         sum(map(len, observations.series.values())),
         traffic,
         fits,
-        residuals,
+        _held_out(enough, packet_octets),
+        BLOCK * _step(observations),
         tuple(said),
     )
 
 
-def _split(points: int) -> int:
-    return max(1, points - max(1, round(points * HELD_OUT)))
+def _step(observations: Observations) -> float:
+    """Seconds between two figures of an element, as a rule."""
+    steps = [
+        float(np.median(np.diff(series.at))) for series in observations.series.values() if len(series) > 1
+    ]
+    return float(np.median(steps)) if steps else 1.0
+
+
+def _held_out(points: Mapping[str, Series], packet_octets: float) -> dict[str, tuple[float, ...]]:
+    """Relative errors of predicting each fold of the time from the others, by element and block.
+
+    Predicted as a scenario would: the delay at the mean load of the other folds; NaN where nothing is known.
+    Cross-conformal (Vovk 2015): errors of all folds count together.
+    """
+    last = int(max((series.at.max() for series in points.values()), default=-1.0))
+    found = {name: np.full(last + 1, np.nan) for name in points}
+    for fold in range(FOLDS):
+        edges = [round((last + 1) * k / FOLDS) for k in (fold, fold + 1)]
+        away = {name: (series.at >= edges[0]) & (series.at < edges[1]) for name, series in points.items()}
+        rest = {name: series.where(~away[name]) for name, series in points.items()}
+        usable = {name: series for name, series in rest.items() if len(series) >= LEAST_BLOCKS // 2}
+        traffic = _traffic(usable, packet_octets, [])
+        for name, series in usable.items():
+            held = points[name].where(away[name])
+            if not len(held):
+                continue
+            load = _weighted(series.utilisation, series.rate)
+            fitted = _element(series, traffic)
+            capacity, servers = float(held.capacity_mbps.mean()), float(held.servers.mean())
+            expected = _expected(fitted, load, capacity, servers, traffic)
+            found[name][held.at.astype(int)] = held.delay_s / expected - 1.0
+    return {name: tuple(float(round(x, 6)) for x in row[-_KEPT:]) for name, row in found.items()}
 
 
 def _blocks(series: Series) -> Series:
-    """Means over BLOCK intervals: delays by packet (the rate weighs them), all else by time."""
-    order = np.isfinite(series.delay_s) & np.isfinite(series.utilisation) & (series.rate > 0)
-    count = int(order.sum()) // BLOCK
-    shaped = {name: getattr(series, name)[order][: count * BLOCK].reshape(count, BLOCK) for name in _COLUMNS}
-    weight = shaped["rate"]
-    total = weight.sum(axis=1)
-    mean = (weight * shaped["delay_s"]).sum(axis=1) / total
-    variance = np.nan_to_num(shaped["variance_s2"])
-    square = (weight * (variance + shaped["delay_s"] ** 2)).sum(axis=1) / total
-    columns = {name: values.mean(axis=1) for name, values in shaped.items()}
-    columns["queue_octets"] = shaped["queue_octets"].max(axis=1, initial=-math.inf)
-    columns["loss"] = (weight * np.nan_to_num(shaped["loss"])).sum(axis=1) / total
-    columns |= {"delay_s": mean, "variance_s2": np.maximum(square - mean**2, 0.0)}
-    return Series(series.element, series.kind, **columns)
+    """Means over BLOCK intervals; `at` counts them. Delays are weighed by the rate, all else by time."""
+    good = np.isfinite(series.delay_s) & np.isfinite(series.utilisation) & (series.rate > 0)
+    if not good.any():
+        return series.where(good)
+    step = float(np.median(np.diff(series.at))) if len(series) > 1 else 1.0
+    part = series.where(good)
+    number = np.floor(part.at / (BLOCK * max(step, 1e-9)) + 1e-6).astype(int)
+    kept, place, count = np.unique(number, return_inverse=True, return_counts=True)
+
+    def total(values: FloatArray) -> FloatArray:
+        return np.bincount(place, weights=values, minlength=len(kept)).astype(np.float64)
+
+    weight = total(part.rate)
+    mean = total(part.rate * part.delay_s) / weight
+    variance = np.nan_to_num(part.variance_s2)
+    square = total(part.rate * (variance + part.delay_s**2)) / weight
+    columns = {name: total(getattr(part, name)) / count for name in _COLUMNS}
+    longest = np.full(len(kept), -np.inf)
+    np.maximum.at(longest, place, np.nan_to_num(part.queue_octets, nan=-np.inf))
+    columns |= {
+        "at": kept.astype(np.float64),
+        "queue_octets": longest,
+        "loss": total(part.rate * np.nan_to_num(part.loss)) / weight,
+        "delay_s": mean,
+        "variance_s2": np.maximum(square - mean**2, 0.0),
+    }
+    return Series(series.element, series.kind, **columns).where(count >= BLOCK / 2)
 
 
 _COLUMNS = tuple(name for name in Series.__slots__ if name not in ("element", "kind"))
@@ -294,22 +337,19 @@ def _losses(series: Series, known: ElementFit) -> ElementFit:
     return replace(known, loss=min(max(loss, 0.0), 1.0), buffer_octets=buffer if buffer > 0 else math.nan)
 
 
-def _judged(fitted: ElementFit, held: Series, traffic: Traffic) -> tuple[ElementFit, tuple[float, ...]]:
-    """The fit with its errors on points that it has not seen, and those errors (relative)."""
-    expected = np.array(
-        [
-            _expected(fitted, u, c, k, traffic)
-            for u, c, k in zip(held.utilisation, held.capacity_mbps, held.servers, strict=True)
-        ]
-    )
+def _judged(fitted: ElementFit, series: Series, traffic: Traffic) -> ElementFit:
+    """The fit with the errors that one on the first three quarters makes on the last."""
+    split = max(1, len(series) - max(1, round(len(series) * HELD_OUT)))
+    early, held = series.where(slice(0, split)), series.where(slice(split, None))
+    judged = _element(early, traffic)
+    columns = zip(held.utilisation, held.capacity_mbps, held.servers, strict=True)
+    expected = np.array([_expected(judged, load, speed, k, traffic) for load, speed, k in columns])
     errors = held.delay_s / expected - 1.0
-    errors = errors[np.isfinite(errors)]
-    if not len(errors):
-        return fitted, ()
+    if not np.isfinite(errors).all():
+        return fitted
     spread = float(((held.delay_s - held.delay_s.mean()) ** 2).sum())
     r2 = 1.0 - float(((held.delay_s - expected) ** 2).sum()) / spread if spread > 0 else math.nan
-    kept = tuple(round(float(error), 6) for error in errors[-_KEPT:])
-    return replace(fitted, mape=float(np.abs(errors).mean()) * 100, r2=r2), kept
+    return replace(fitted, mape=float(np.abs(errors).mean()) * 100, r2=r2)
 
 
 def _expected(fitted: ElementFit, load: float, capacity: float, servers: float, traffic: Traffic) -> float:

@@ -68,7 +68,10 @@ class ElementFit:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """All that was fitted for one domain; `residuals`: relative errors of held-out delays, by element."""
+    """All that was fitted for one domain.
+
+    `residuals`: relative errors of held-out delays by element, one for each stretch of time; NaN: not known.
+    """
 
     domain: str
     start: Nanoseconds = 0
@@ -77,6 +80,7 @@ class Calibration:
     traffic: Traffic = field(default_factory=Traffic)
     elements: Mapping[str, ElementFit] = field(default_factory=lambda: MappingProxyType({}))
     residuals: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    stretch_s: float = 10.0  # what each residual is a mean over
     assumptions: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -93,9 +97,10 @@ DEFAULT = Calibration("")
 
 def save(calibration: Calibration, file: Path) -> None:
     """Write atomically, readable by the owner only."""
-    raw = dataclasses.asdict(
-        dataclasses.replace(calibration, elements={}, residuals=dict(calibration.residuals))
-    )
+    raw = dataclasses.asdict(dataclasses.replace(calibration, elements={}, residuals={}))
+    raw["residuals"] = {
+        name: [None if math.isnan(x) else x for x in row] for name, row in calibration.residuals.items()
+    }
     raw["elements"] = {name: _finite(dataclasses.asdict(fit)) for name, fit in calibration.elements.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
@@ -116,7 +121,10 @@ def load(file: Path) -> Calibration | None:
                 " run fedtwin calibrate again"
             )
         elements = {name: ElementFit(**_unfinite(fit)) for name, fit in raw.pop("elements").items()}
-        residuals = {name: tuple(map(float, row)) for name, row in raw.pop("residuals").items()}
+        residuals = {
+            name: tuple(math.nan if x is None else float(x) for x in row)
+            for name, row in raw.pop("residuals").items()
+        }
         traffic = Traffic(**raw.pop("traffic"))
         assumptions = tuple(map(str, raw.pop("assumptions")))
         return Calibration(

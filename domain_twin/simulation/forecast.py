@@ -47,10 +47,13 @@ Flow: TypeAlias = tuple[str, str, str]
 class Intervals(Protocol):
     """Says how far off figures may be; for a figure without calibration NaN on both sides."""
 
-    def around(self, figure: str, value: float, utilisation: float) -> tuple[float, float]:
+    def around(
+        self, figure: str, value: float, utilisation: float, *, noise: float = 0.0
+    ) -> tuple[float, float]:
         """The 90 % interval of a figure (a field of FlowFigures) of a flow.
 
-        `utilisation` is that of the busiest element on its path.
+        `utilisation` is that of the busiest element on its path; `noise` the standard error of the figure's
+        mean over the packets of one second, in its unit.
         """
 
 
@@ -167,13 +170,20 @@ def _figures(solution: Solution, at: _Place | None, intervals: Intervals | None)
         * traffic_class.mean_octets
         * 8e-6,
     }
-    return FlowFigures(**{key: _figure(key, value, busiest, intervals) for key, value in values.items()})
+    packets_per_s = float(solution.throughput_pps[at.c, at.d, at.s])
+    noise = math.sqrt(variance_s2 / packets_per_s) * 1e3 if packets_per_s > 0.0 and variance_s2 > 0.0 else 0.0
+    return FlowFigures(
+        **{
+            key: _figure(key, value, busiest, intervals, noise if key == "delay_ms" else 0.0)
+            for key, value in values.items()
+        }
+    )
 
 
-def _figure(name: str, value: float, utilisation: float, intervals: Intervals | None) -> Figure:
+def _figure(name: str, value: float, utilisation: float, intervals: Intervals | None, noise: float) -> Figure:
     if intervals is None:
         return Figure(value, math.nan, math.nan)
-    return Figure(value, *intervals.around(name, value, utilisation))
+    return Figure(value, *intervals.around(name, value, utilisation, noise=noise))
 
 
 def _path(

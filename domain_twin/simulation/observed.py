@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from domain_twin.model import (
     CARRIED_RATE,
@@ -57,8 +58,8 @@ class Series:
     def __len__(self) -> int:
         return len(self.at)
 
-    def part(self, chosen: slice) -> Series:
-        """A span of it."""
+    def where(self, chosen: slice | npt.NDArray[np.bool_]) -> Series:
+        """A part of it."""
         columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
         return Series(self.element, self.kind, **columns)
 

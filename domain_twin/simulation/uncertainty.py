@@ -1,0 +1,93 @@
+"""Intervals of a twin's predictions: held-out errors of its elements, added up along the paths of its flows.
+
+For every flow and stretch of history, the errors that its elements had at that time (each fitted on other
+times, `calibrate`) add up to what the prediction of its delay would have missed by. Their quantile by load band is
+what elements leave open (`intervals`: split conformal). Two more parts add to it in squares: a flow does
+not meet the mean of the packets that cross an element (`FLOW_ERROR`), and a mean over `HORIZON` stretches of
+history has noise of its own. Demand that is inferred wrongly is not in it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from domain_twin.simulation.calibration import Calibration
+from domain_twin.simulation.graph import FloatArray
+from domain_twin.simulation.intervals import Intervals, Misses, Quantity, calibrate, misses_of
+from domain_twin.simulation.solve import Solution
+
+__all__ = ["FlowIntervals", "flow_intervals"]
+
+HORIZON = 3  # stretches that a predicted mean is a mean over
+FLOW_ERROR = 0.01
+"""Relative standard error of a flow's delay as the sum of its elements' means; from benchmarks.fidelity on seeds
+3 and 4, which its figures are not taken on."""
+_Z90 = 1.645
+_MOST_FLOWS = 2_000
+_FIGURES = {"delay_ms": Quantity.DELAY}
+
+
+@dataclass(frozen=True, slots=True)
+class FlowIntervals:
+    """Intervals around the figures of a flow; NaN for those that history says nothing about."""
+
+    intervals: Intervals
+    over_s: float  # a predicted mean is one over so long a time
+
+    def around(
+        self, figure: str, value: float, utilisation: float, *, noise: float = 0.0
+    ) -> tuple[float, float]:
+        """The 90 % interval of a figure of a flow whose busiest element is this busy.
+
+        `noise`: standard error of the figure's mean over the packets of one second.
+        """
+        quantity = _FIGURES.get(figure)
+        if quantity is None or not math.isfinite(value):
+            return math.nan, math.nan
+        _, high = self.intervals.bounds(quantity, np.array([value]), np.array([utilisation]))
+        sampling = _Z90 * noise / math.sqrt(self.over_s)
+        half = math.hypot(float(high[0]) - value, _Z90 * FLOW_ERROR * value, sampling)
+        return max(0.0, value - half), value + half
+
+
+def flow_intervals(base: Solution, calibration: Calibration | None) -> FlowIntervals | None:
+    """Intervals for a network whose state as it is `base` answers for; None without a calibration."""
+    if calibration is None or not calibration.residuals:
+        return None
+    intervals = calibrate(_misses(base, calibration))
+    return FlowIntervals(intervals, HORIZON * calibration.stretch_s) if intervals.calibrated else None
+
+
+def _misses(base: Solution, calibration: Calibration) -> Misses:
+    graph = base.graph
+    stretches = max(map(len, calibration.residuals.values()))
+    errors = np.zeros((len(graph.edges), stretches))
+    for edge, name in enumerate(graph.edges):
+        row = calibration.residuals.get(name)
+        if row is not None:
+            errors[edge, stretches - len(row) :] = row
+    offered = base.edges.offered
+    kind, target, source = np.nonzero(offered)
+    chosen = np.linspace(0, len(kind) - 1, min(len(kind), _MOST_FLOWS)).astype(int) if len(kind) else []
+    predicted: list[FloatArray] = []
+    measured: list[FloatArray] = []
+    load: list[FloatArray] = []
+    windows = max(1, stretches // HORIZON)
+    length = stretches // windows
+    for flow in chosen:
+        c, d, s = int(kind[flow]), int(target[flow]), int(source[flow])
+        path = list(base.path(s, d))
+        delay = base.edges.delay[path, c]
+        missed = (delay[:, None] * errors[path]).sum(axis=0)[-windows * length :]
+        mean = np.nanmean(np.where(np.isfinite(missed), missed, np.nan).reshape(windows, length), axis=1)
+        predicted.append(np.full(windows, delay.sum()))
+        measured.append(delay.sum() + mean)
+        load.append(np.full(windows, base.utilisation[path].max(initial=0.0)))
+    if not predicted:
+        return Misses({})
+    return misses_of(
+        Quantity.DELAY, np.concatenate(predicted), np.concatenate(measured), np.concatenate(load)
+    )
