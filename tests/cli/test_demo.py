@@ -91,6 +91,7 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
     assert prediction["problem"] is None
     assert prediction["same_route"] is True
     assert prediction["predicted_ms"] > before["delay_ms"] + 2
+    assert set(prediction["part_changes_ms"]) == DOMAINS
     assert prediction["packets_ms"] == cut["packets_delay_ms"]
     assert [audit["whole"] for audit in told["audits"]] == [True] * 5
     assert all(audit["views"] > 0 for audit in told["audits"])
@@ -193,6 +194,19 @@ def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
         command = "sweep" if name in ("single-failures", "growth") else "whatif"
         at = ("--at", str(folder / domain / "state" / "agent.sock"))
         assert "what if" in fedtwin(place, command, str(WHATIF / f"{name}.yaml"), *at)
+    service = ("--flow", "ran/cell-1>edge/host-1")
+    across = json.loads(fedtwin(place, "whatif", str(WHATIF / "new-service.yaml"), *service, "--json"))
+    assert across["partial"] is False
+    assert {domain["domain"] for domain in across["domains"]} == DOMAINS
+    note = json.loads(
+        fedtwin(place, "whatif", "--demand", "x1", "--name", "maintenance-1", *service, "--json")
+    )
+    (cut,) = [flow for flow in note["flows"] if flow["source"] == "ran/cell-1"]
+    assert cut["after"]["delay_ms"]["value"] > cut["before"]["delay_ms"]["value"] + 2
+    assert "poznan" not in json.dumps(note)
+    fits = json.loads(fedtwin(place, "calibrate", "--try", "--window", "5m", "--json", "--at", own))
+    assert fits["domain"] == "transport"
+    assert any(fit["points"] for fit in fits["elements"])
     assert "The link that the demo cuts" in fedtwin(place, "jobs", "list", "--at", own)
     assert json.loads(fedtwin(place, "fault", "truth", "--json", "--last", "2s"))["count"] > 0
     assert "Nothing is broken." in fedtwin(place, "fault", "list")

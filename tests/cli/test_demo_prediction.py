@@ -14,8 +14,10 @@ from twin_with_jobs import Asked, serving
 from domain_twin.errors import NotFound
 from domain_twin.model.job import FlowForecast
 from domain_twin.model.scenario import ElementDown
+from domain_twin.simulation.scenario_file import load_scenario
 from federation.cli.demo.account import Phase
 from federation.cli.demo.prediction import borders, foresee, judge, none, predicted
+from federation.client import TwinClient
 
 LINK = "urn:ndt:transport:poznan:wroclaw"
 BEFORE = Phase("before", delay_ms=7.0, metric=1, met=True, budget=[])
@@ -84,24 +86,83 @@ def test_a_service_s_part_lies_between_two_inter_domain_links() -> None:
         borders(cli_samples.service(), "nowhere")
 
 
-async def test_the_agent_is_asked_for_the_link_and_the_service_s_part(tmp_path: Path) -> None:
-    asked = Asked(report=samples.report(flows=(inner(),)))
-    async with serving(tmp_path, asked) as (socket, _):
-        said = await foresee(socket, cli_samples.service(), BEFORE, LINK)
+def across(**changes: object) -> FlowForecast:
+    """The service as the broker composes it: transport's part grows by 3.2 ms."""
+    parts = [samples.segment("ran", 1.0), samples.BORDER, samples.segment("transport", 2.0)]
+    made: dict[str, object] = {
+        "source": "ran/cell-1",
+        "target": "edge/host-1",
+        "before": samples.figures(3.5),
+        "after": samples.figures(6.7),
+        "path_before": tuple(parts),
+        "path_after": (*parts[:2], samples.segment("transport", 5.2)),
+    }
+    return samples.flow(**(made | changes))
+
+
+async def test_the_broker_is_asked_for_all_and_told_nothing_of_the_link(tmp_path: Path) -> None:
+    own = Asked(report=samples.report(flows=(inner(),)))
+    broker = Asked(report=samples.report(flows=(across(), across(source="ran/cell-9"))))
+    async with (
+        serving(tmp_path / "a", own) as (socket, _),
+        serving(tmp_path / "b", broker) as (other, _),
+        TwinClient.connect(other) as twin,
+    ):
+        said = await foresee(socket, twin, cli_samples.service(), BEFORE, LINK)
+
+    assert said.delay_ms == pytest.approx(7.0 + 3.2)
+    assert said.route == ("poznan", "lodz", "wroclaw")
+    assert said.changes_ms == pytest.approx({"ran": 0.0, "transport": 3.2})
+    asked = own.jobs[0].scenario
+    assert asked.changes == (ElementDown(element=LINK),)
+    assert asked.flows == (("urn:ndt:idl:4k2m", "urn:ndt:idl:p8q1"),)
+    assert LINK not in broker.jobs[0].scenario.model_dump_json()
+    note = load_scenario(socket.parent / "what-if" / f"{broker.jobs[0].scenario.name}.yaml")
+    assert note.changes == asked.changes
+
+
+@pytest.mark.parametrize(
+    ("broker", "words"),
+    [
+        (Asked(refusal=NotFound("no what-ifs here")), "no what-ifs here"),
+        (Asked(report=samples.report(flows=())), "no figures for this service's part"),
+        (
+            Asked(report=replace(samples.partial(), flows=(across(after=samples.figures(math.nan)),))),
+            "core: unreachable",
+        ),
+    ],
+)
+async def test_without_the_broker_the_agent_s_part_remains(tmp_path: Path, broker: Asked, words: str) -> None:
+    own = Asked(report=samples.report(flows=(inner(),)))
+    async with (
+        serving(tmp_path / "a", own) as (socket, _),
+        serving(tmp_path / "b", broker) as (other, _),
+        TwinClient.connect(other) as twin,
+    ):
+        said = await foresee(socket, twin, cli_samples.service(), BEFORE, LINK)
 
     assert said.made
     assert said.delay_ms == pytest.approx(10.0)
-    scenario = asked.jobs[0].scenario
-    assert scenario.changes == (ElementDown(element=LINK),)
-    assert scenario.flows == (("urn:ndt:idl:4k2m", "urn:ndt:idl:p8q1"),)
+    assert said.changes_ms == {}
+    assert words in said.remark
 
 
 async def test_a_refusal_or_an_absent_agent_is_no_prediction_and_no_error(tmp_path: Path) -> None:
-    async with serving(tmp_path, Asked(refusal=NotFound("no engine here"))) as (socket, _):
-        refused = await foresee(socket, cli_samples.service(), BEFORE, LINK)
-    absent = await foresee(tmp_path / "none.sock", cli_samples.service(), BEFORE, LINK)
+    refusing = Asked(refusal=NotFound("no engine here"))
+    async with serving(tmp_path, refusing) as (socket, _), TwinClient.connect(socket) as twin:
+        refused = await foresee(socket, twin, cli_samples.service(), BEFORE, LINK)
+        absent = await foresee(tmp_path / "none.sock", twin, cli_samples.service(), BEFORE, LINK)
 
     assert "no engine here" in refused.problem
     assert "none.sock" in absent.problem
     assert not refused.made
     assert math.isnan(refused.delay_ms)
+
+
+def test_half_an_interval_is_none() -> None:
+    half = samples.figures(4.9)
+    half = replace(half, delay_ms=replace(half.delay_ms, high=math.nan))
+
+    said = predicted(samples.report(flows=(inner(after=half),)), BEFORE, link=LINK, took_ms=80)
+
+    assert judge(said, AFTER, []).inside is None
