@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -346,3 +347,16 @@ def test_the_published_schema_is_current_and_accepts_what_is_read() -> None:
             assert "kind" in definition["required"], name
         for field, property_ in definition.get("properties", {}).items():
             assert field == "kind" or property_.get("description"), f"{name}.{field} says nothing"
+
+
+def test_the_scenarios_of_the_documentation_are_read() -> None:
+    page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+
+    kinds = {change.kind for block in blocks for change in parse_scenario(block).changes}
+
+    assert len(blocks) == 4
+    assert kinds == {each for each in re.findall(r"kind: ([a-z-]+)", EVERY_KIND) if each != "monte-carlo"}
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    compile(code[1], "scenarios.md", "exec")
