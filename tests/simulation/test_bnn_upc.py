@@ -150,7 +150,7 @@ def test_fields_that_moved_from_one_record_to_the_next_are_found(tmp_path: Path)
     edit(results / "simulationResults.txt", "-1,-1,-1;", "-1,-1;")
     edit(results / "simulationResults.txt", "0.25", "0.25,1")
 
-    with pytest.raises(ConfigError, match="record 0 .*11 finite numbers"):
+    with pytest.raises(ConfigError, match=r"record 0 .*11 finite numbers"):
         list(read_samples(tmp_path))
 
 
@@ -207,7 +207,7 @@ def test_files_of_unequal_length_are_refused(tmp_path: Path) -> None:
     path = results / "traffic.txt"
     path.write_text(path.read_text(encoding="utf-8").split("\n")[0] + "\n", encoding="utf-8")
 
-    with pytest.raises(ConfigError, match="traffic.txt 1, simulationResults.txt 2"):
+    with pytest.raises(ConfigError, match=r"traffic.txt 1, simulationResults.txt 2"):
         list(read_samples(tmp_path))
 
 
@@ -218,7 +218,7 @@ def test_a_folder_without_a_part_is_refused(tmp_path: Path, part: str) -> None:
         path.unlink()
     (tmp_path / part).rmdir()
 
-    with pytest.raises(ConfigError, match=part.split("_")[0]):
+    with pytest.raises(ConfigError, match=part.partition("_")[0]):
         list(read_samples(tmp_path))
 
 
@@ -226,7 +226,7 @@ def test_a_missing_file_of_results_is_named(tmp_path: Path) -> None:
     results = write_folder(tmp_path)
     (results / "traffic.txt").unlink()
 
-    with pytest.raises(ConfigError, match="traffic.txt: is missing"):
+    with pytest.raises(ConfigError, match=r"traffic.txt: is missing"):
         list(read_samples(tmp_path))
 
 
