@@ -1,4 +1,4 @@
-"""The emulated four-operator network in this process, unpaced, with the twin's own mapping behind its devices.
+"""The emulated four-operator network in this process, unpaced, with the twin's mapping behind its devices.
 
 What the twin gets is what the devices' datastores report, leaf by leaf; the packet log is the judge's.
 """

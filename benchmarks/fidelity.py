@@ -175,10 +175,18 @@ class World:
         return lines[self.rng.integers(len(lines))]
 
     def _fault(self, kind: str, what: str, changes: tuple[Change, ...], fault: Any) -> Trial:
-        plant, named = self.network.plant, []
+        plant = self.network.plant
+        named: list[str] = []
+
+        def make() -> None:
+            named.append(plant.inject(fault))
+
+        def undo() -> None:
+            plant.clear(named.pop())
+
         return Trial(
             kind, what, changes,
-            lambda: named.append(plant.inject(fault)), lambda: plant.clear(named.pop()) and None,
+            make, undo,
         )  # fmt: skip
 
     def _asked(self, kind: str, what: str, changes: tuple[Change, ...], table: str, values: Any) -> Trial:
@@ -259,9 +267,18 @@ class World:
     def _two(self) -> Trial:
         first = self._trial(str(self.rng.choice(["link-cut", "metric"])))
         second = self._trial(str(self.rng.choice(["cell-load", "workers", "cell-share", "demand"])))
+
+        def make() -> None:
+            first.make()
+            second.make()
+
+        def undo() -> None:
+            second.undo()
+            first.undo()
+
         return Trial(
             "two", f"{first.what}, and {second.what}", (*first.changes, *second.changes),
-            lambda: (first.make(), second.make()) and None, lambda: (second.undo(), first.undo()) and None,
+            make, undo,
         )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ HELD_OUT = 0.25
 _LEAST_LOAD = 0.05  # links with less are ruled by probes, whose packets are unlike others
 _SCVS = np.linspace(0.0, 2.0, 41)
 _EARLY = 0.05  # share of elements that a fit may leave faster than measured
+_BURSTY = 1.5  # times the variance of Poisson arrivals that is worth a word
 _PROCESSORS = ("function", "host")
 _KEPT = 64  # residuals of an element
 _FULL = 0.9  # utilisation from where discards tell of a full buffer
@@ -82,7 +83,10 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         for name, series in points.items()
     }
     for name, series in enough.items():
-        fits[name] = _judged(_element(series, traffic), series, traffic)
+        judged = _judged(_element(series, traffic), series, traffic)
+        fits[name] = replace(judged, dispersion=_dispersion(observations.series[name], traffic))
+    if burst := _bursts(fits, enough):
+        said.append(burst)
     if short := [name for name in fits if fits[name].note]:
         said.append(
             f"{len(short)} elements have too little history and keep defaults: {', '.join(short[:5])}"
@@ -97,6 +101,32 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         _held_out(enough, packet_octets),
         BLOCK * _step(observations),
         tuple(said),
+    )
+
+
+def _dispersion(series: Series, traffic: Traffic) -> float:
+    """Variance of what arrives in an interval over that of Poisson arrivals; differences leave drift out."""
+    good = np.isfinite(series.rate) & (series.rate > 0)
+    rate, at = series.rate[good], series.at[good]
+    if series.kind in _PROCESSORS or len(rate) < BLOCK:
+        return math.nan
+    octets = rate * 1e6 / 8 * float(np.median(np.diff(at)))
+    variance = float((np.diff(octets) ** 2).mean()) / 2
+    return variance / (float(octets.mean()) * traffic.train_octets * (1 + traffic.size_scv))
+
+
+def _bursts(fits: Mapping[str, ElementFit], points: Mapping[str, Series]) -> str:
+    """What a person should know of bursts as long as a measuring interval; empty: there are none."""
+    known = [(fits[name].dispersion, float(points[name].rate.mean())) for name in points]
+    known = [item for item in known if math.isfinite(item[0])]
+    if not known:
+        return ""
+    middle = _median(*np.array(known).T)
+    if middle <= _BURSTY:
+        return ""
+    return (
+        f"rates vary {middle:.1f} times as much as those of Poisson arrivals; the waits of bursts count at the"
+        " load of this history, and grow with load less than they should"
     )
 
 

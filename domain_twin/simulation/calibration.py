@@ -59,6 +59,7 @@ class ElementFit:
     service_scv: float = math.nan
     buffer_octets: float = math.nan
     variance_ratio: float = math.nan  # measured delay variance over that of Poisson arrivals at this load
+    dispersion: float = math.nan  # variance of the rate over that of Poisson arrivals of trains
     loss: float = 0.0  # whatever the load: errors of the line
     points: int = 0
     mape: float = math.nan

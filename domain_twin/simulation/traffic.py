@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from domain_twin.errors import NotFound
 from domain_twin.model import (
     CARRIED_RATE,
     HANDLED_RATE,
@@ -27,9 +28,12 @@ from domain_twin.model import (
     NetworkFunction,
 )
 from domain_twin.simulation.graph import Demand, FloatArray, IntArray, Law, SimGraph
-from domain_twin.simulation.observed import Observations
+from domain_twin.simulation.observed import Observations, observe
 
-__all__ = ["UNLIKELY", "DemandFit", "Ends", "Loads", "estimate", "loads_of", "loads_over"]
+if TYPE_CHECKING:
+    from domain_twin.datastore.history import History
+
+__all__ = ["UNLIKELY", "DemandFit", "Ends", "Loads", "estimate", "loads_between", "loads_of", "loads_over"]
 
 _ROUNDS = 4  # gravity from the marginals, fit, marginals again
 _STEPS = 300  # of the fit
@@ -111,6 +115,17 @@ def loads_over(observations: Observations) -> Loads:
             table = handled if series.kind in ("function", "host") else mbps
             table[element] = float(rate.mean())
     return Loads(mbps, handled, observations.start, observations.end)
+
+
+async def loads_between(history: History, domain: str, start: Nanoseconds, end: Nanoseconds) -> Loads:
+    """Mean loads over a time window of the recorded history. Raises NotFound: nothing is recorded then."""
+    found = loads_over(await observe(history, domain, start, end))
+    if not found.mbps and not found.handled_pps:
+        raise NotFound(
+            f"no load of {domain} is recorded between {start} and {end} ns; choose a window in which its"
+            " devices were heard (`fedtwin history`)"
+        )
+    return found
 
 
 def _value(kpis: Mapping[str, Kpi], name: str) -> float:

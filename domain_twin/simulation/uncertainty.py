@@ -1,10 +1,10 @@
 """Intervals of a twin's predictions: held-out errors of its elements, added up along the paths of its flows.
 
 For every flow and stretch of history, the errors that its elements had at that time (each fitted on other
-times, `calibrate`) add up to what the prediction of its delay would have missed by. Their quantile by load band is
-what elements leave open (`intervals`: split conformal). Two more parts add to it in squares: a flow does
-not meet the mean of the packets that cross an element (`FLOW_ERROR`), and a mean over `HORIZON` stretches of
-history has noise of its own. Demand that is inferred wrongly is not in it.
+times, `calibrate`) add up to what the prediction of its delay would have missed by. Their quantile by load
+band is what elements leave open (`intervals`: split conformal). Two more parts add to it in squares: a flow
+does not meet the mean of the packets that cross an element (`FLOW_ERROR`), and a mean over `HORIZON` stretches
+of history has noise of its own. Demand that is inferred wrongly is not in it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["FlowIntervals", "flow_intervals"]
 
 HORIZON = 3  # stretches that a predicted mean is a mean over
 FLOW_ERROR = 0.01
-"""Relative standard error of a flow's delay as the sum of its elements' means; from benchmarks.fidelity on seeds
-3 and 4, which its figures are not taken on."""
+"""Relative standard error of a flow's delay as the sum of its elements' means; from benchmarks.fidelity on
+seeds 3 and 4, which its figures are not taken on."""
 _Z90 = 1.645
 _MOST_FLOWS = 2_000
 _FIGURES = {"delay_ms": Quantity.DELAY}
@@ -71,7 +71,7 @@ def _misses(base: Solution, calibration: Calibration) -> Misses:
             errors[edge, stretches - len(row) :] = row
     offered = base.edges.offered
     kind, target, source = np.nonzero(offered)
-    chosen = np.linspace(0, len(kind) - 1, min(len(kind), _MOST_FLOWS)).astype(int) if len(kind) else []
+    chosen = np.linspace(0, len(kind) - 1, min(len(kind), _MOST_FLOWS)).astype(int)
     predicted: list[FloatArray] = []
     measured: list[FloatArray] = []
     load: list[FloatArray] = []
