@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from domain_twin.simulation.graph import FloatArray
 from domain_twin.simulation.modulated import Axes
 
@@ -40,6 +43,6 @@ class Laws(NamedTuple):
     tables: FloatArray  # [T, POINTS, 3] wait, variance, loss: queues.table_of
     keys: FloatArray  # [T, 2] room and mixture of a table that starts a family, else -1
     scvs: FloatArray  # the squared c.v. of the tables of a MATCHED family
-    bursty: FloatArray  # [M, variabilities, bursts, spreads, loads, 5]: modulated.table_of
+    bursty: npt.NDArray[np.float32]  # [M, variabilities, bursts, spreads, loads, 5]: modulated.table_of
     burst_rooms: FloatArray  # [M]
     axes: Axes

@@ -120,7 +120,7 @@ def _rhythm(laws: Any, edge: int, rate: Any, square: Any, member: Any, load: flo
     An on-off flow of mean rate r that is on for a share a of the time has rate variance r^2 (1 - a) / a and
     the relaxation time on off / (on + off). Equally spaced packets even out what is within a burst.
     """
-    variance, weighted, work, spaced, clumped = 0.0, 0.0, 0.0, 0.0, 0.0
+    variance, weighted, work, spaced, clumped, active = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for c in range(rate.shape[0]):
         if not member[c]:
             continue
@@ -133,12 +133,13 @@ def _rhythm(laws: Any, edge: int, rate: Any, square: Any, member: Any, load: flo
             weighted += own * laws.traffic[c, RELAXATION]
         if kind in (2.0, 3.0):
             spaced += rate[c] * service
-            clumped += square[c] * service**2 / laws.traffic[c, ON_SHARE]
+            clumped += square[c] * service**2
+            active += square[c] * service**2 / laws.traffic[c, ON_SHARE]
     relaxation = weighted / variance if variance > 0.0 else 0.0
     local = 1.0
     if spaced > 0.0 and clumped > 0.0:
         share = spaced / work
-        local = 1.0 - share + share * bridge(spaced * spaced / clumped, load)
+        local = 1.0 - share + share * bridge(spaced**2 / clumped, spaced**2 / active, load)
     return variance, relaxation, local
 
 

@@ -113,7 +113,7 @@ class _Tables:
         self.bursts = any(each.arrivals not in (Arrivals.POISSON, Arrivals.ELASTIC) for each in classes)
         self.new: list[FloatArray] = []
         self.new_keys: list[tuple[float, float]] = []
-        self.new_bursty: list[FloatArray] = []
+        self.new_bursty: list[Any] = []
         self.new_rooms: list[float] = []
         self._size = 0 if laws is None else len(laws.tables)
         self._known: dict[tuple[float, float], int] = {}
@@ -221,23 +221,28 @@ def _assembled(
     edge: FloatArray, traffic: FloatArray, service: FloatArray, tables: _Tables, before: Laws | None = None
 ) -> Laws:
     law = edge[:, LAW]
-    found: dict[str, FloatArray] = {}
-    for name, new, empty in (
-        ("tables", tables.new, (0, queues.POINTS, 3)),
-        ("keys", tables.new_keys, (0, 2)),
-        ("bursty", tables.new_bursty, (0, 1, 1, 1, 1, 5)),
-        ("burst_rooms", tables.new_rooms, (0,)),
-    ):
-        old = getattr(before, name) if before is not None else np.zeros(empty)
-        fresh = np.array(new) if len(new) else np.zeros(empty)
-        found[name] = old if not len(new) else fresh if not len(old) else np.concatenate([old, fresh])
+    size = np.where((law == Law.LINK)[:, None], service, 0.0)
+    servers = np.where(law == Law.FIXED, 0.0, np.where(law == Law.STATION, edge[:, SERVERS], 1.0))
+    if before is not None and not tables.new and not tables.new_bursty:
+        return before._replace(edge=edge, service_s=service, size_s=size, servers=servers)
+    axes = modulated.axes() if tables.bursts else modulated.NO_AXES
+    shape = tuple(len(axis) for axis in axes)
     return Laws(
         edge=edge,
         traffic=traffic,
         service_s=service,
-        size_s=np.where((law == Law.LINK)[:, None], service, 0.0),
-        servers=np.where(law == Law.FIXED, 0.0, np.where(law == Law.STATION, edge[:, SERVERS], 1.0)),
+        size_s=size,
+        servers=servers,
+        tables=_grown(before and before.tables, tables.new, (queues.POINTS, 3)),
+        keys=_grown(before and before.keys, tables.new_keys, (2,)),
         scvs=np.array(_SCVS),
-        axes=modulated.axes() if tables.bursts else modulated.NO_AXES,
-        **found,
+        bursty=_grown(before and before.bursty, tables.new_bursty, (*shape, 5), np.float32),
+        burst_rooms=_grown(before and before.burst_rooms, tables.new_rooms, ()),
+        axes=axes,
     )
+
+
+def _grown(old: Any, new: list[Any], shape: tuple[int, ...], kind: Any = np.float64) -> Any:
+    if old is None:
+        old = np.zeros((0, *shape), kind)
+    return np.concatenate([old, np.array(new, kind)]) if new else old

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray
 from domain_twin.simulation.jit import kernel
@@ -31,44 +32,90 @@ _LEAST = 1e-39  # below it, a wait or a loss is none
 class Axes(NamedTuple):
     """Where the tables have their points, ascending."""
 
-    variabilities: FloatArray
-    bursts: FloatArray
-    spreads: FloatArray
+    variabilities: FloatArray  # logarithms
+    bursts: FloatArray  # logarithms
+    spreads: FloatArray  # square roots
     loads: FloatArray
 
 
 NO_AXES = Axes(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))
 """Where no class is bursty, no tables are read."""
 
+_HALVINGS = 4  # of the variability, below what is tabulated
+_SPREADS = 41  # of which the fewer that are tabulated are made, by monotone cubics
+
+
+class _Data(NamedTuple):
+    axes: Axes
+    variabilities: FloatArray
+    bursts: FloatArray
+    spreads: FloatArray
+    rooms: FloatArray
+    table: npt.NDArray[np.float32]
+
 
 @lru_cache(maxsize=1)
-def _data() -> tuple[Axes, FloatArray, FloatArray]:
+def _data() -> _Data:
     with np.load(_FILE) as data:
-        found = Axes(np.log(data["variabilities"]), np.log(data["bursts"]), data["spreads"], data["loads"])
-        return found, data["rooms"].astype(np.float64), data["table"]
+        variabilities, bursts = data["variabilities"], data["bursts"]
+        spreads = np.sqrt(data["spreads"])
+        halved = variabilities[0] / 2.0 ** np.arange(_HALVINGS, 0, -1)
+        found = Axes(
+            np.log(np.concatenate([halved, variabilities])),
+            math.log(bursts[0]) + math.log(2.0) * np.arange(round(math.log2(bursts[-1] / bursts[0])) + 1),
+            np.linspace(0.0, spreads[-1], _SPREADS),
+            data["loads"],
+        )
+        return _Data(
+            found, variabilities, np.log(bursts), spreads, data["rooms"].astype(float), data["table"]
+        )
 
 
 def axes() -> Axes:
-    """The coordinates of the tables: log variability, log burst time, spread, load."""
-    return _data()[0]
+    """The coordinates of the tables: log variability, log burst time, root of the spread, load."""
+    return _data().axes
 
 
 @lru_cache(maxsize=256)
-def table_of(room: int) -> FloatArray:
-    """Logarithms for one room, [variabilities, bursts, spreads, loads, 5] (columns: tables.solve_modulated).
+def table_of(room: int) -> npt.NDArray[np.float32]:
+    """Logarithms for one room, [variabilities, bursts, spreads, loads, 5]; columns: tables.solve_modulated.
 
-    Between rooms the wait goes as a power of the room, the loss exponentially with it.
+    Below the variabilities that are tabulated: in the diffusion limit a queue of room, burst time, wait and
+    variability has the shape of one where all four are c times as large (Whitt 2002, 5.5).
     """
-    _, rooms, table = _data()
     room = min(room, LARGEST_ROOM)
-    at = int(np.clip(np.searchsorted(rooms, room) - 1, 0, len(rooms) - 2))
-    low, high = rooms[at], rooms[at + 1]
+    own = _refined(room)
+    halved = []
+    for power in range(_HALVINGS, 0, -1):
+        grown = min(room * 2**power, LARGEST_ROOM)
+        factor = grown / room
+        at = _data().axes.bursts + math.log(factor)
+        wider = _along(_data().axes.bursts, _refined(grown)[0], at, axis=0)
+        halved.append(wider - math.log(factor) * np.array([1.0, 2.0, 0.0, 1.0, 0.0]))
+    found = np.concatenate([np.array(halved), own]).astype(np.float32)
+    found.flags.writeable = False
+    return found
+
+
+@lru_cache(maxsize=64)
+def _refined(room: int) -> FloatArray:
+    """Tables of a room between those tabulated: waits as a power of the room, losses exponential in it."""
+    data = _data()
+    at = int(np.clip(np.searchsorted(data.rooms, room) - 1, 0, len(data.rooms) - 2))
+    low, high = data.rooms[at], data.rooms[at + 1]
     power = (math.log(room) - math.log(low)) / (math.log(high) - math.log(low))
     even = (room - low) / (high - low)
     part = np.array([power, power, even, power, even])
-    found: FloatArray = table[at] * (1.0 - part) + table[at + 1] * part
-    found.flags.writeable = False
-    return found
+    table = data.table[at] * (1.0 - part) + data.table[at + 1] * part
+    table = _along(data.spreads, table, data.axes.spreads, axis=2)
+    return _along(data.bursts, table, data.axes.bursts, axis=1)
+
+
+def _along(points: FloatArray, table: FloatArray, wanted: FloatArray, axis: int) -> FloatArray:
+    from scipy.interpolate import PchipInterpolator
+
+    held = np.clip(wanted, points[0], points[-1])
+    return np.asarray(PchipInterpolator(points, table, axis=axis)(held))
 
 
 @kernel
@@ -80,16 +127,16 @@ def scale_of(room: float, relaxation: float) -> Any:
 
 
 @kernel
-def bridge(flows: float, load: float) -> Any:
-    """Squared c.v. of the superposition of `flows` equally spaced flows, as a queue at this load sees it.
+def bridge(flows: float, active: float, load: float) -> Any:
+    """Squared c.v. of a superposition of equally spaced flows, as a queue at this load sees it.
 
     Within a period they look like a Poisson process, over it they do not vary: the wait of nD/D/1 over that
-    of M/D/1 in the Brownian-bridge limit (Norros, Roberts, Simonian & Virtamo 1991); a packet waits for the
-    other n - 1 flows only.
+    of M/D/1 in the Brownian-bridge limit (Norros, Roberts, Simonian & Virtamo 1991), where n are those
+    `active` at a time. A packet waits for the other flows only: `flows`, on or not.
     """
     if flows <= 1.0 or load >= 1.0:
         return 0.0
-    z = (1.0 - load) * math.sqrt(flows / 2.0)
+    z = (1.0 - load) * math.sqrt(active / 2.0)
     if z > 20.0:
         tail = 1.0 - 0.5 / z**2 + 0.75 / z**4
     else:
@@ -129,16 +176,6 @@ def _at(
 
 
 @kernel
-def _variability(axis: Any, variability: float) -> Any:
-    """Like _between on the logarithm; below the axis the trend goes on (a wait in proportion to it)."""
-    value = math.log(max(variability, 0.05))
-    index, part = _between(axis, value)
-    if value < axis[0]:
-        part = (value - axis[0]) / (axis[1] - axis[0])
-    return index, part
-
-
-@kernel
 def burst(
     axes: Any,
     table: Any,
@@ -160,8 +197,8 @@ def burst(
         return base[0], base[1], base[2], base[0], base[2]
     scale = scale_of(room, relaxation)
     last = axes.loads[axes.loads.shape[0] - 1]
-    v, vp = _variability(axes.variabilities, local)
-    p, pp = _variability(axes.variabilities, plain)
+    v, vp = _between(axes.variabilities, math.log(max(local, 1e-9)))
+    p, pp = _between(axes.variabilities, math.log(plain))
     theta = relaxation / scale
     weight = 1.0
     least = math.exp(axes.bursts[0])
@@ -169,7 +206,7 @@ def burst(
         weight = theta / least
         theta = least
     b, bp = _between(axes.bursts, math.log(theta))
-    s, sp = _between(axes.spreads, spread * weight)
+    s, sp = _between(axes.spreads, math.sqrt(spread * weight))
     at, lp = _between(axes.loads, load)
     result = np.empty(5)
     for column in range(5):
@@ -190,4 +227,5 @@ def burst(
         elif load > last:
             result[column] = 1.0 - (1.0 - min(result[column], 1.0)) * last / load
         result[column] = min(result[column], 1.0)
+    result[2] = max(result[2], 1.0 - 1.0 / load)
     return result[0], result[1], result[2], result[3], result[4]

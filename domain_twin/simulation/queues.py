@@ -282,7 +282,7 @@ def look_up(table: Any, room: float, scv: float, load: float) -> Any:
         wait = (room - 1.0) + (wait - (room - 1.0)) * rest
         variance = (room - 1.0) * scv + (variance - (room - 1.0) * scv) * rest
         loss = 1.0 - (1.0 - loss) * rest
-    return wait, variance, loss
+    return wait, variance, max(loss, 1.0 - 1.0 / max(load, 1e-300))
 
 
 def look_up_all(tables: FloatArray, room: FloatArray, scv: FloatArray, load: FloatArray) -> FloatArray:
@@ -297,4 +297,6 @@ def look_up_all(tables: FloatArray, room: FloatArray, scv: FloatArray, load: Flo
     inside = tables[row, index] + (tables[row, index + 1] - tables[row, index]) * part
     full = np.stack([room - 1.0, (room - 1.0) * scv, np.ones(len(load))], 1)
     rest = (LARGEST_LOAD / np.maximum(load, LARGEST_LOAD))[:, None]
-    return np.asarray(np.where(rest < 1.0, full + (inside - full) * rest, inside))
+    found = np.where(rest < 1.0, full + (inside - full) * rest, inside)
+    found[:, LOSS] = np.maximum(found[:, LOSS], 1.0 - 1.0 / np.maximum(load, 1e-300))
+    return np.asarray(found)

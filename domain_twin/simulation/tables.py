@@ -27,11 +27,13 @@ LOADS = np.array(
      1.2, 1.35, 1.6, 2.0, 2.5, 3.0]
 )  # fmt: skip
 """Offered work, in servers."""
-SPREADS = np.array([0.0, 0.01, 0.04, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
+SPREADS = np.array(
+    [0.0, 0.004, 0.01, 0.02, 0.04, 0.07, 0.125, 0.18, 0.25, 0.36, 0.5, 0.7, 1.0, 1.5, 2.5, 4.0, 8.0]
+)
 """Squared coefficient of variation of the aggregate rate."""
 BURSTS = np.array([0.5, 2.0, 8.0, 32.0, 128.0, 512.0, 2048.0, 8192.0])
 """Relaxation time of the rate, in mean service times."""
-VARIABILITIES = np.array([1.0, 1.5, 2.0, 3.0, 5.0])
+VARIABILITIES = np.array([1.0, 1.5, 2.0, 5.0])
 """Squared c.v. of arrivals within a burst plus that of service times: what heavy traffic sees of both."""
 ROOMS = np.array([1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513])
 """Packets in the system."""
@@ -40,7 +42,7 @@ COLUMNS = 5
 FLOOR = -90.0  # of logarithms: e^-90 is no wait and no loss
 
 # (arrival stages, service: Erlang stages or 0 for two-phase hyperexponential with the squared c.v. beside it)
-_STAGES = {1.0: (2, 2, 0.5), 1.5: (1, 2, 0.5), 2.0: (1, 1, 1.0), 3.0: (1, 0, 2.0), 5.0: (1, 0, 4.0)}
+_STAGES = {1.0: (2, 2, 0.5), 1.5: (1, 2, 0.5), 2.0: (1, 1, 1.0), 5.0: (1, 0, 4.0)}
 
 
 def _service(stages: int, scv: float) -> tuple[FloatArray, FloatArray]:
@@ -177,8 +179,8 @@ def build(rooms: FloatArray) -> FloatArray:
                         table[r, v, b, s] = table[r, v, 0, s]
                         continue
                     found = solve_modulated(LOADS, int(room), spread, burst, variability)
-                    # Four digits are far below the error of interpolation, and pack well.
-                    table[r, v, b, s] = np.round(np.log(np.maximum(found, np.exp(FLOOR))), 4)
+                    # Three digits are far below the error of interpolation, and pack well.
+                    table[r, v, b, s] = np.round(np.log(np.maximum(found, np.exp(FLOOR))), 3)
         log.info("tabulated", extra={"room": int(room), "seconds": round(time.perf_counter() - begun, 1)})
     return table
 
