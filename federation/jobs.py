@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokerJobs", "SessionPart"]
 
-_ASK_WITHIN_S = 60.0
 _SPARE = 0.05  # share of the time until the deadline that is kept for composing the answer
 _NOT_SERVED = (
     Capability.AUTOMATION_CONFIGURATION_VERIFICATION,
@@ -42,12 +41,20 @@ class SessionPart:
     """A domain's part of a job, over whatever session the domain has at the time."""
 
     def __init__(
-        self, domain: str, session_of: Callable[[str], Session | None], *, job: str, on_behalf_of: str
+        self,
+        domain: str,
+        session_of: Callable[[str], Session | None],
+        *,
+        job: str,
+        on_behalf_of: str,
+        deadline: float,
     ) -> None:
+        """`deadline` is on the loop's clock: the domain is told to give up then."""
         self._domain = domain
         self._session_of = session_of
         self._job = job
         self._on_behalf_of = on_behalf_of
+        self._deadline = deadline
         self._round = 0
 
     @property
@@ -91,7 +98,7 @@ class SessionPart:
         body = await asyncio.to_thread(encode_ask, step)
         answer: Any = await session.ask(
             body,
-            timeout_s=_ASK_WITHIN_S,
+            timeout_s=max(0.001, self._deadline - asyncio.get_running_loop().time()),
             job_id=self._job,
             round=self._round,
             on_behalf_of=self._on_behalf_of or None,
@@ -130,7 +137,8 @@ class BrokerJobs:
         known = _known(job.scenario, self._records, graph)
         seed = job.scenario.seed or 0
         asked = await asyncio.to_thread(cases, job.scenario, seen, seed=seed, pairs=len(known))
-        parts, missing = self._parts(job, graph)
+        deadline = self._deadline(job)
+        parts, missing = self._parts(job, graph, deadline)
         views = {name: member.view for name, member in graph.members.items() if member.view}
         question = Question(asked, known, seen, job.scenario.name, job.requirements.at_versions)
         forecast = await predict(
@@ -139,7 +147,7 @@ class BrokerJobs:
             missing=missing,
             views=views,
             progress=ticket.progress,
-            deadline=self._deadline(job),
+            deadline=deadline,
         )
         return await asyncio.to_thread(
             partial(
@@ -153,7 +161,9 @@ class BrokerJobs:
             )
         )
 
-    def _parts(self, job: Job, graph: ComposedGraph) -> tuple[list[Part], dict[str, TwinError]]:
+    def _parts(
+        self, job: Job, graph: ComposedGraph, deadline: float
+    ) -> tuple[list[Part], dict[str, TwinError]]:
         """Whom to ask, and who cannot be asked with the reason."""
         parts: list[Part] = []
         missing: dict[str, TwinError] = {}
@@ -164,7 +174,10 @@ class BrokerJobs:
                 reason = member.reason or "it is not connected now"
                 missing[domain] = Unreachable(f"{domain}: {reason}")
             else:
-                parts.append(SessionPart(domain, self._registry.session, job=job.id, on_behalf_of=job.owner))
+                part = SessionPart(
+                    domain, self._registry.session, job=job.id, on_behalf_of=job.owner, deadline=deadline
+                )
+                parts.append(part)
         return parts, missing
 
     def _deadline(self, job: Job) -> float:

@@ -7,7 +7,7 @@ the same source and the same way out of it nobody can see, so it is shared equal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -188,7 +188,10 @@ def _entering(answer: Prepared) -> dict[tuple[str, str], list[tuple[TrafficClass
         strict=True,
     ):
         key = (answer.points[source], answer.points[target])
-        found.setdefault(key, []).append((answer.classes[kind], rate))
+        packets = answer.classes[kind]
+        if packets.arrivals is Arrivals.ELASTIC:  # what is measured has yielded already
+            packets = replace(packets, arrivals=Arrivals.POISSON)
+        found.setdefault(key, []).append((packets, rate))
     return found
 
 

@@ -6,7 +6,9 @@ an inner name. Kept between the rounds of one job, at one version of the twin; d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 from domain_twin.disclosure.precision import BANDWIDTH, EXACT, FIGURES, Precision, round_down, round_up
 from domain_twin.errors import ContractError, OverCapacity
 from domain_twin.model import Version
-from domain_twin.simulation.graph import Demand, FloatArray, SimGraph, TrafficClass, Variant
+from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, SimGraph, TrafficClass, Variant
 from domain_twin.simulation.routing import Trees
 from domain_twin.simulation.solve import EdgeFigures, Engine, State
 from federation.wire.simulate import Figures, Keys, Offered, Prepared, Round, WayTable
@@ -138,22 +140,23 @@ class WhatIfPart:
         count = len(rows.keys)
         columns = {name: np.full(count, np.nan) for name in (_ALL if ask.final else _ALL[:1])}
         self._unsettled = False
-        solved: dict[tuple[int, bytes], npt.NDArray[np.int64]] = {}
+        alike: dict[tuple[int, bytes], list[npt.NDArray[np.int64]]] = {}
         for variant, mine in enumerate(rows.of_variant):
-            if not mine.size:
-                continue
-            case = self._case_of[variant]
-            mark = b"".join(
-                part[mine].tobytes() for part in (rows.kind, rows.target, rows.source, ask.rate, ask.square)
-            )
-            twin_of = solved.setdefault((case, mark), mine)
-            if twin_of is not mine:  # the same question as another variant's
-                for column in columns.values():
-                    column[mine] = column[twin_of]
-                continue
-            for name, values in self._solve(self._cases[case], rows, mine, ask).items():
+            if mine.size:
+                case = self._case_of[variant]
+                asked = (rows.kind, rows.target, rows.source, ask.rate, ask.square)
+                mark = b"".join(part[mine].tobytes() for part in asked)
+                alike.setdefault((case, mark), []).append(mine)
+
+        def solve(question: tuple[tuple[int, bytes], list[npt.NDArray[np.int64]]]) -> None:
+            (case, _), places = question
+            for name, values in self._solve(self._cases[case], rows, places[0], ask).items():
                 if name in columns:
-                    columns[name][mine] = values
+                    for mine in places:
+                        columns[name][mine] = values
+
+        with ThreadPoolExecutor(os.cpu_count(), "what-if-part") as pool:
+            list(pool.map(solve, alike.items()))
         return self._told(columns)
 
     # ---------------------------------------------------------------------------------------- inside
@@ -240,6 +243,10 @@ class WhatIfPart:
         classes = list(graph.classes)
         kinds = []
         for asked in keys.classes:
+            if asked.arrivals is Arrivals.ELASTIC:
+                raise ContractError(
+                    f"SimulateKeys.classes: {asked.name!r} is elastic; only its own domain knows what comes"
+                )
             if asked not in classes:
                 taken = {kind.name for kind in classes}
                 name = asked.name

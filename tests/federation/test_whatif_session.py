@@ -5,7 +5,7 @@ import math
 
 import pytest
 from federation_parts import all_connected, until
-from what_if_parts import A1, A2, ACTIONS, RECORDS, UPLINK, B, federation, inner
+from what_if_parts import A1, A2, ACTIONS, RECORDS, UPLINK, B, federation, inner, networks
 
 from domain_twin.disclosure.policy import Action
 from domain_twin.disclosure.precision import Precision
@@ -13,9 +13,23 @@ from domain_twin.errors import ConfigError, NotFound, NotShared
 from domain_twin.model import Level, Outcome, Version
 from domain_twin.model.job import JobState, Requirements
 from domain_twin.model.scenario import Scenario
+from domain_twin.simulation.compile import compile_network
+from domain_twin.simulation.solve import Engine
+from domain_twin.simulation.warm import warm
+
+pytestmark = pytest.mark.timeout(400)  # the kernels may have to be compiled
 
 DOWN_A1 = {"kind": "element-down", "element": A1}
 DOWN_B = {"kind": "element-down", "element": B}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels():
+    """Compiled before any session: an agent that compiles while it should answer would be taken for dead."""
+    warm()
+    network = compile_network(networks()["edge"])
+    engine = Engine(network.graph, network.demand)
+    engine.solve()
 
 
 def scenario(*changes, **more):
@@ -28,7 +42,8 @@ async def ended(twin, job):
 
 
 async def asked(twin, question, **more):
-    """The job as it ended, and its report."""
+    """The job as it ended, and its report. Kernels that nobody has compiled yet take their time."""
+    more.setdefault("requirements", Requirements(deadline_s=110.0))
     job = await ended(twin, await twin.start_job(question, **more))
     assert job.state in (JobState.FINISHED, JobState.PARTIALLY_FAILED), job.problem
     return job, await twin.report(job.id)
