@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from domain_twin.simulation.calibration import Calibration
     from domain_twin.simulation.compile import Compiled
     from domain_twin.simulation.forecast import Intervals, Promise
-    from domain_twin.simulation.observed import Observations
     from domain_twin.simulation.solve import Engine
     from domain_twin.simulation.traffic import Loads
 
-__all__ = ["CalibrationFile", "NdtJobs", "Twin", "map_candidate", "mean_loads"]
+__all__ = ["CalibrationFile", "NdtJobs", "Twin", "map_candidate"]
 
 T = TypeVar("T")
 _EVENTS = ("element-down", "element-up", "demand", "cell-load")
@@ -70,8 +69,8 @@ class Twin(Protocol):
     def schema_of(self, device: str) -> SchemaSet:
         """The YANG modules of a device."""
 
-    async def observations(self, start: Nanoseconds, end: Nanoseconds) -> Observations:
-        """What elements were measured at between two times. Raises NotFound."""
+    async def loads(self, start: Nanoseconds, end: Nanoseconds) -> Loads:
+        """What elements carried between two times, on the mean. Raises NotFound."""
 
     def calibration(self) -> Calibration | None:
         """What was fitted from history; None: nothing was."""
@@ -168,8 +167,9 @@ class NdtJobs:
         scenario = job.scenario
         state = await self._at(scenario)
         if (window := scenario.window) is not None:
-            seen = await self._twin.observations(_nanoseconds(window.start), _nanoseconds(window.end))
-            state = replace(state, loads=mean_loads(seen, f"{window.start} to {window.end}"))
+            loads = await self._twin.loads(_nanoseconds(window.start), _nanoseconds(window.end))
+            said = f"demand is that of the mean loads of {window.start} to {window.end}"
+            state = replace(state, loads=loads, assumptions=(*state.assumptions, said))
         return state
 
     async def _at(self, scenario: Scenario) -> _State:
@@ -255,24 +255,6 @@ class CalibrationFile:
             self._read = load(self._path)
             self._stamp = now
         return self._read
-
-
-def mean_loads(seen: Observations, when: str) -> Loads:
-    """What elements carried on the mean. Raises NotFound where none said."""
-    import numpy as np
-
-    from domain_twin.simulation.traffic import Loads
-
-    mbps: dict[str, float] = {}
-    handled: dict[str, float] = {}
-    for element, series in seen.series.items():
-        known = series.rate[np.isfinite(series.rate)]
-        if len(known):
-            (handled if series.kind in ("function", "host") else mbps)[element] = float(known.mean())
-    if not mbps and not handled:
-        raise NotFound(f"window: no element has a recorded load in {when}; choose a time that was recorded")
-    said = (f"demand is that of the mean loads of {when}",)
-    return Loads(mbps, handled, seen.start, seen.end, said)
 
 
 def map_candidate(candidate: Candidate, before: Network) -> Network:

@@ -58,7 +58,7 @@ from federation.wire.event_log import EventLog
 
 if TYPE_CHECKING:
     from domain_twin.simulation.calibration import Calibration
-    from domain_twin.simulation.observed import Observations
+    from domain_twin.simulation.traffic import Loads
 
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 1.0
@@ -168,13 +168,13 @@ class DomainTwin:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")
         return await self._history.state_at(at)
 
-    async def observations(self, start: Nanoseconds, end: Nanoseconds) -> Observations:
-        """What elements were measured at between two times. Raises NotFound."""
-        from domain_twin.simulation.observed import observe
+    async def loads(self, start: Nanoseconds, end: Nanoseconds) -> Loads:
+        """What elements carried between two times, on the mean. Raises NotFound."""
+        from domain_twin.simulation.traffic import loads_between
 
         if self._history is None:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")
-        return await observe(self._history, self.domain, start, end)
+        return await loads_between(self._history, self.domain, start, end)
 
     def schema_of(self, device: str) -> SchemaSet:
         """The YANG modules of a device."""
