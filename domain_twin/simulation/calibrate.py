@@ -125,8 +125,8 @@ def _bursts(fits: Mapping[str, ElementFit], points: Mapping[str, Series]) -> str
     if middle <= _BURSTY:
         return ""
     return (
-        f"rates vary {middle:.1f} times as much as those of Poisson arrivals; the waits of bursts count at the"
-        " load of this history, and grow with load less than they should"
+        f"rates vary {middle:.1f} times as much as those of Poisson arrivals; the waits of bursts count at"
+        " the load of this history, and grow with load less than they should"
     )
 
 

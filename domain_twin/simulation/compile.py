@@ -377,37 +377,38 @@ class _Builder:
     def ends(self) -> Ends:
         """Where traffic may start and end, and how likely two ends talk.
 
-        A cell's packets go to a function, a host, or out of the domain, not to routers or other cells; so do
-        those of a gNB, which also talks to its neighbours. Bare routers exchange traffic among themselves and
-        with the outside (3GPP TS 23.501 5.8: user traffic is anchored in the core).
+        User traffic of a cell passes a UPF and goes on to a host or out of the domain; so do packets of a
+        gNB, which also talks to its neighbours and to the control plane. Control functions talk among
+        themselves and to UPFs, bare routers among themselves (3GPP TS 23.501 4.2, 5.8).
         """
         network = self.network
-        cells = set(network.cells)
         radio = {cell.node for cell in network.cells.values()}
-        served = {item.node for item in self._processors()}
+        users = {item.node for item in self._processors() if _on_transit(item)}
+        services = {self._place[item.id] for item in network.hosts.values() if item.id in self._place}
+        controls = {
+            self._place[item.id]
+            for item in network.functions.values()
+            if item.id in self._place and not _on_transit(item)
+        }
         outside = {
             point.inter_domain.link_id for point in network.termination_points.values() if point.inter_domain
         }
-        services = {self._place[item.id] for item in self._processors() if item.id in self._place}
         hidden = {item.node for item in self._processors() if self._place.get(item.id) != item.node}
 
         def role(name: str) -> int:
-            if name in cells:
-                return 0
-            if name in radio:
-                return 1
-            if name in services or name in served:
-                return 2
-            return 4 if name in outside else 3
+            groups = (network.cells, radio, services, outside, controls, users)
+            return next((number for number, group in enumerate(groups) if name in group), len(groups))
 
-        #                 radio  service plain outside, by source: cell, radio, service, plain, outside
+        rare = UNLIKELY
         talks = np.array(
-            [
-                [0, UNLIKELY, 1, UNLIKELY, 1],
-                [0, 1, 1, UNLIKELY, 1],
-                [0, 1, 1, UNLIKELY, 1],
-                [0, UNLIKELY, UNLIKELY, 1, UNLIKELY],
-                [0, 1, 1, UNLIKELY, 1],
+            [  # cell, radio, host, outside, control, user plane, bare
+                [0, rare, 1, 1, rare, rare, rare],
+                [0, 1, 1, 1, 1, rare, rare],
+                [0, 1, 1, 1, rare, rare, rare],
+                [0, 1, 1, 1, 1, rare, rare],
+                [0, 1, rare, 1, 1, 1, rare],
+                [0, rare, rare, rare, 1, 1, rare],
+                [0, rare, rare, rare, rare, rare, 1],
             ]
         )
         chosen = [
@@ -415,10 +416,9 @@ class _Builder:
             for number, name in enumerate(self._nodes)
             if not name.endswith("#in") and name not in hidden
         ]
-        sources = [(n, r) for n, r in chosen]
         destinations = [(n, r) for n, r in chosen if r != 0]
-        weight = np.array([[talks[a, b] * (n != m) for m, b in destinations] for n, a in sources], np.float64)
-        return Ends(tuple(n for n, _ in sources), tuple(n for n, _ in destinations), weight)
+        weight = np.array([[talks[a, b] * (n != m) for m, b in destinations] for n, a in chosen], np.float64)
+        return Ends(tuple(n for n, _ in chosen), tuple(n for n, _ in destinations), weight)
 
     def graph(self) -> SimGraph:
         """The arrays."""

@@ -1,10 +1,10 @@
-"""Intervals of a twin's predictions: held-out errors of its elements, added up along the paths of its flows.
+"""Intervals of a twin's predictions: held-out errors of its elements, added up along flows' paths.
 
 For every flow and stretch of history, the errors that its elements had at that time (each fitted on other
 times, `calibrate`) add up to what the prediction of its delay would have missed by. Their quantile by load
 band is what elements leave open (`intervals`: split conformal). Two more parts add to it in squares: a flow
-does not meet the mean of the packets that cross an element (`FLOW_ERROR`), and a mean over `HORIZON` stretches
-of history has noise of its own. Demand that is inferred wrongly is not in it.
+does not meet the mean of the packets that cross an element (`FLOW_ERROR`), and a mean over `HORIZON`
+stretches of history has noise of its own. Demand that is inferred wrongly is not in it.
 """
 
 from __future__ import annotations
