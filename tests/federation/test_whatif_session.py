@@ -1,12 +1,15 @@
 """What-ifs across three operators over real sessions: asked of the broker as jobs, answered by the agents."""
 
 import asyncio
+import hashlib
+import json
 import math
 
 import pytest
 from federation_parts import all_connected, until
 from what_if_parts import A1, A2, ACTIONS, RECORDS, UPLINK, B, federation, inner, networks
 
+from domain_twin.agent.auditor import Auditor
 from domain_twin.disclosure.policy import Action
 from domain_twin.disclosure.precision import Precision
 from domain_twin.errors import ConfigError, NotFound, NotShared
@@ -16,6 +19,8 @@ from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.compile import compile_network
 from domain_twin.simulation.solve import Engine
 from domain_twin.simulation.warm import warm
+from domain_twin.trust.audit_files import segments
+from domain_twin.trust.audit_log import AuditLog
 
 pytestmark = pytest.mark.timeout(400)  # the kernels may have to be compiled
 
@@ -432,3 +437,23 @@ async def test_sweeps_of_what_is_inside_are_refused(tmp_path):
             await twin.start_job(scenario(sweep={"kind": "failures", "of": "nodes"}))
         with pytest.raises(NotShared, match="not shared with you"):
             await twin.start_job(scenario(sweep={"kind": "failures", "elements": [inner("ran", "r1")]}))
+
+
+async def test_every_answer_of_a_domain_is_in_its_audit_before_it_leaves(tmp_path):
+    made = federation(tmp_path)
+    ran = made.domains["ran"]
+    trail = AuditLog(tmp_path / "audit", who="spiffe://northcell.example/agent/ran")
+    ran.jobs.auditor = Auditor(trail)
+
+    job, _ = await one_answer(made, scenario(DOWN_A1))
+
+    trail.close()
+    lines = [line for path in segments(tmp_path / "audit") for line in path.read_text().splitlines()]
+    records = [record for record in map(json.loads, lines) if record["data"].get("action") == "what-if"]
+    said = {hashlib.sha256(message).hexdigest() for message in ran.messages}
+    assert len(records) == len(ran.steps) >= 3
+    assert [record["data"]["step"] for record in records[:2]] == ["prepare", "round"]
+    assert records[-1]["data"]["step"] == "final round"
+    assert {record["data"]["job"] for record in records} == {job.id}
+    assert {record["data"]["on_behalf_of"] for record in records} == {job.owner}
+    assert {record["data"]["answer_sha256"] for record in records} <= said
