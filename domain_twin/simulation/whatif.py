@@ -17,6 +17,7 @@ from domain_twin.model.job_json import sealed
 from domain_twin.model.network import Finding, Severity
 from domain_twin.model.scenario import NewService, Scenario
 from domain_twin.model.values import Nanoseconds, StateKind, Version
+from domain_twin.simulation.applied import applied
 from domain_twin.simulation.changes import Arrays, Elements, Plan, plan, same_demand, with_services
 from domain_twin.simulation.forecast import (
     Flow,
@@ -29,8 +30,9 @@ from domain_twin.simulation.forecast import (
     flow_key,
 )
 from domain_twin.simulation.graph import Demand, FloatArray, Rung, SimGraph
-from domain_twin.simulation.solve import Engine, Solution
+from domain_twin.simulation.solve import Engine
 from domain_twin.simulation.sweep_rows import Judge, Watch, swept
+from domain_twin.simulation.whatif_capacity import Side, capacity_report
 
 __all__ = ["Question", "answer"]
 
@@ -86,61 +88,88 @@ def answer(
     plans = plan(elements, scenario)
     promises = _promises(question, elements)
     asked = _asked(scenario, elements)
-    progress(0.0, "solving the state before")
-    base = engine or Engine(before.graph, before.demand, rung=rung)
-    solved_before = base.solve()
-    progress(0.1, "solving the state after")
-    same = graph is before.graph and demand is before.demand
-    candidate = base if same else Engine(graph, demand, rung=rung)
-    solved_after = candidate.solve(plans.variant)
-    named = _named(solved_after, promises, asked)
-    flows = dict(named)
-    if not asked:
-        flows |= {flow: "" for flow in changed_most(solved_before, solved_after) if flow not in flows}
-    forecasts = tuple(
-        flow_forecast(
-            flow,
-            solved_before,
-            solved_after,
-            domain=question.domain,
-            service=service,
-            intervals=question.intervals,
-        )
-        for flow, service in flows.items()
-    )
-    found = findings_of(
-        solved_before,
-        solved_after,
-        forecasts,
-        promises,
-        domain=question.domain,
-        requirements=question.requirements,
-    )
     notes = tuple(
         Finding("what-if.no-effect", Severity.INFO, question.domain, "", note, "leave the change out")
         for note in plans.notes
     )
-    report = Report(
+    head = Report(
         job="",
         scenario=scenario,
         kind=StateKind.CANDIDATE,
         versions={question.domain: question.version},
         rung=rung.value,
-        flows=forecasts,
-        elements=element_forecasts(
-            solved_before, solved_after, _edges_touched(changed, plans), domain=question.domain
-        ),
-        findings=(*question.findings, *notes, *found),
+        findings=(*question.findings, *notes),
         domains=(DomainOutcome(question.domain, Outcome.OK, question.version),),
-        assumptions=(*carried, *_assumptions(question)),
+        assumptions=(*carried, *question.assumptions),
         answered_at=now,
     )
-    if plans.count:
-        judge = Judge(graph, named, promises, question.requirements)
-        digests = candidate.sweep(plans.sweep(), pairs=judge.pairs)
-        return swept(report, digests, judge, count=plans.count, watch=Watch(progress, keep))
-    progress(1.0, "done")
-    return sealed(report)
+    touched = tuple(_edges_touched(changed, plans))
+    asking = _Asking(head, question, plans, promises, asked, touched, Watch(progress, keep))
+    if rung is Rung.CAPACITY:
+        progress(0.0, "routing both states")
+        return asking.by_capacity(before, graph, demand)
+    progress(0.0, "solving the state before")
+    base = engine or Engine(before.graph, before.demand, rung=rung)
+    same = graph is before.graph and demand is before.demand
+    return asking.by_queues(base, base if same else Engine(graph, demand, rung=rung))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A question as it stands to one network: what was made of its words."""
+
+    head: Report
+    question: Question
+    plans: Plan
+    promises: Sequence[Promise]
+    asked: Sequence[tuple[int, int]]
+    touched: Sequence[str]
+    watch: Watch
+
+    def by_capacity(self, before: Arrays, graph: SimGraph, demand: Demand) -> Report:
+        """The report at the rung capacity."""
+        offered = applied(graph, demand, self.plans.variant)[1].rate
+        return capacity_report(
+            self.head,
+            (Side(before.graph, before.demand), Side(graph, demand, self.plans.variant)),
+            named=_named(graph, offered, self.promises, self.asked),
+            touched=self.touched,
+            sweep=(self.plans.sweep(), self.plans.count),
+            watch=self.watch,
+        )
+
+    def by_queues(self, base: Engine, candidate: Engine) -> Report:
+        """The report at the rung that the engines have."""
+        domain, head, plans = self.question.domain, self.head, self.plans
+        before = base.solve()
+        self.watch.progress(0.1, "solving the state after")
+        after = candidate.solve(plans.variant)
+        named = _named(candidate.graph, after.state.rate, self.promises, self.asked)
+        flows = dict(named)
+        if not self.asked:
+            flows |= {flow: "" for flow in changed_most(before, after) if flow not in flows}
+        forecasts = tuple(
+            flow_forecast(
+                flow, before, after, domain=domain, service=service, intervals=self.question.intervals
+            )
+            for flow, service in flows.items()
+        )
+        found = findings_of(
+            before, after, forecasts, self.promises, domain=domain, requirements=self.question.requirements
+        )
+        report = replace(
+            head,
+            flows=forecasts,
+            elements=element_forecasts(before, after, self.touched, domain=domain),
+            findings=(*head.findings, *found),
+            assumptions=(*head.assumptions, *_assumptions(self.question)),
+        )
+        if plans.count:
+            judge = Judge(candidate.graph, named, self.promises, self.question.requirements)
+            digests = candidate.sweep(plans.sweep(), pairs=judge.pairs)
+            return swept(report, digests, judge, count=plans.count, watch=self.watch)
+        self.watch.progress(1.0, "done")
+        return sealed(report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +193,7 @@ class _With:
 
 def _rung(scenario: Scenario) -> Rung:
     rung = Rung(scenario.rung)
-    if rung is not Rung.TABLES:
+    if rung not in (Rung.CAPACITY, Rung.TABLES):
         raise ConfigError(
             f"rung: {rung.value} is not answered by this twin; ask at tables, or simulate the network from a"
             " file with `fedtwin simulate`"
@@ -201,9 +230,10 @@ def _asked(scenario: Scenario, elements: Elements) -> list[tuple[int, int]]:
     return pairs
 
 
-def _named(after: Solution, promises: Sequence[Promise], asked: Sequence[tuple[int, int]]) -> dict[Flow, str]:
+def _named(
+    graph: SimGraph, rate: FloatArray, promises: Sequence[Promise], asked: Sequence[tuple[int, int]]
+) -> dict[Flow, str]:
     """The flows of services, then those that were asked for, each with the service that it carries."""
-    graph, rate = after.graph, after.state.rate
     flows: dict[Flow, str] = {}
     for promise in promises:
         s, d = graph.nodes.index(promise.source), graph.nodes.index(promise.target)
@@ -228,7 +258,7 @@ def _edges_touched(changed: Arrays, plans: Plan) -> Iterator[str]:
 
 
 def _assumptions(question: Question) -> tuple[str, ...]:
-    said = list(question.assumptions)
+    said = []
     if question.intervals is None:
         said.append(_UNCALIBRATED)
     said.append(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from whatif_network import DOMAIN, Network, link, name, ring
 
-from domain_twin.errors import ConfigError, ContractError, NotFound
+from domain_twin.errors import ConfigError, ContractError, NotFound, StaleVersion
 from domain_twin.model import Severity, StateKind, Version
 from domain_twin.model.job import Report, Requirements
 from domain_twin.model.job_json import digest_of, parse_report, report_json
@@ -178,10 +178,52 @@ def test_a_change_without_effect_is_said() -> None:
     assert report.flows == ()
 
 
-@pytest.mark.parametrize("rung", ["capacity", "residual", "packets"])
+@pytest.mark.parametrize("rung", ["residual", "packets"])
 def test_a_rung_that_is_not_served_is_refused(rung: str) -> None:
     with pytest.raises(ConfigError, match=f"rung: {rung} is not answered by this twin; ask at tables"):
         ask(changes=[down("r1")], rung=rung)
+
+
+def test_the_rung_capacity_says_what_fits_and_what_is_cut() -> None:
+    report = ask(
+        changes=[down("r2"), {"kind": "demand", "factor": 4}],
+        rung="capacity",
+        flows=[["cell-1", "host-1"]],
+    )
+
+    found = {finding.code: finding for finding in report.findings}
+    use = {item.element: item.utilisation_after for item in report.elements}
+    asked = report.flows[0]
+    assert report.rung == "capacity"
+    assert asked.after is not None
+    assert math.isnan(asked.after.delay_ms.value)  # not said, and not made up
+    assert [flow.target for flow in report.flows[1:]] == [name("r2")]
+    assert report.flows[1].after is None
+    assert use[link("r1", "r4")] == pytest.approx(4 * 0.308)  # what is offered, not what is carried
+    assert ("what-if.overload", link("r1", "r4")) in codes(report)
+    assert ("what-if.unreachable", name("r2")) in codes(report)
+    assert "81% on its paths, routed at best 81%" in found["what-if.headroom"].message
+    assert any("delays and losses are not said" in said for said in report.assumptions)
+    assert parse_report(report_json(report)).flows[0].source == name("cell-1")
+
+
+def test_the_rung_capacity_sweeps_and_leaves_what_it_knows_when_stopped() -> None:
+    document = {"sweep": {"kind": "failures"}, "rung": "capacity"}
+    by_capacity, by_queues = ask(**document), ask(sweep={"kind": "failures"})
+    kept: list[Report] = []
+
+    def progress(fraction: float, step: str) -> None:
+        if step.startswith("variant 2"):
+            raise StaleVersion("stop")
+
+    with pytest.raises(StaleVersion):
+        answer(RING, Question(make_scenario(document), DOMAIN, VERSION), progress=progress, keep=kept.append)
+
+    for row, other in zip(by_capacity.rows, by_queues.rows, strict=True):
+        assert (row.name, row.busiest, row.unreachable) == (other.name, other.busiest, other.unreachable)
+        assert row.highest_utilisation == pytest.approx(other.highest_utilisation, rel=1e-3)
+    assert len(kept[0].rows) == 2
+    assert any("stopped after 2 of 4 variants" in said for said in kept[0].assumptions)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -1.0, 0.0])
