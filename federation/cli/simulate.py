@@ -280,7 +280,8 @@ def _progress() -> Any:
         try:
             yield heard
         finally:
-            progress.stop()
+            if progress.live.is_started:
+                progress.stop()
 
     return bar()
 

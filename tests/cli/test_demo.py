@@ -29,6 +29,12 @@ EXAMPLES = {
 DOMAINS = {"ran", "transport", "core", "edge"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """The what-if engine compiled, as `./dev setup` leaves it."""
+    subprocess.run([sys.executable, "-m", "domain_twin.simulation.warm"], check=True, timeout=250)
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A working folder with a short name, as Unix sockets need it; what runs there at the end is killed."""

@@ -60,6 +60,15 @@ def test_a_report_fits_the_screen_and_says_what_it_must(name: str, width: int) -
         assert word in text
 
 
+def test_a_silent_domain_takes_no_bar_from_the_others() -> None:
+    silent = (samples.segment("ran", math.nan), samples.segment("core", 1.0))
+
+    text = shown(samples.report(flows=(samples.flow(path_before=silent, path_after=silent),)))
+
+    assert [line for line in text.splitlines() if line.split()[:2] == ["ran", "unknown"]]
+    assert [line for line in text.splitlines() if line.split()[:1] == ["core"] and "█" in line]
+
+
 def test_what_is_not_shown_is_counted() -> None:
     flows = tuple(samples.flow(service="", source=f"ran/cell-{n}") for n in range(9))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prediction", "Verdict", "compile_engine", "foresee", "judge", "none", "predicted", "warm"]
 
-PATIENCE_S = 25.0
+PATIENCE_S = 40.0
 DOMAIN = "transport"
 NAME = "maintenance-1"
 """What the question is called: the owner's note and the broker's question meet by it."""
