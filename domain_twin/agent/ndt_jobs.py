@@ -81,7 +81,7 @@ class _State:
     """The state a scenario changes."""
 
     network: Network
-    snapshot: Snapshot
+    snapshot: Snapshot | None  # None: nothing of it is edited
     loads: Loads | None = None  # None: as the network reports them now
     assumptions: tuple[str, ...] = ()
 
@@ -138,7 +138,7 @@ class NdtJobs:
             for place, change in enumerate(scenario.changes)
             if isinstance(change, ConfigChange)
         ]
-        if edits:
+        if edits and state.snapshot is not None:
             ticket.progress(0.0, "mapping the edited configuration")
             candidate = make_candidate(state.snapshot, edits, self._twin.schema_of)
             after = self._compile(map_candidate(candidate, state.network), state.loads)
@@ -180,7 +180,8 @@ class NdtJobs:
                     f"at: the twin is at {_spelled(network.version)}, not at {scenario.at}; ask for a time to"
                     " change a state of the past"
                 )
-            return _State(network, self._twin.snapshot())
+            edited = any(isinstance(change, ConfigChange) for change in scenario.changes)
+            return _State(network, self._twin.snapshot() if edited else None)
         snapshot = await self._twin.snapshot_at(_nanoseconds(scenario.at))
         network = await self._off_the_loop(partial(_mapped, self._twin.domain, snapshot))
         said = (

@@ -6,6 +6,7 @@ to a number and a size, the oldest go first. A file that cannot be read is set a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -79,10 +80,11 @@ class JobStore:
         return gone
 
     def _size(self, identity: str) -> int:
-        try:
-            return self._path(f"{identity}.report.json").stat().st_size
-        except OSError:
-            return 0
+        size = 0
+        for kind in ("report", "job"):
+            with contextlib.suppress(OSError):
+                size += self._path(f"{identity}.{kind}.json").stat().st_size
+        return size
 
     def _path(self, name: str) -> Path:
         if not _NAME.match(name.partition(".")[0]):

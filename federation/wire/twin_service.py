@@ -278,7 +278,14 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
         """The jobs that the asker may see."""
 
         async def work() -> Any:
-            return pb.ListJobsResponse(jobs=[convert.encode_job(job) for job in await self._face.jobs()])
+            answer, room = pb.ListJobsResponse(), self._max_answer_bytes
+            for job in await self._face.jobs():
+                message = convert.encode_job(job)
+                room -= message.ByteSize() + 16
+                if room < 0:  # older ones have to be asked for by their ids
+                    break
+                answer.jobs.append(message)
+            return answer
 
         return await self._answer(context, work)
 

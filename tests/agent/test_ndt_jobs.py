@@ -565,6 +565,25 @@ async def test_a_killed_twins_jobs_are_failed_at_its_next_start(answerer: Answer
         )
 
 
+async def test_a_list_of_jobs_holds_as_many_as_fit(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from federation.wire.twin_service import TwinService
+
+    desk = JobDesk(JobStore(tmp_path / "jobs"), Answerer(), max_waiting=100)
+    jobs = [await desk.submit(C.RISKY_ACTIONS_PREDICTION, CUT) for _ in range(20)]
+
+    async def listed() -> list[Job]:
+        return desk.jobs()
+
+    context = SimpleNamespace(time_remaining=lambda: None)
+    service = TwinService(SimpleNamespace(jobs=listed), max_answer_bytes=2000)  # type: ignore[arg-type]
+    answer = await service.ListJobs(None, context)
+
+    assert 0 < len(answer.jobs) < len(jobs)
+    assert answer.jobs[0].id == desk.jobs()[0].id
+
+
 # --- the store
 
 
@@ -590,11 +609,11 @@ def test_the_oldest_jobs_go_first(tmp_path: Path) -> None:
 
 
 def test_large_reports_make_room(tmp_path: Path) -> None:
-    store = JobStore(tmp_path / "jobs", max_kept_bytes=250)
+    store = JobStore(tmp_path / "jobs", max_kept_bytes=25_000)
     jobs = [job_of(number) for number in range(1, 4)]
     for job in jobs:
         store.save(job)
-        store.save_report(job.id, b"x" * 100)
+        store.save_report(job.id, b"x" * 10_000)
     assert store.prune(jobs) == [jobs[0].id]
 
 
