@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from domain_twin.simulation.graph import FloatArray
+from domain_twin.simulation.graph import FloatArray, IntArray
 from domain_twin.simulation.laws import Laws, evaluate_all
 from domain_twin.simulation.routing import Topology, Trees, new_trees
 
@@ -176,9 +176,25 @@ def compose(
 
 
 def digest(
-    rate: FloatArray, delay: FloatArray, arrive: FloatArray, sums: FloatArray, worst: npt.NDArray[np.int64]
+    rate: FloatArray,
+    parts: tuple[FloatArray, ...],
+    sources: IntArray,
+    destinations: IntArray,
+    load: FloatArray,
+    loss: FloatArray,
+    service: FloatArray,
+    servers: FloatArray,
+    figures: FloatArray,
+    busy: FloatArray,
+    sums: FloatArray,
+    worst: npt.NDArray[np.int64],
 ) -> None:
-    """By class: offered, delivered, delay summed over packets, worst delay, worst loss, pairs cut off."""
+    """The asked pairs, the edges, and by class sums and worst pairs; as the kernel of `passes` says."""
+    delay, variance, arrive, fixed, size = parts
+    at = (slice(None), destinations, sources)
+    figures[:] = delay[at], variance[at], 1.0 - arrive[at], (rate * arrive)[at], fixed[at], size[at]
+    each = np.where(servers > 0.0, servers, 1.0)
+    busy[:] = (load * service).sum(axis=1) / each, (load * (1.0 - loss) * service).sum(axis=1) / each
     sums[:] = 0.0
     worst[:] = -1
     for c in range(rate.shape[0]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from domain_twin.simulation.graph import FloatArray
+from domain_twin.simulation.graph import FloatArray, IntArray
 from domain_twin.simulation.jit import kernel
 from domain_twin.simulation.laws import Laws, evaluate
 from domain_twin.simulation.routing import Topology, Trees
@@ -194,14 +194,45 @@ def compose(
 
 @kernel
 def digest(
-    rate: FloatArray, delay: FloatArray, arrive: FloatArray, sums: FloatArray, worst: npt.NDArray[np.int64]
+    rate: FloatArray,
+    parts: tuple[FloatArray, ...],
+    sources: IntArray,
+    destinations: IntArray,
+    load: FloatArray,
+    loss: FloatArray,
+    service: FloatArray,
+    servers: FloatArray,
+    figures: FloatArray,
+    busy: FloatArray,
+    sums: FloatArray,
+    worst: npt.NDArray[np.int64],
 ) -> None:
-    """Reduce all pairs that have demand to figures of a class.
+    """Reduce all pairs to the asked ones and to figures of a class; `parts` are what `compose` writes.
 
-    sums [C, 6]: offered, delivered (packets/s), their delay summed over packets, worst delay (s), worst loss,
-    pairs without a path. worst [C, 4]: source and destination of the worst delay, and of the worst loss; -1.
+    figures [6, C, P]: delay, variance, loss, throughput, fixed and size parts. busy [2, E]: offered erlangs
+    per server, share of time busy. sums [C, 6], over pairs that have demand: offered, delivered (packets/s),
+    their delay summed over packets, worst delay (s), worst loss, pairs without a path. worst [C, 4]: source
+    and destination of the worst delay, and of the worst loss; -1.
     """
+    delay, variance, arrive, fixed, size = parts
     classes, nodes, _ = rate.shape
+    for c in range(classes):
+        for i in range(len(sources)):
+            s, d = sources[i], destinations[i]
+            p = arrive[c, d, s]
+            figures[0, c, i], figures[1, c, i], figures[2, c, i] = delay[c, d, s], variance[c, d, s], 1.0 - p
+            figures[3, c, i], figures[4, c, i], figures[5, c, i] = (
+                rate[c, d, s] * p,
+                fixed[c, d, s],
+                size[c, d, s],
+            )
+    for e in range(len(servers)):
+        offered, carried = 0.0, 0.0
+        for c in range(classes):
+            offered += load[e, c] * service[e, c]
+            carried += load[e, c] * (1.0 - loss[e, c]) * service[e, c]
+        each = servers[e] if servers[e] > 0.0 else 1.0
+        busy[0, e], busy[1, e] = offered / each, carried / each
     sums[:] = 0.0
     worst[:] = -1
     for c in range(classes):

@@ -97,7 +97,7 @@ def changed_trees(
     changed = np.flatnonzero((old[0] != new[0]) | (old[1] != new[1])).astype(np.int32)
     if not changed.size:
         return base
-    trees = Trees(*(np.copy(part) for part in base))  # type: ignore[arg-type]
+    trees = Trees(*[part.copy() for part in base])  # type: ignore[arg-type]
     _mend(topo, base, *old, *new, changed, ecmp, trees)
     return trees
 

@@ -60,14 +60,14 @@ def uniform(graph: SimGraph, rate: float) -> Demand:
 
 @st.composite
 def networks(
-    draw: Any, *, most: int = 7, zero: bool = True, classes: tuple[TrafficClass, ...] = PLAIN
+    draw: Any, *, most: int = 7, links: int = 28, zero: bool = True, classes: tuple[TrafficClass, ...] = PLAIN
 ) -> SimGraph:
     """Directed multigraphs with ties, parallel edges, edges down, metric 0, nodes without transit."""
     nodes = draw(st.integers(2, most))
     ends = st.integers(0, nodes - 1)
     metrics = st.integers(0 if zero else 1, 3).map(float)
     edge = st.tuples(ends, ends, metrics).filter(lambda link: link[0] != link[1])
-    links = draw(st.lists(edge, min_size=1, max_size=4 * nodes))
+    links = draw(st.lists(edge, min_size=1, max_size=min(links, 4 * nodes)))
     graph = network(nodes, links, classes=classes)
     flags = st.lists(st.sampled_from([True, True, True, False]), min_size=len(links), max_size=len(links))
     transit = st.lists(st.sampled_from([True, True, True, False]), min_size=nodes, max_size=nodes)
@@ -90,10 +90,14 @@ MIXED = (
 )
 
 
+# The oracle of the laws takes milliseconds for each bursty class on each edge.
+STEADY = (replace(MIXED[0]), replace(MIXED[1], arrivals=Arrivals.POISSON), replace(MIXED[2]))
+
+
 @st.composite
-def lawful(draw: Any, *, classes: tuple[TrafficClass, ...] = MIXED) -> SimGraph:
+def lawful(draw: Any, *, links: int = 24, classes: tuple[TrafficClass, ...] = MIXED) -> SimGraph:
     """Networks with edges of every law, scheduler, room and loss; none that is down or has no transit."""
-    graph = draw(networks(most=6, classes=classes))
+    graph = draw(networks(most=6, links=links, classes=classes))
     count = len(graph.edges)
 
     def each(*values: float) -> Any:
