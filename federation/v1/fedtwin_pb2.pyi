@@ -409,7 +409,7 @@ class SimulateRound(_message.Message):
     def __init__(self, keys: _Optional[_Union[SimulateKeys, _Mapping]] = ..., rate: _Optional[_Iterable[float]] = ..., square: _Optional[_Iterable[float]] = ..., final: _Optional[bool] = ...) -> None: ...
 
 class SimulateFigures(_message.Message):
-    __slots__ = ("loss", "delay_s", "variance_s2", "service_s", "fixed_s", "interval_s", "unsettled")
+    __slots__ = ("loss", "delay_s", "variance_s2", "service_s", "fixed_s", "interval_s", "unsettled", "link_variant", "link_point", "link_utilisation")
     LOSS_FIELD_NUMBER: _ClassVar[int]
     DELAY_S_FIELD_NUMBER: _ClassVar[int]
     VARIANCE_S2_FIELD_NUMBER: _ClassVar[int]
@@ -417,6 +417,9 @@ class SimulateFigures(_message.Message):
     FIXED_S_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     UNSETTLED_FIELD_NUMBER: _ClassVar[int]
+    LINK_VARIANT_FIELD_NUMBER: _ClassVar[int]
+    LINK_POINT_FIELD_NUMBER: _ClassVar[int]
+    LINK_UTILISATION_FIELD_NUMBER: _ClassVar[int]
     loss: _containers.RepeatedScalarFieldContainer[float]
     delay_s: _containers.RepeatedScalarFieldContainer[float]
     variance_s2: _containers.RepeatedScalarFieldContainer[float]
@@ -424,7 +427,10 @@ class SimulateFigures(_message.Message):
     fixed_s: _containers.RepeatedScalarFieldContainer[float]
     interval_s: _containers.RepeatedScalarFieldContainer[float]
     unsettled: bool
-    def __init__(self, loss: _Optional[_Iterable[float]] = ..., delay_s: _Optional[_Iterable[float]] = ..., variance_s2: _Optional[_Iterable[float]] = ..., service_s: _Optional[_Iterable[float]] = ..., fixed_s: _Optional[_Iterable[float]] = ..., interval_s: _Optional[_Iterable[float]] = ..., unsettled: _Optional[bool] = ...) -> None: ...
+    link_variant: _containers.RepeatedScalarFieldContainer[int]
+    link_point: _containers.RepeatedScalarFieldContainer[int]
+    link_utilisation: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, loss: _Optional[_Iterable[float]] = ..., delay_s: _Optional[_Iterable[float]] = ..., variance_s2: _Optional[_Iterable[float]] = ..., service_s: _Optional[_Iterable[float]] = ..., fixed_s: _Optional[_Iterable[float]] = ..., interval_s: _Optional[_Iterable[float]] = ..., unsettled: _Optional[bool] = ..., link_variant: _Optional[_Iterable[int]] = ..., link_point: _Optional[_Iterable[int]] = ..., link_utilisation: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("ask_id", "version", "signed", "refusal")
