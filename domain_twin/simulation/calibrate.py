@@ -35,6 +35,7 @@ LEAST_BLOCKS = 4
 HELD_OUT = 0.25
 _LEAST_LOAD = 0.05  # links with less are ruled by probes, whose packets are unlike others
 _SCVS = np.linspace(0.0, 2.0, 41)
+_AS_GOOD = 0.01  # of the logarithm of a length
 _EARLY = 0.05  # share of elements that a fit may leave faster than measured
 _BURSTY = 1.5  # times the variance of Poisson arrivals that is worth a word
 _PROCESSORS = ("function", "host")
@@ -257,7 +258,7 @@ def _length_and_scv(told: Sequence[_Evidence], seen: Sequence[_Evidence]) -> tup
 
     Stations say the length whatever the sizes; then the scv is the one by which queues say the same. Queues
     alone say a length for every scv nearly as well: the one nearest to exponential sizes is taken, of those
-    that fit within a tenth of the best and leave (almost) no element faster than it was measured to be.
+    that fit about as well as the best and leave (almost) no element faster than it was measured to be.
     """
     centre, spread, early = np.zeros(len(_SCVS)), np.zeros(len(_SCVS)), np.zeros(len(_SCVS))
     if seen:
@@ -270,7 +271,7 @@ def _length_and_scv(told: Sequence[_Evidence], seen: Sequence[_Evidence]) -> tup
     if told:
         length = _median(np.array([item.lengths[0] for item in told]), np.array([i.weight for i in told]))
         return length, float(_SCVS[np.abs(centre - math.log(length)).argmin()]) if seen else 1.0
-    usable = spread <= 1.1 * spread.min()
+    usable = spread <= 1.1 * spread.min() + _AS_GOOD
     if (usable & (early <= _EARLY)).any():
         usable &= early <= _EARLY
     best = int(np.where(usable, np.abs(_SCVS - 1.0), np.inf).argmin())

@@ -128,6 +128,7 @@ def load(file: Path) -> Calibration | None:
         }
         traffic = Traffic(**raw.pop("traffic"))
         assumptions = tuple(map(str, raw.pop("assumptions")))
+        _check(traffic, elements)
         return Calibration(
             **raw, traffic=traffic, elements=elements, residuals=residuals, assumptions=assumptions
         )
@@ -141,6 +142,28 @@ def load(file: Path) -> Calibration | None:
         ) from None
 
 
+_NOT_ZERO = frozenset({"packet_octets", "packets_per_train"})
+
+
+def _check(traffic: Traffic, elements: Mapping[str, ElementFit]) -> None:
+    """Raise ValueError for a figure that nothing can be computed with."""
+    for owner, record, names in (
+        ("traffic", traffic, [f.name for f in dataclasses.fields(Traffic)]),
+        *((name, fit, _NOT_NEGATIVE) for name, fit in elements.items()),
+    ):
+        for name in names:
+            value = getattr(record, name)
+            unknown = owner != "traffic" and isinstance(value, float) and math.isnan(value)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if unknown or (
+                number and math.isfinite(value) and value >= 0 and (value or name not in _NOT_ZERO)
+            ):
+                continue
+            accepted = "more than 0" if name in _NOT_ZERO else "0 or more"
+            raise ValueError(f"{name} of {owner} is {value!r}; it must be {accepted}")
+
+
+_NOT_NEGATIVE = ("fixed_s", "service_s", "service_scv", "buffer_octets", "loss")
 _NUMBERS = frozenset(f.name for f in dataclasses.fields(ElementFit) if f.type == "float")
 
 
