@@ -17,6 +17,7 @@ from domain_twin.emulator import metrics as emulator_metrics
 from domain_twin.emulator.network import NetworkSpec
 from domain_twin.model.scenario import Scenario
 from domain_twin.operations import process
+from domain_twin.simulation.network_file import NetworkFile
 from federation import metrics as broker_metrics
 
 FILES = [
@@ -127,10 +128,18 @@ def scenario_schema() -> str:
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
+def network_schema() -> str:
+    """The JSON Schema of network files (`fedtwin simulate`)."""
+    schema = NetworkFile.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "fedtwin-network", **schema}
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
 PAGES = {
     "configuration.md": configuration,
     "metrics.md": metrics,
     "scenario.schema.json": scenario_schema,
+    "network.schema.json": network_schema,
 }
 
 if __name__ == "__main__":

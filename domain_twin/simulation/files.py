@@ -160,7 +160,9 @@ class _Builder:
         self._edges_of[owner] = (*self._edges_of.get(owner, ()), len(self._edges))
         if name != owner:
             self._edges_of[name] = (len(self._edges),)
-        self._edges.append({"name": name, "tail": tail, "head": head, "law": law, **values})
+        self._edges.append(
+            {"name": name, "made": name != owner, "tail": tail, "head": head, "law": law, **values}
+        )
 
     def _link(self, place: str, link: LinkEntry, routers: Mapping[str, int]) -> None:
         source = self._known(f"{place}: source", link.source, routers)
@@ -217,9 +219,10 @@ class _Builder:
             return np.array([edge.get(name, default) for edge in self._edges], kind)
 
         names = tuple(edge["name"] for edge in self._edges)
-        if len(set(names)) < len(names) or set(names) & (self._node_of.keys() - self._edges_of.keys()):
-            twice = next(n for n in names if names.count(n) > 1 or n in self._node_of)
-            self._refuse(f"id {twice!r}", "ids that end in #back, #down and #return are made from others'")
+        given = self._node_of.keys() | {edge["name"] for edge in self._edges if not edge["made"]}
+        for edge in self._edges:
+            if edge["made"] and edge["name"] in given:
+                self._refuse(f"id {edge['name']!r}", "this id is made from another's; choose one without '#'")
         groups = {}
         for name, members in self.file.risk_groups.items():
             place = f"risk_groups.{name}"
