@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -76,6 +76,8 @@ class Forecast:
     unsure: np.ndarray[Any, np.dtype[np.bool_]]  # [V, F] no way was found, and a domain did not say
     way: WholeWay
     leg_delay_s: Mapping[str, Mapping[tuple[int, str, str, int], float]]
+    link_use: Mapping[tuple[int, str], float]
+    """How busy the way out at a border point is, by variant."""
     outcomes: tuple[DomainOutcome, ...]
     assumptions: tuple[str, ...]
     rounds: int
@@ -121,6 +123,7 @@ async def predict(
             unsure,
             await asyncio.to_thread(rounds.whole_way, figures),
             delays,
+            dict(_link_use(figures, prepared)),
             talk.outcomes(prepared, rounds.keys.keys()),
             (*flows.assumptions, *talk.assumptions(prepared)),
             count,
@@ -149,6 +152,18 @@ def _laid_out(
         )
     legs = [[finder.legs(*pair) for pair in flows.pairs] for finder in finders]
     return flows, legs, Rounds(Flows(flows.kinds, flows.rate, flows.square), legs, flows.classes)
+
+
+def _link_use(
+    figures: Mapping[str, Figures | None], prepared: Mapping[str, Prepared]
+) -> Iterator[tuple[tuple[int, str], float]]:
+    for domain, told in figures.items():
+        if told is not None:
+            points = prepared[domain].points
+            columns = (told.link_variant, told.link_point, told.link_utilisation)
+            for variant, point, use in zip(*(each.tolist() for each in columns), strict=True):
+                if point < len(points):
+                    yield (variant, points[point]), use
 
 
 async def _iterate(

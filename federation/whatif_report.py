@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from domain_twin.model import DomainOutcome, Finding, Nanoseconds, Outcome, Service, Severity, StateKind
-from domain_twin.model.job import Figure, FlowFigures, FlowForecast, PathPart, Report, Requirements, SweepRow
+from domain_twin.model.job import (
+    ElementForecast,
+    Figure,
+    FlowFigures,
+    FlowForecast,
+    PathPart,
+    Report,
+    Requirements,
+    SweepRow,
+)
 from domain_twin.model.job_json import sealed
 from domain_twin.model.scenario import NewService, Scenario
 from federation.whatif import Forecast
@@ -77,6 +86,7 @@ def report_of(
             versions={item.domain: item.version for item in forecast.outcomes if item.version},
             rung=scenario.rung,
             flows=flows,
+            elements=tuple(_links(forecast, after)),
             rows=rows,
             findings=tuple(findings),
             domains=forecast.outcomes,
@@ -236,6 +246,21 @@ def _on_flows(
             )
 
 
+def _links(forecast: Forecast, after: int) -> Iterator[ElementForecast]:
+    """The inter-domain links on the ways of flows, each way by the border point that it leaves from."""
+    use = forecast.link_use
+    for point in sorted({point for variant, point in use if variant in (0, after)}):
+        yield ElementForecast(
+            element=point,
+            kind="inter-domain-link",
+            domain=point.partition("/")[0],
+            utilisation_before=use.get((0, point), math.nan),
+            utilisation_after=use.get((after, point), math.nan),
+            loss_before=math.nan,
+            loss_after=math.nan,
+        )
+
+
 def _on_domains(outcomes: Sequence[DomainOutcome]) -> Iterator[Finding]:
     for item in outcomes:
         if item.outcome is not Outcome.OK:
@@ -293,6 +318,8 @@ def _row(
         for flow in np.flatnonzero(there).tolist()
         if forecast.legs[variant][flow] is None and not forecast.unsure[variant, flow]
     ]
+    busy = [(use, point) for (number, point), use in forecast.link_use.items() if number == variant]
+    busiest = max(busy, default=None)
     return SweepRow(
         name=name,
         worst_delay_ms=float(delay[worst]) if worst >= 0 else math.nan,
@@ -300,7 +327,8 @@ def _row(
         worst_loss=float(np.nanmax(loss)) if not np.isnan(loss).all() else math.nan,
         unreachable=len(unreachable),
         missed=tuple(missed),
-        highest_utilisation=math.nan,
+        highest_utilisation=busiest[0] if busiest else math.nan,
+        busiest=busiest[1] if busiest else "",
     )
 
 

@@ -164,13 +164,19 @@ class WhatIfJobs:
         """What the part is computed from. Blocks."""
         from domain_twin.agent.what_if_part import PartTwin, PointNodes
         from domain_twin.simulation.compile import compile_network
+        from domain_twin.simulation.solve import Engine
+        from domain_twin.simulation.uncertainty import flow_intervals
 
         seen = {point.id: point for point in terminals(network, self._published)[0]}
         inner = _inner_ids(network.domain, seen, self._published)
         asked = [tuple(_inside(change, inner) for change in variant.changes) for variant in step.variants]
         own = self._own_changes(step.scenario)
         try:
-            compiled = compile_network(network, calibration=self._calibration(), published=self._published)
+            calibration = self._calibration()
+            compiled = compile_network(network, calibration=calibration, published=self._published)
+            intervals = None
+            if calibration is not None:
+                intervals = flow_intervals(Engine(compiled.graph, compiled.demand).solve(), calibration)
         except TwinError as error:
             log.warning("no part in a what-if", extra={"reason": str(error)})
             raise _hidden("its network cannot be computed now") from None
@@ -202,6 +208,7 @@ class WhatIfJobs:
             points=points,
             variants=variants,
             assumptions=tuple(assumptions),
+            intervals=intervals,
             private_changes=bool(own),
         )
 

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from domain_twin.disclosure.precision import BANDWIDTH, EXACT, FIGURES, Precision, round_down, round_up
 from domain_twin.errors import ContractError, OverCapacity
 from domain_twin.model import Version
-from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, SimGraph, TrafficClass, Variant
+from domain_twin.simulation.forecast import Intervals
+from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, SimGraph, TrafficClass, Variant
 from domain_twin.simulation.routing import Trees
+from domain_twin.simulation.routing import path as path_of
 from domain_twin.simulation.solve import EdgeFigures, Engine, State
 from federation.wire.simulate import Figures, Keys, Offered, Prepared, Round, WayTable
 
@@ -58,6 +60,7 @@ class PartTwin:
     variants: Callable[[SimGraph, Demand], Sequence[Variant]]
     includes_known: bool = True
     assumptions: tuple[str, ...] = ()
+    intervals: Intervals | None = None
     private_changes: bool = False
 
 
@@ -148,16 +151,20 @@ class WhatIfPart:
                 mark = b"".join(part[mine].tobytes() for part in asked)
                 alike.setdefault((case, mark), []).append(mine)
 
+        use: dict[int, FloatArray] = {}
+
         def solve(question: tuple[tuple[int, bytes], list[npt.NDArray[np.int64]]]) -> None:
             (case, _), places = question
-            for name, values in self._solve(self._cases[case], rows, places[0], ask).items():
-                if name in columns:
-                    for mine in places:
-                        columns[name][mine] = values
+            found, busy = self._solve(self._cases[case], rows, places[0], ask)
+            for mine in places:
+                use[int(rows.keys.variant[mine[0]])] = busy
+                for name, column in columns.items():
+                    column[mine] = found[name]
 
         with ThreadPoolExecutor(os.cpu_count(), "what-if-part") as pool:
             list(pool.map(solve, alike.items()))
-        return self._told(columns)
+        told = self._told(columns)
+        return self._with_links(told, use) if ask.final else told
 
     # ---------------------------------------------------------------------------------------- inside
 
@@ -296,7 +303,8 @@ class WhatIfPart:
 
     def _solve(
         self, case: _Case, rows: _Rows, mine: npt.NDArray[np.int64], ask: Round
-    ) -> dict[str, FloatArray]:
+    ) -> tuple[dict[str, FloatArray], FloatArray]:
+        """The rows' figures, and how busy each edge is."""
         engine, state = self._engine, case.state
         rate, square = state.rate.copy(), state.square.copy()
         at = (rows.kind[mine], rows.target[mine], rows.source[mine])
@@ -308,13 +316,58 @@ class WhatIfPart:
         engine.compose(state, case.trees, edges, parts)
         delay, variance, arrival, fixed, size = (part[at] for part in parts)
         scv = np.array([kind.size_scv for kind in self._graph.classes])[at[0]]
-        return {
+        busy = (edges.load * (1.0 - edges.loss) * state.laws.service_s).sum(axis=1)
+        busy /= np.where(state.laws.servers > 0.0, state.laws.servers, 1.0)
+        figures = {
             "loss": np.clip(1.0 - arrival, 0.0, 1.0),
             "delay_s": delay,
             "variance_s2": np.maximum(variance - scv * size**2, 0.0),
             "service_s": size,
             "fixed_s": fixed,
+            "interval_s": self._half_widths(case, at, delay, busy) if ask.final else delay,
         }
+        return figures, busy
+
+    def _half_widths(
+        self,
+        case: _Case,
+        at: tuple[npt.NDArray[np.int64], ...],
+        delay_s: FloatArray,
+        busy: FloatArray,
+    ) -> FloatArray:
+        """Half of each row's 90 % interval, seconds; NaN where nothing was calibrated."""
+        half = np.full(len(delay_s), np.nan)
+        intervals = self._twin.intervals
+        if intervals is None:
+            return half
+        topology = self._engine.topology
+        for row, (target, source) in enumerate(zip(at[1].tolist(), at[2].tolist(), strict=True)):
+            path = list(path_of(topology, case.trees, source, target, ecmp=self._engine.ecmp))
+            busiest = float(busy[path].max(initial=0.0))
+            low, high = intervals.around("delay_ms", float(delay_s[row]) * 1e3, busiest)
+            half[row] = (high - low) / 2e3
+        return half
+
+    def _with_links(self, told: Figures, use: Mapping[int, FloatArray]) -> Figures:
+        """The figures, with how busy the inter-domain links are on the way out; a matter of bandwidth."""
+        if BANDWIDTH not in self._figures:
+            return told
+        graph = self._graph
+        found: list[tuple[int, int, float]] = []
+        for number, point in enumerate(self._nodes):
+            out = np.flatnonzero((graph.head == point.leaves) & (graph.law == Law.LINK))
+            if not point.border or not out.size:
+                continue
+            step = self._precision.bandwidth_mbps / (float(graph.capacity_bps[out[0]]) / 1e6)
+            shares = np.array([use[variant][out[0]] for variant in sorted(use)])
+            rounded = np.minimum(1.0, round_up(shares, step))
+            found += [(v, number, float(u)) for v, u in zip(sorted(use), rounded.tolist(), strict=True)]
+        return replace(
+            told,
+            link_variant=np.array([variant for variant, *_ in found], dtype=np.uint32),
+            link_point=np.array([point for _, point, _ in found], dtype=np.uint32),
+            link_utilisation=np.array([share for *_, share in found]),
+        )
 
     def _told(self, columns: Mapping[str, FloatArray]) -> Figures:
         """Round to the safe side, and withhold what the agreement does not name."""

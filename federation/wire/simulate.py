@@ -115,6 +115,7 @@ class Round:
 
 
 _NONE = np.zeros(0)
+_NOWHERE = np.zeros(0, dtype=np.uint32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,6 +134,10 @@ class Figures:
     fixed_s: FloatArray = field(default_factory=lambda: _NONE)
     interval_s: FloatArray = field(default_factory=lambda: _NONE)
     unsettled: bool = False  # the losses inside the domain did not reach a fixed point
+    link_variant: Indices = field(default_factory=lambda: _NOWHERE)
+    link_point: Indices = field(default_factory=lambda: _NOWHERE)
+    link_utilisation: FloatArray = field(default_factory=lambda: _NONE)
+    """How busy the ways out over inter-domain links are, 0 to 1, by variant and border point."""
 
 
 def encode_ask(ask: Prepare | Round) -> pb.SimulateAsk:
@@ -198,7 +203,8 @@ def encode_answer(answer: Prepared | Figures) -> pb.SimulateAnswer:
     if isinstance(answer, Figures):
         return pb.SimulateAnswer(
             figures=pb.SimulateFigures(
-                **{name: getattr(answer, name) for name in _FIGURES}, unsettled=answer.unsettled
+                **{name: getattr(answer, name) for name in (*_FIGURES, *_LINKS)},
+                unsettled=answer.unsettled,
             )
         )
     offered = answer.offered
@@ -234,13 +240,21 @@ def decode_answer(message: pb.SimulateAnswer) -> Prepared | Figures:
             columns = {name: _figures(message.figures, name) for name in _FIGURES}
             if (columns["loss"] > 1.0).any():
                 raise ContractError("SimulateFigures.loss: more than 1 found, 0 to 1 is accepted")
-            return Figures(**columns, unsettled=message.figures.unsettled)
+            body = message.figures
+            links = (
+                _indices(body, "link_variant", MAX_VARIANTS),
+                _indices(body, "link_point", None),
+                _amounts(body, "link_utilisation"),
+            )
+            _same_length(body, *links)
+            return Figures(**columns, unsettled=body.unsettled, **dict(zip(_LINKS, links, strict=True)))
         case _:
             raise ContractError(
                 "SimulateAnswer: a step of a later version of the contract; update this broker"
             )
 
 
+_LINKS = ("link_variant", "link_point", "link_utilisation")
 _FIGURES = ("loss", "delay_s", "variance_s2", "service_s", "fixed_s", "interval_s")
 
 

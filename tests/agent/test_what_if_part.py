@@ -32,8 +32,11 @@ OTHER = TrafficClass("other", (100.0,))
 POINTS = ("d/app", "d/cell", "d/in", "d/out")  # in the order of a part's answer
 
 
-def twin(*, measured=300.0, variants=(Variant("base"),), buffer=20.0, **more):
-    """cell -- r0 -- r1 -- app, with a border at r0 (in) and one at r1 (out); `measured` runs from in to out."""
+BASE = (Variant("base"),)
+
+
+def twin(*, measured=300.0, variants=BASE, buffer=20.0, **more):
+    """cell -- r0 -- r1 -- app, borders at r0 (in) and r1 (out); `measured` runs from in to out."""
     edges = [
         ("cell", "r0"), ("r0", "r1"), ("r1", "r0"), ("r1", "app"), ("r1", "out"), ("r0", "in"), ("in", "r0"),
         ("out", "r1"),
@@ -101,10 +104,8 @@ def test_a_part_says_ways_and_offered_traffic_between_disclosed_points_alone():
     assert ways["d/in", "d/out"] == 2.0  # r0-r1, and out over the inter-domain link
     assert ways["d/cell", "d/app"] == 3.0
     assert ("d/app", "d/in") not in ways  # nothing leaves the host
-    assert [
-        (told.points[s], told.points[t])
-        for s, t in zip(told.offered.source, told.offered.target, strict=True)
-    ] == [("d/cell", "d/app")]
+    rows = zip(told.offered.source, told.offered.target, strict=True)
+    assert [(told.points[s], told.points[t]) for s, t in rows] == [("d/cell", "d/app")]
     assert told.offered.rate.tolist() == [100.0]
     assert b"secret" not in encode_answer(told).SerializeToString()
 
@@ -333,3 +334,34 @@ def test_asks_that_make_no_sense_are_refused(message, words):
         return
     with pytest.raises(ContractError, match=words):
         decode_ask(message)
+
+
+class Wide:
+    """Intervals that depend on the busiest element of a path alone."""
+
+    def around(self, figure, value, utilisation):
+        assert figure == "delay_ms"
+        return value - utilisation, value + utilisation
+
+
+def test_the_last_round_says_intervals_and_how_busy_the_links_between_domains_are():
+    variants = (Variant("base"), Variant("slow", values={"capacity_bps": {4: 5e6}}))
+    part = WhatIfPart(twin(variants=variants, intervals=Wide()))
+
+    told = part.round(asked([400.0, 400.0], THROUGH, (1, "d/in", "d/out", 0)))
+
+    use = {
+        (int(v), POINTS[p]): u
+        for v, p, u in zip(told.link_variant, told.link_point, told.link_utilisation, strict=True)
+    }
+    assert use[0, "d/out"] == pytest.approx(400 * 1000 * 8 / 10e6, rel=1e-3)
+    assert use[1, "d/out"] == pytest.approx(400 * 1000 * 8 / 5e6, rel=1e-2)
+    assert use[0, "d/in"] == 0.0
+    assert told.interval_s[0] == pytest.approx((400 + 100) * 1000 * 8 / 10e6 / 1e3, rel=1e-3)  # r0-r1
+    assert told.interval_s[1] == pytest.approx(use[1, "d/out"] / 1e3, rel=1e-3)
+
+
+def test_how_busy_links_are_is_bandwidth_and_withheld_with_it():
+    told = WhatIfPart(twin(), figures=frozenset({"one_way_delay"})).round(asked([400.0], THROUGH))
+
+    assert len(told.link_utilisation) == 0

@@ -457,3 +457,20 @@ async def test_every_answer_of_a_domain_is_in_its_audit_before_it_leaves(tmp_pat
     assert {record["data"]["job"] for record in records} == {job.id}
     assert {record["data"]["on_behalf_of"] for record in records} == {job.owner}
     assert {record["data"]["answer_sha256"] for record in records} <= said
+
+
+async def test_links_between_domains_are_shown_with_how_busy_they_become(tmp_path):
+    made = federation(tmp_path)
+
+    async with made.broker(RECORDS) as broker, made.agents(broker), made.client(broker) as twin:
+        await all_connected(twin)
+        _, cut = await asked(twin, scenario(DOWN_A1))
+        _, sweep = await asked(twin, scenario(sweep={"kind": "failures", "elements": [A1]}))
+
+    use = {item.element: (item.utilisation_before, item.utilisation_after) for item in cut.elements}
+    before, after = use["ran/idl-a2"]
+    assert 0 < before < after < 1
+    assert use["ran/idl-a1"][1] == 0
+    assert all(item.kind == "inter-domain-link" for item in cut.elements)
+    assert sweep.rows[0].busiest in use
+    assert sweep.rows[0].highest_utilisation == pytest.approx(max(now for _, now in use.values()))
