@@ -357,8 +357,9 @@ async def _measured(
     report: Report, network: FileNetwork, scenario: Scenario, options: Options, progress: Progress
 ) -> Report:
     """The report with figures of packets, before and after, in the place of computed ones."""
-    from domain_twin.simulation.changes import Elements, plan, with_services
+    from domain_twin.simulation.changes import Elements, with_services
     from domain_twin.simulation.ns3 import simulate
+    from domain_twin.simulation.sweeps import plan
 
     elements = Elements(network)
     graph, demand = with_services(network, scenario, elements)

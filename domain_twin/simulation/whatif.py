@@ -18,7 +18,7 @@ from domain_twin.model.network import Finding, Severity
 from domain_twin.model.scenario import NewService, Scenario
 from domain_twin.model.values import Nanoseconds, StateKind, Version
 from domain_twin.simulation.applied import applied
-from domain_twin.simulation.changes import Arrays, Elements, Plan, plan, same_demand, with_services
+from domain_twin.simulation.changes import Arrays, Elements, same_demand, with_services
 from domain_twin.simulation.forecast import (
     Flow,
     Intervals,
@@ -32,6 +32,7 @@ from domain_twin.simulation.forecast import (
 from domain_twin.simulation.graph import Demand, FloatArray, Rung, SimGraph
 from domain_twin.simulation.solve import Engine
 from domain_twin.simulation.sweep_rows import Judge, Watch, swept
+from domain_twin.simulation.sweeps import Plan, plan
 from domain_twin.simulation.whatif_capacity import Side, capacity_report
 
 __all__ = ["Question", "answer"]
