@@ -10,7 +10,7 @@ which are calibrated on training samples that were left out of the fit in turn.
 Rivals: M/M/1/K queues on the same loads in the same run; the figures of graph neural networks are quoted from
 their authors (docs/benchmarks.md).
 
-    python -m benchmarks.datanet --train DIR [DIR ...] --test DIR [DIR ...] [--robust] [--quick]
+    python -m benchmarks.datanet --train DIR [DIR ...] --test DIR [DIR ...] [--robust] [--quick] [--save FILE]
 """
 
 from __future__ import annotations
@@ -197,13 +197,17 @@ def within(parts: list[Coverage]) -> dict[str, Any]:
     return {"share": round(inside / count, 4) if count else None, "flows": count}
 
 
-def run(training: list[Path], tests: list[Path], *, robust: bool, most: int | None) -> dict[str, Any]:
+def run(
+    training: list[Path], tests: list[Path], *, robust: bool, most: int | None, save: Path | None = None
+) -> dict[str, Any]:
     """Fit, predict, compare."""
     names = names_of(tests)
     refuse_overlap(training, tests)
     started = time.process_time()
     learned = [case for folder in training for case in cases(folder, most)]
     residual, intervals = learn(learned, robust)
+    if save is not None:
+        residual.save(save)
     fitted_s = time.process_time() - started
     pooled, folders, rivals, outside = Errors(), {}, {}, 0
     covered: dict[str, list[Coverage]] = {quantity.value: [] for quantity in Quantity}
@@ -247,9 +251,12 @@ def main() -> None:
         "--robust", action="store_true", help="fit least absolute misses instead of least squares"
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} samples of each folder")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the fitted residual (JSON)")
     given = parser.parse_args()
     try:
-        found = run(given.train, given.test, robust=given.robust, most=QUICK if given.quick else None)
+        found = run(
+            given.train, given.test, robust=given.robust, most=QUICK if given.quick else None, save=given.save
+        )
     except TwinError as refused:
         raise SystemExit(f"datanet: {refused}") from None
     print(json.dumps(found, indent=2))

@@ -15,7 +15,24 @@ from domain_twin.simulation.flows import Flows, FlowSolution
 from domain_twin.simulation.followers import follow
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph
 
-__all__ = ["DEGREES", "DELAY_FEATURES", "OF_WAIT", "VARIANCE_FEATURES", "Features", "features_of"]
+__all__ = [
+    "CONCENTRATED",
+    "DEGREES",
+    "DELAY_FEATURES",
+    "FULL",
+    "OF_WAIT",
+    "VARIANCE_FEATURES",
+    "Features",
+    "features_of",
+]
+
+FULL = 0.95
+"""Utilisation from which a queue counts as full."""
+CONCENTRATED = 0.2
+"""Sum of the squared shares of what comes from other queues, up to which a full queue is still corrected.
+
+Beyond it the terms say nothing: a stream that a full queue spaced out needs no wait at the next at all.
+"""
 
 # What scales a term: nothing, the load of this queue, of the one before, of both.
 _LOADS = ("", "*load", "*before", "*both")
@@ -50,7 +67,8 @@ class Features:
 
     delay: FloatArray  # [H, 22] s
     variance: FloatArray  # [H, 24] s2
-    eligible: np.ndarray  # [E] bool: first come first served, Poisson arrivals only
+    eligible: np.ndarray  # [E] bool: served in order of arrival, Poisson arrivals only
+    crowded: np.ndarray  # [E] bool: full, and mostly of what few other queues send
     utilisation: FloatArray  # [E]
     room: FloatArray  # [E]
     size_scv: FloatArray  # [E]
@@ -80,6 +98,8 @@ def features_of(graph: SimGraph, flows: Flows, solution: FlowSolution) -> Featur
         sums = np.bincount(edges, values * hops.rate_pps, len(graph.edges))
         return np.asarray((sums / np.maximum(load, 1e-300))[edges], dtype=np.float64)
 
+    concentration = np.zeros(len(graph.edges))
+    concentration[edges] = of_queue(share)
     pairs = follow(graph, flows, hops)
     scales = (np.ones_like(here), here, there, here * there)
     smoothing = [
@@ -104,6 +124,7 @@ def features_of(graph: SimGraph, flows: Flows, solution: FlowSolution) -> Featur
         delay_columns,
         variance_columns,
         eligible,
+        (solution.utilisation > FULL) & (concentration > CONCENTRATED),
         solution.utilisation,
         graph.buffer,
         _mixed_scv(graph, solution),

@@ -5,9 +5,9 @@ summed along the path. A fit by least squares then needs k x k sums only: each d
 simulator) makes its own `Statistics`, they are added, and the fit is that of the pooled flows, in one round;
 `fit_robust` takes some rounds more.
 
-Owns sums, fit, and when a correction may speak: not at queues outside of what it was fitted on, not beyond
-`LARGEST_DELAY` and `LARGEST_VARIANCE` of a flow's own figure, and never so that more load means less wait.
-Solves nothing.
+Owns sums, fit, and when a correction may speak: not at queues outside of what it was fitted on, or crowded;
+not beyond `LARGEST_DELAY` and `LARGEST_VARIANCE` of a flow's own figure; never so that more load means less
+wait. Solves nothing.
 """
 
 from __future__ import annotations
@@ -268,6 +268,7 @@ def correct(
     hull = residual.hull
     inside = (
         known.eligible
+        & ~known.crowded
         & (known.utilisation <= hull.utilisation)
         & (known.room >= hull.rooms[0])
         & (known.room <= hull.rooms[1])

@@ -215,6 +215,20 @@ def test_one_queue_beyond_the_hull_is_left_alone_and_counted() -> None:
     assert found.outside == 1
 
 
+def test_a_full_queue_of_what_another_sends_is_left_alone() -> None:
+    # The first queue is full; all that it lets through goes to the second, spaced out.
+    graph = network(3, [(0, 1, 1.0), (1, 2, 1.0)], classes=DATA, capacity_bps=1e5)
+    rate = 1.3 * 1e5 / 960
+    flows = Flows.of([(0, 2), (1, 2)], [[0, 1], [1]], [rate, 0.02 * rate])
+    solution = solve_flows(graph, flows)
+    assert (solution.utilisation > 0.95).all()
+
+    found = correct(constant(0.01), graph, flows, solution)
+
+    assert found.outside == 1  # the first has no queue before it: nothing to be crowded by
+    assert np.array_equal(found.delay_s, solution.delay_s)
+
+
 @pytest.mark.parametrize(
     "change",
     [
