@@ -1,8 +1,8 @@
 """Networks and answers as MATLAB files (level 5: MATLAB 5 to 7.2, Octave), there and back; Octave scripts.
 
 One variable, `network`, holds a struct with a column for each array of the engine's graph, names as cell
-arrays of text, indices from 1, `demand` as class x destination x source in packets/s; `solution`, where there is one,
-beside it. Level 7.3 is HDF5, another format: refused with the way out.
+arrays of text, indices from 1, `demand` as class x destination x source in packets/s; `solution`, where there
+is one, beside it. Level 7.3 is HDF5, another format: refused with the way out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import math
 import shutil
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,8 @@ _CLASS_FIELDS = ("exponential", "on_s", "off_s", "priority", "weight")
 _FORMAT = "fedtwin-network"
 _HDF5 = b"\x89HDF"
 _MOST_OUTPUT = 4000
+# What else than its MatReadError scipy raises for a file that is something else, or damaged.
+_UNREADABLE = (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError, EOFError, zlib.error)
 
 
 def write_mat(path: Path, network: FileNetwork, solution: Solution | None = None) -> None:
@@ -199,19 +202,16 @@ def _variables(path: Path) -> dict[str, Any]:
             )
         return dict(loadmat(path, simplify_cells=True))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (
-        MatReadError,
-        NotImplementedError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        EOFError,
-    ) as error:
-        raise ConfigError(
-            f"{path}: no MATLAB file of level 5 ({error}); save it with save(..., '-v7')"
-        ) from error
+        if error.strerror is not None:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise _no_mat(path, error) from error  # scipy's own, where a file ends early
+    except (MatReadError, *_UNREADABLE) as error:
+        raise _no_mat(path, error) from error
+
+
+def _no_mat(path: Path, error: Exception) -> ConfigError:
+    why = f"no MATLAB file of level 5, or not all of one ({error})"
+    return ConfigError(f"{path}: {why}; save it with save(..., '-v7')")
 
 
 class _Reader:
