@@ -7,8 +7,13 @@ A flow whose packets never arrive has no measured delay, one whose variance is n
 (1e-6) no variance: they count in the other figures. `intervals` holds the coverage of the 90 % intervals,
 which are calibrated on training samples that were left out of the fit in turn.
 
+`sampling_noise_delay_mape` is what remains of the error if the mean of the packets' distribution were known,
+by the number of packets simulated: a lower bound, as delays of neighbouring packets are alike.
+
 Rivals: M/M/1/K queues on the same loads in the same run; the figures of graph neural networks are quoted from
 their authors (docs/benchmarks.md).
+
+Without folders: those of the shared data in FEDTWIN_DATA.
 
     python -m benchmarks.datanet --train DIR [DIR ...] --test DIR [DIR ...] [--robust] [--quick] [--save FILE]
 """
@@ -17,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -169,6 +175,10 @@ def judge(case: Case, residual: Residual, errors: Errors) -> tuple[FloatArray, F
     errors.take("delay_variance_mape", relative(solution.variance_s2, measured.variance_s2))
     errors.take("delay_variance_mape_residual", relative(variance, measured.variance_s2))
     errors.take("loss_mae", np.abs(solution.loss - measured.loss))
+    # Mean absolute error of a mean of so many independent packets, even if it were predicted without error.
+    packets = measured.packets_pps * measured.duration_s * (1.0 - measured.loss)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors.take("noise", np.sqrt(2 / np.pi * measured.variance_s2 / packets) / measured.delay_s)
     errors.take("mm1k", relative(mm1k_delay(case), measured.delay_s))
     return delay, variance, outside
 
@@ -235,9 +245,16 @@ def run(
         "queues_outside_training": outside,
         "intervals": {"level": intervals.level, **{name: within(parts) for name, parts in covered.items()}},
         "rival": {"mm1k_delay_mape": {"pooled": pooled.mean("mm1k"), "folders": rivals}},
+        "sampling_noise_delay_mape": pooled.mean("noise"),
         "cpu_s": {"training": round(fitted_s, 2), "all": round(time.process_time() - started, 2)},
         "aims": AIMS,
     }
+
+
+def default(name: str) -> list[Path]:
+    """A folder of the shared data; none where FEDTWIN_DATA is not set."""
+    place = os.environ.get("FEDTWIN_DATA")
+    return [Path(place) / "bnn-upc-2021" / name] if place else []
 
 
 def main() -> None:
@@ -245,14 +262,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="DIR")
-    parser.add_argument("--test", type=Path, nargs="+", required=True, metavar="DIR")
+    parser.add_argument("--train", type=Path, nargs="+", metavar="DIR", default=default("train"))
+    parser.add_argument(
+        "--test", type=Path, nargs="+", metavar="DIR", default=default("validation-setting-1-50")
+    )
     parser.add_argument(
         "--robust", action="store_true", help="fit least absolute misses instead of least squares"
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} samples of each folder")
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the fitted residual (JSON)")
     given = parser.parse_args()
+    if not given.train or not given.test:
+        raise SystemExit(
+            "datanet: name folders with --train and --test, or set FEDTWIN_DATA to the shared data"
+        )
     try:
         found = run(
             given.train, given.test, robust=given.robust, most=QUICK if given.quick else None, save=given.save
