@@ -239,6 +239,14 @@ def evil_report() -> Report:
     return replace(made, scenario=scenario, versions={EVIL: made.versions["ran"]})
 
 
+def test_names_from_the_network_do_not_reach_the_terminal_as_commands() -> None:
+    text = shown(replace(evil_report(), scenario=samples.report().scenario))
+
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "<script>" in text
+
+
 def test_names_from_the_network_stay_text_in_the_page() -> None:
     page = render(evil_report())
 

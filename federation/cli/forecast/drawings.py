@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from domain_twin.model.job import ElementForecast, FlowForecast, SweepRow
 
-__all__ = ["clean", "delays", "parts", "ranks", "utilisations"]
+__all__ = ["delays", "parts", "ranks", "utilisations"]
 
 MOST_BARS = 16
 _SVG = "http://www.w3.org/2000/svg"
@@ -35,14 +34,6 @@ _DOMAINS = [f"#0601{number:02d}" for number in range(6)]
 _VARIABLES |= {colour: f"domain-{number}" for number, colour in enumerate(_DOMAINS)}
 _WIDTH, _ROW, _EDGE = 8.6, 0.46, 0.85  # inches
 _NAME_LETTERS = 44
-
-
-def clean(text: str) -> str:
-    """One line of `text`, without what no page may hold: control and direction characters, surrogates."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Cn") else letter
-        for letter in re.sub(r"[\t\n\r]+", " ", text)
-    )
 
 
 def delays(flows: Sequence[FlowForecast], label: str) -> str:
@@ -160,7 +151,7 @@ def _flow_name(flow: FlowForecast) -> str:
 
 
 def _cut(name: str) -> str:
-    name = clean(name)
+    name = reading.clean(name)
     return name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…"
 
 
@@ -168,7 +159,7 @@ def _legend(axes: Axes, colours: dict[str, str], marker: str = "s") -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], linestyle="", marker=marker, markersize=7, color=colour, label=clean(name))
+        Line2D([], [], linestyle="", marker=marker, markersize=7, color=colour, label=reading.clean(name))
         for name, colour in colours.items()
     ]
     axes.set_xlim(0, axes.get_xlim()[1])
@@ -215,7 +206,7 @@ def _svg(figure: Figure, name: str, label: str) -> str:
     root.set("role", "img")
     root.set("aria-labelledby", f"{name}-title")
     title = ElementTree.Element(f"{{{_SVG}}}title", {"id": f"{name}-title"})
-    title.text = clean(label)
+    title.text = reading.clean(label)
     root.insert(0, title)
     return ElementTree.tostring(root, encoding="unicode")
 

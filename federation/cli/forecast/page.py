@@ -103,7 +103,7 @@ def _template() -> jinja2.Template:
 
 
 def _clean(value: Any) -> Any:
-    return drawings.clean(value) if type(value) is str else value
+    return reading.clean(value) if type(value) is str else value
 
 
 def _share(value: float) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from domain_twin.model.scenario import Scenario
 
 __all__ = [
-    "ROWS", "Row", "by_change", "change_lines", "changed_elements", "document", "name_of_flow", "path_words",
-    "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words", "sweep_words",
+    "ROWS", "Row", "by_change", "change_lines", "changed_elements", "clean", "cleaned", "document",
+    "name_of_flow", "path_words", "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words", "sweep_words",
     "troubles",
 ]  # fmt: skip
 
@@ -301,6 +303,27 @@ def state_words(report: Report) -> str:
     return f"{report.kind.value} state" + (f" of {versions}" if versions else "")
 
 
+def clean(text: str) -> str:
+    """One line of `text` without control and direction characters and surrogates: fit for screen and page."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Cn") else letter
+        for letter in re.sub(r"[\t\n\r]+", " ", text)
+    )
+
+
+def cleaned(value: Any) -> Any:
+    """A report with all its text made safe to show: some of it is what other operators wrote."""
+    if type(value) is str:
+        return clean(value)
+    if isinstance(value, tuple):
+        return tuple(cleaned(item) for item in value)
+    if isinstance(value, Mapping):
+        return {cleaned(key): cleaned(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: cleaned(getattr(value, field.name)) for field in fields(value)})
+    return value
+
+
 def change_lines(scenario: Scenario) -> list[str]:
     """What is changed, one line each, in the order in which it is applied."""
     return [_change_words(change) for change in scenario.changes]
@@ -366,8 +389,6 @@ def _by(factor: float | None, rate: float | None) -> str:
 
 def document(report: Report) -> Mapping[str, Any]:
     """A report in JSON's types: its fields, `partial`, and the scenario without what it leaves open."""
-    from dataclasses import fields
-
     found = {field.name: plain(getattr(report, field.name), field.name) for field in fields(report)}
     found["scenario"] = report.scenario.model_dump(mode="json", exclude_none=True)
     return {"partial": report.partial, **found}

@@ -30,6 +30,7 @@ _BAR_WIDTH = 20
 
 def report_block(report: Report, *, top: int = 10) -> RenderableType:
     """A whole report; `top` bounds flows, elements and variants, and says how many are not shown."""
+    report = reading.cleaned(report)
     parts: list[RenderableType] = [_head(report)]
     if warning := _partial(report):
         parts += [Text(), warning]
