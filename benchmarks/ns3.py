@@ -245,6 +245,7 @@ def compared(case: Case, seen: PacketRun) -> dict[str, float]:
     figures = {
         "flows": float(len(seen.source)),
         "delay_mape": mape(solution.delay_s[at], seen.delay_s),
+        "busy_flows": float((busiest >= BUSY).sum()),
         "delay_mape_busy": float(error[busiest >= BUSY].mean()) if (busiest >= BUSY).any() else math.nan,
         "delay_variance_mape": mape(solution.variance_s2[at], seen.variance_s2),
         "loss_mae": float(np.mean(np.abs(solution.loss[at] - seen.loss))),
@@ -261,14 +262,17 @@ def compared(case: Case, seen: PacketRun) -> dict[str, float]:
 
 def pooled(rows: list[dict[str, float]]) -> dict[str, float]:
     """Means over all flows of several cases."""
-    flows = np.array([row["flows"] for row in rows])
-    names = [name for name in rows[0] if name != "flows" and all(name in row for row in rows)]
-    means = {name: weighted(np.array([row[name] for row in rows]), flows) for name in names}
-    return {"flows": float(flows.sum()), **means}
+    flows, busy = (np.array([row[name] for row in rows]) for name in ("flows", "busy_flows"))
+    names = [name for name in rows[0] if "flows" not in name and all(name in row for row in rows)]
+    means = {
+        name: weighted(np.array([row[name] for row in rows]), busy if name.endswith("_busy") else flows)
+        for name in names
+    }
+    return {"flows": float(flows.sum()), "busy_flows": float(busy.sum()), **means}
 
 
 def weighted(values: FloatArray, weights: FloatArray) -> float:
-    known = np.isfinite(values)
+    known = np.isfinite(values) & (weights > 0)
     return float(np.average(values[known], weights=weights[known])) if known.any() else math.nan
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -73,6 +74,32 @@ def test_without_ns3_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(ConfigError, match=r"pip install fedtwin\[ns3\]"):
         find_ns3()
+
+
+def test_installed_ns3_is_found_without_importing_it(tmp_path: Path) -> None:
+    site, other = tmp_path / "site", tmp_path / "other"
+    sham_ns3(site / "ns3")
+    (site / "ns3-3.99.dist-info").mkdir()
+    (site / "ns3-3.99.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: ns3\nVersion: 3.99\n")
+    (site / "ns3" / "__init__.py").write_text("raise SystemExit('imported')")
+    other.mkdir()
+    (other / "ns3.py").write_text("raise SystemExit('a module of this name, as benchmarks has one')")
+    code = (
+        "from domain_twin.simulation.ns3.build import find_ns3; n = find_ns3(); print(n.release, n.include)"
+    )
+    root = Path(__file__).resolve().parent.parent.parent
+    path = os.pathsep.join(map(str, (root, other, site)))
+
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, "FEDTWIN_NS3": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=110,
+    )
+
+    assert found.stdout.split() == ["3.99", str(site / "ns3" / "include")]
 
 
 def test_folder_without_ns3_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -79,18 +79,26 @@ def find_ns3(folder: Path | None = None) -> Ns3:
         folder = Path(named)
     if folder is not None:
         return _at(folder.expanduser(), _release_in(folder.expanduser()))
+    places, release = _installed()
+    if not places:
+        raise ConfigError(f"ns-3 is not installed here; {_REMEDY}")
+    return _at(places[0], release)
+
+
+def _installed() -> tuple[list[Path], str]:
+    """Where `ns3` lies. Its distribution is asked first: a module of that name may stand in the way."""
+    try:
+        found = distribution("ns3")
+    except PackageNotFoundError:
+        found = None
+    if found is not None and (place := Path(str(found.locate_file("ns3")))).is_dir():
+        return [place], found.version
     try:
         spec = find_spec("ns3")
     except (ImportError, ValueError):
         spec = None
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    if not places:
-        raise ConfigError(f"ns-3 is not installed here; {_REMEDY}")
-    try:
-        release = version("ns3")
-    except PackageNotFoundError:
-        release = "unknown"
-    return _at(Path(places[0]), release)
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    return [Path(place) for place in places], "unknown"
 
 
 def _at(folder: Path, release: str) -> Ns3:
