@@ -352,6 +352,7 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
         (f"fedtwin devices{own}", "how well each router is mirrored"),
         (f"fedtwin history factory-control --plot{broker}", "the minutes since the start"),
         (f"fedtwin whatif --demand x1.5{own}", "what a busier day would do"),
+        (f"fedtwin whatif --name maintenance-1 --demand x1{broker}", "the cut again, as all four compute it"),
         (f"fedtwin sweep --failures links --top 5{own}", "every link failing once, the worst first"),
         (f"fedtwin fault --help{''}", "break something, and watch"),
         (f"fedtwin demo --stop{folder}", "end it all"),

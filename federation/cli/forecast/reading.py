@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ROWS", "Row", "by_change", "change_lines", "changed_elements", "clean", "cleaned", "document",
-    "name_of_flow", "path_words", "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words", "sweep_words",
-    "troubles",
+    "name_of_flow", "path_words", "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words",
+    "sweep_words", "troubles",
 ]  # fmt: skip
 
 _RUNGS = {
