@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from domain_twin.model.scenario import Scenario
 
 __all__ = [
-    "ROWS", "Row", "by_change", "change_lines", "changed_elements", "clean", "cleaned", "document",
-    "name_of_flow", "path_words", "percent", "ranking", "rung_words", "shares", "short", "shown_path", "state_words",
-    "sweep_words", "troubles",
+    "ROWS", "Row", "by_change", "change_lines", "changed_elements", "clean", "cleaned", "delay_change",
+    "document", "flow_rows", "name_of_flow", "path_words", "percent", "ranking", "rung_words", "shares",
+    "short", "shown_path", "state_words", "sweep_words", "troubles",
 ]  # fmt: skip
 
 _RUNGS = {
