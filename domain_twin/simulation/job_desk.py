@@ -8,6 +8,7 @@ stopped. A restart fails what had not ended. Not thread-safe but for `Ticket`: o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import secrets
@@ -63,7 +64,8 @@ class Ticket:
     def keep(self, partial: Report) -> None:
         """Leave what is known so far; it becomes the job's report should the job be stopped."""
         data = report_json(partial)
-        self._loop.call_soon_threadsafe(self._desk.keep, self.job.id, data)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+            self._loop.call_soon_threadsafe(self._desk.keep, self.job.id, data)
 
     def stop(self, why: str) -> None:
         """Have the next `progress` raise."""
