@@ -75,8 +75,8 @@ class Outcome:
 
     @property
     def affected(self) -> bool:
-        """Whether the change does something to the flow: another path, or 3 % more or less delay."""
-        return self.moved or abs(self.measured / self.before - 1) > AFFECTED
+        """Whether the change is predicted to do something to the flow: another path, or 3 % of its delay."""
+        return self.moved or abs(self.predicted / self.before - 1) > AFFECTED
 
 
 class World:

@@ -85,7 +85,8 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
     }
     for name, series in enough.items():
         judged = _judged(_element(series, traffic), series, traffic)
-        fits[name] = replace(judged, dispersion=_dispersion(observations.series[name], traffic))
+        whole = math.nan if observations.thinned else _dispersion(observations.series[name], traffic)
+        fits[name] = replace(judged, dispersion=whole)
     if burst := _bursts(fits, enough):
         said.append(burst)
     if short := [name for name in fits if fits[name].note]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = ["Observations", "Recorder", "Series", "observe"]
 Kind = Literal["link", "border", "cell", "function", "host"]
 _NAMES = (DELAY, DELAY_VARIANCE, LOSS, UTILISATION, QUEUE, CARRIED_RATE, HANDLED_RATE, CELL_RATE)
 _STEP_NS = 1_000_000_000
+_MOST_SAMPLES = 7_200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +76,7 @@ class Observations:
     start: Nanoseconds
     end: Nanoseconds
     series: Mapping[str, Series]
+    thinned: bool = False  # not every measuring interval is there
 
 
 @dataclass(slots=True)
@@ -124,23 +126,32 @@ class Recorder:
 
 
 async def observe(
-    history: History, domain: str, start: Nanoseconds, end: Nanoseconds, *, step_ns: Nanoseconds = _STEP_NS
+    history: History,
+    domain: str,
+    start: Nanoseconds,
+    end: Nanoseconds,
+    *,
+    step_ns: Nanoseconds | None = None,
 ) -> Observations:
-    """What was recorded in (start, end], sampled every `step_ns`. Raises NotFound: before the beginning."""
+    """What was recorded in (start, end], sampled every `step_ns`. Raises NotFound: before the beginning.
+
+    Without a step: every second, in long spans less often, so that there are 7,200 samples at most.
+    """
     from domain_twin.mapping.mapper import Mapper
 
+    step = step_ns or max(_STEP_NS, (end - start) // _MOST_SAMPLES)
     mapper = Mapper(domain)
     recorder = Recorder(domain)
     mapper.apply((await history.state_at(start)).as_delta())
     recorder.skip(mapper.network())
-    due = start + step_ns
+    due = start + step
     async for delta in history.deltas(start, end):
         if delta.changes[0].received_at >= due:
             recorder.record(mapper.network())
-            due = delta.changes[0].received_at + step_ns
+            due = delta.changes[0].received_at + step
         mapper.apply(delta)
     recorder.record(mapper.network())
-    return recorder.observations()
+    return replace(recorder.observations(), thinned=step > _STEP_NS)
 
 
 def _elements(

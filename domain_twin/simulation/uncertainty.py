@@ -26,7 +26,7 @@ FLOW_ERROR = 0.01
 """Relative standard error of a flow's delay as the sum of its elements' means; from benchmarks.fidelity on
 seeds 3 and 4, which its figures are not taken on."""
 _Z90 = 1.645
-_MOST_FLOWS = 2_000
+_MOST_FLOWS = 400
 _FIGURES = {"delay_ms": Quantity.DELAY}
 
 

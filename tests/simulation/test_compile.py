@@ -15,6 +15,7 @@ from domain_twin.simulation.compile import Compiled, compile_network
 from domain_twin.simulation.graph import Law
 from domain_twin.simulation.joined import join
 from domain_twin.simulation.solve import Engine
+from domain_twin.simulation.traffic import Loads
 
 
 def path(compiled: Compiled, source: str, target: str) -> list[str]:
@@ -184,7 +185,13 @@ def test_a_network_without_figures_has_no_demand_and_says_so() -> None:
 def test_figures_that_are_no_numbers_are_not_computed_with() -> None:
     broken = kpis(carried_rate=math.nan, utilisation=math.inf, one_way_delay=math.nan)
 
-    compiled = compile_network(network(["r1", "r2"], links=both("r1", "r2", kpis=broken)))
+    twin = network(
+        ["r1", "r2", "h"], links=both("r1", "r2", kpis=broken),
+        hosts=[host("h", kpis=kpis(handled_rate=5.0, utilisation=math.inf))],
+    )  # fmt: skip
+
+    compiled = compile_network(twin, loads=Loads({}, {}))
 
     assert np.isfinite(compiled.graph.fixed_s).all()
+    assert np.isfinite(compiled.graph.service_s).all()
     assert not compiled.demand.rate.any()
