@@ -2,8 +2,8 @@
 
 One scenario is one YAML or JSON document; `docs/scenario.schema.json` is its published schema, and
 `domain_twin.simulation.scenario_file` reads one. Elements are named by the ids that the twin shows
-(`fedtwin elements`). `config` changes apply to the devices' configuration before it is mapped, the others to the
-mapped elements. Owns all checks that need no twin; whether an element exists is the twin's to say.
+(`fedtwin elements`). `config` changes apply to the devices' configuration before it is mapped, the others to
+the mapped elements. Owns all checks that need no twin; whether an element exists is the twin's to say.
 """
 
 from __future__ import annotations
