@@ -3,8 +3,8 @@
 Owns progressive filling over edges; it knows no packets. Rate, capacity and use are in one unit, whichever
 the caller chooses (the engine: seconds of service per second, 1 = an edge's whole rate).
 
-What the queues see of elastic flows is an approximation: the solver offers the rates found here to the laws as
-Poisson packets. The laws do not know that such flows fill their bottleneck until it drops packets; so a
+What the queues see of elastic flows is an approximation: the solver offers the rates found here to the laws
+as Poisson packets. The laws do not know that such flows fill their bottleneck until it drops packets; so a
 bottleneck is filled to a headroom (`Engine` says which), and waits there are those of that load, not TCP's.
 """
 

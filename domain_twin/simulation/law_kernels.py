@@ -14,12 +14,34 @@ import numpy as np
 
 from domain_twin.simulation.jit import kernel
 from domain_twin.simulation.law_arrays import (
-    ARRIVALS, BURST, FIXED, LAW, LOSS, MATCH, MATCHED, MIX, OFF_OVER_ON, ON_SHARE, ONE, PAIR, PRIORITY,
-    RELAXATION, ROOM, SCHEDULER, SCV, SERVERS, SERVICE, SHAPE, SHARES, SIZE_SCV, SIZE_THIRD, TABLE, WEIGHT,
+    ARRIVALS,
+    BURST,
+    FIXED,
+    LAW,
+    LOSS,
+    MATCH,
+    MIX,
+    OFF_OVER_ON,
+    ON_SHARE,
+    ONE,
+    PAIR,
+    PRIORITY,
+    RELAXATION,
+    ROOM,
+    SCHEDULER,
+    SCV,
+    SERVERS,
+    SERVICE,
+    SHAPE,
+    SHARES,
+    SIZE_SCV,
+    SIZE_THIRD,
+    TABLE,
+    WEIGHT,
 )  # fmt: skip
 from domain_twin.simulation.modulated import bridge, burst
 from domain_twin.simulation.queues import look_up
-from domain_twin.simulation.scheduling import conserved, priority_slot, sharing_rate, standing
+from domain_twin.simulation.scheduling import conserved, priority_slot, sharing_rates, standing
 from domain_twin.simulation.stations import LIMIT, many_servers, shared
 
 __all__ = ["evaluate"]
@@ -118,7 +140,8 @@ def _rhythm(laws: Any, edge: int, rate: Any, square: Any, member: Any, load: flo
     """(variance of the work rate, relaxation time in s, squared c.v. of arrivals within bursts).
 
     An on-off flow of mean rate r that is on for a share a of the time has rate variance r^2 (1 - a) / a and
-    the relaxation time on off / (on + off). Equally spaced packets even out what is within a burst.
+    the relaxation time on off / (on + off). Equally spaced packets even out what is within a burst, as seen
+    by packets at loads one standard deviation above the mean and below.
     """
     variance, weighted, work, spaced, clumped, active = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for c in range(rate.shape[0]):
@@ -139,7 +162,10 @@ def _rhythm(laws: Any, edge: int, rate: Any, square: Any, member: Any, load: flo
     local = 1.0
     if spaced > 0.0 and clumped > 0.0:
         share = spaced / work
-        local = 1.0 - share + share * bridge(spaced**2 / clumped, spaced**2 / active, load)
+        flows, together, wide = spaced**2 / clumped, spaced**2 / active, min(math.sqrt(variance) / work, 1.0)
+        above = 0.5 * (1.0 + wide) * bridge(flows, together, load * (1.0 + wide))
+        below = 0.5 * (1.0 - wide) * bridge(flows, together, load * (1.0 - wide))
+        local = 1.0 - share + share * (above + below)
     return variance, relaxation, local
 
 
@@ -223,11 +249,10 @@ def _priority(
 ) -> None:
     """Non-preemptive strict priority, from the first to the last; then what the later hold up the earlier."""
     classes = rate.shape[0]
-    found = np.zeros(
-        (classes, 8)
-    )  # a row per priority: free, left, above, accepted E[S^2], work, wait, var, slot
+    # By priority: free, left, above, E[S^2] sent, work sent, wait, variance, slot, idle.
+    found = np.zeros((classes, 9))
     groups = 0
-    past, sigma, above, wandering = -math.inf, 0.0, 0.0, 0.0
+    past, sigma, above, wandering, turning = -math.inf, 0.0, 0.0, 0.0, 0.0
     level = np.zeros(classes, np.int64)
     while True:
         now = math.inf
@@ -239,24 +264,29 @@ def _priority(
         member = laws.traffic[:, PRIORITY] == now
         total, work, second, third = _moments(laws, edge, rate, member)
         free = max(1.0 - sigma, 1e-3)
-        wait, spread, lost, slot = 0.0, 0.0, 0.0, 0.0
+        wait, spread, lost, slot, idle = 0.0, 0.0, 0.0, 0.0, 1.0
         if total > 0.0:
             mean = work / total
             slot, scv = priority_slot(free, mean, second / total, above)
             load = total * slot
+            idle = 1.0 if math.isinf(row[ROOM]) else 1.0 - min(load, 1.0) ** row[ROOM]
             cube = third / total / mean**3 if above == 0.0 else (1.0 + scv) * (1.0 + 2.0 * scv)
-            own, relaxation, local = _rhythm(laws, edge, rate, square, member, min(load, 1.0))
-            rhythm = (own / work**2 + wandering / free**2, relaxation, local)
+            own, own_relaxation, local = _rhythm(laws, edge, rate, square, member, min(load, 1.0))
+            moving = own / work**2 + wandering / free**2
+            relaxation = own / work**2 * own_relaxation + turning / free**2
+            rhythm = (moving, relaxation / moving if moving > 0.0 else 0.0, local)
             wait, spread, lost = _own_queue(laws, row, slot, scv, cube, load, rhythm)
             wandering += own
+            turning += own * own_relaxation
         for c in range(classes):
             if member[c]:
                 level[c] = groups
                 loss[c] = lost
-        kept = 1.0 - lost
-        found[groups, 0], found[groups, 1], found[groups, 2] = free, free - work * kept, above
+        # What a starved class is taken to have beyond what is left is never sent.
+        kept = min(1.0 - lost, max(1.0 - sigma, 0.0) / work) if work > 0.0 else 0.0
+        found[groups, 0], found[groups, 1], found[groups, 2] = free, 1.0 - sigma - work * kept, above
         found[groups, 3], found[groups, 4], found[groups, 5] = second * kept, work * kept, wait
-        found[groups, 6], found[groups, 7] = spread, slot
+        found[groups, 6], found[groups, 7], found[groups, 8] = spread, slot, idle
         sigma += work * kept
         above += second * kept
         past = now
@@ -269,7 +299,7 @@ def _priority(
             below_work += found[lower, 4]
         free, left, higher = found[at, 0], found[at, 1], found[at, 2]
         mean = below / below_work if below_work > 0.0 else 0.0
-        held = standing(free, left, higher, below, mean)
+        held = standing(free, left, higher, below, mean, found[at, 8])
         delay[c] = found[at, 5] * found[at, 7] + held + laws.service_s[edge, c]
         # What is left of a packet being sent, and of a busy period of those above (taken as exponential).
         from_above = 0.5 * higher / free**2
@@ -284,49 +314,74 @@ def _priority(
 def _sharing(
     laws: Any, row: Any, edge: int, rate: Any, square: Any, delay: Any, variance: Any, loss: Any
 ) -> None:
-    """WFQ and DRR as a fluid: each class an M/G/1/K at the rate that the others leave it, waits made to conserve."""
+    """WFQ and DRR: each class an M/G/1/K at the rate that the others leave it.
+
+    No class waits less than it would with priority over all others (packets are not cut short); what it waits
+    above that is made to keep the conservation law.
+    """
     classes = rate.shape[0]
-    work, weight = np.empty(classes), np.empty(classes)
-    seconds, share = np.empty(classes), np.empty(classes)
-    total_work, total_second = 0.0, 0.0
+    work, weight, seconds = np.empty(classes), np.empty(classes), np.empty(classes)
+    share, least, moving, turning = np.empty(classes), np.empty(classes), np.zeros(classes), np.zeros(classes)
+    total_work, total_second, total_weight = 0.0, 0.0, 0.0
     for c in range(classes):
         work[c] = rate[c] * laws.service_s[edge, c]
         weight[c] = laws.traffic[c, WEIGHT]
         seconds[c] = work[c] * laws.service_s[edge, c] * (1.0 + laws.traffic[c, SIZE_SCV])
         total_work += work[c]
         total_second += seconds[c]
-    carried = 0.0
+        total_weight += weight[c]
+        if laws.traffic[c, ARRIVALS] in (1.0, 2.0):
+            moving[c] = square[c] * laws.service_s[edge, c] ** 2 * laws.traffic[c, OFF_OVER_ON]
+            turning[c] = moving[c] * laws.traffic[c, RELAXATION]
+    sharing_rates(work, weight, share)
+    sent = 0.0
     for c in range(classes):
-        share[c] = sharing_rate(c, work, weight)
         if work[c] > 0.0:
-            carried += seconds[c] * min(1.0, share[c] / work[c])
-    weighted = 0.0
+            sent += seconds[c] * min(1.0, share[c] / work[c])
+    low, high = 0.0, 0.0
     member = np.zeros(classes, np.bool_)
     for c in range(classes):
         service = laws.service_s[edge, c]
         slot = service / share[c]
-        load = rate[c] * slot
+        load = work[c] / share[c]
         scv, third = laws.traffic[c, SIZE_SCV], laws.traffic[c, SIZE_THIRD]
         own = seconds[c] * min(1.0, share[c] / work[c]) if work[c] > 0.0 else 0.0
-        held = 0.5 * (carried - own)
+        held = 0.5 * (sent - own)
         kept = min(load, LIMIT)
-        weighted += work[c] * (kept * (1.0 + scv) / (2.0 * (1.0 - kept)) * slot + held)
+        alone = kept * (1.0 + scv) / (2.0 * (1.0 - kept)) * slot + held
+        least[c] = 0.5 * sent / (1.0 - min(work[c], share[c], LIMIT)) if load < 1.0 else 0.0
+        low += work[c] * least[c]
+        high += work[c] * max(alone - least[c], 0.0)
+        wait, spread, lost = 0.0, 0.0, 0.0
         if rate[c] > 0.0:
             member[:] = False
             member[c] = True
-            moving, relaxation, local = _rhythm(laws, edge, rate, square, member, min(load, 1.0))
-            rhythm = (moving / work[c] ** 2, relaxation, local)
+            local = _rhythm(laws, edge, rate, square, member, min(load, 1.0))[2]
+            # The others' bursts take from its rate, but never what its weight guarantees.
+            others, when = 0.0, 0.0
+            for j in range(classes):
+                if j != c:
+                    others += moving[j]
+                    when += turning[j]
+            guaranteed = weight[c] / total_weight
+            swing = min(math.sqrt(others), max(share[c] - guaranteed, 0.0)) / share[c]
+            mine = moving[c] / work[c] ** 2
+            both = mine + swing**2
+            time = turning[c] / work[c] ** 2 + (swing**2 * when / others if others > 0.0 else 0.0)
+            rhythm = (both, time / both if both > 0.0 else 0.0, local)
             wait, spread, lost = _own_queue(laws, row, slot, scv, third, load, rhythm)
-        else:
-            wait, spread, lost = 0.0, 0.0, 0.0
-        delay[c], variance[c], loss[c] = wait * slot + held, spread * slot**2 + held * held, lost
-    factor = conserved(weighted, total_work, total_second)
+        delay[c] = wait * slot + held + max(least[c] - alone, 0.0) * (1.0 - lost)
+        variance[c], loss[c] = spread * slot**2 + held * held, lost
+    factor = conserved(low, high, total_work, total_second)
     for c in range(classes):
         load = work[c] / share[c]
         full = 0.0 if math.isinf(row[ROOM]) else min(load, 1.0) ** row[ROOM]
         scale = 1.0 + (factor - 1.0) * (1.0 - full)
-        delay[c] = delay[c] * scale + laws.service_s[edge, c]
-        variance[c] *= scale * scale
+        before = delay[c]
+        if before > least[c]:
+            delay[c] = least[c] + (before - least[c]) * scale
+            variance[c] *= (delay[c] / before) ** 2
+        delay[c] += laws.service_s[edge, c]
 
 
 @kernel

@@ -3,6 +3,7 @@
 Links in order of arrival, cells and stations are computed for all edges at once; links behind a scheduler one
 after the other. Written apart from the kernels; only the tables are the same.
 """
+# ruff: noqa: PLR0917 - by position, as kernels are called
 
 from __future__ import annotations
 
@@ -15,8 +16,31 @@ from scipy.special import gammaln, logsumexp
 
 from domain_twin.simulation.graph import FloatArray, Law
 from domain_twin.simulation.law_arrays import (
-    ARRIVALS, BURST, FIXED, LAW, LOSS, MATCH, MATCHED, MIX, OFF_OVER_ON, ON_SHARE, ONE, PAIR, PRIORITY,
-    RELAXATION, ROOM, SCHEDULER, SCV, SERVERS, SERVICE, SHAPE, SHARES, SIZE_SCV, SIZE_THIRD, TABLE, WEIGHT,
+    ARRIVALS,
+    BURST,
+    FIXED,
+    LAW,
+    LOSS,
+    MATCH,
+    MATCHED,
+    MIX,
+    OFF_OVER_ON,
+    ON_SHARE,
+    ONE,
+    PAIR,
+    PRIORITY,
+    RELAXATION,
+    ROOM,
+    SCHEDULER,
+    SCV,
+    SERVERS,
+    SERVICE,
+    SHAPE,
+    SHARES,
+    SIZE_SCV,
+    SIZE_THIRD,
+    TABLE,
+    WEIGHT,
     Laws,
 )  # fmt: skip
 from domain_twin.simulation.modulated import Axes
@@ -118,12 +142,24 @@ def _rhythm(
     flows = spaced**2 / np.where(some, clumped, 1)
     local = np.ones(len(rate))
     for n in np.flatnonzero(some):
-        z = (1 - load[n]) * math.sqrt(spaced[n] ** 2 / active[n] / 2)
-        tail = math.sqrt(math.pi) * z * math.exp(z * z) * math.erfc(z) if 0 < z <= 20 else 0.0
-        tail = 1 - 0.5 / z**2 + 0.75 / z**4 if z > 20 else tail
-        share = spaced[n] / (rate[n] * service[n]).sum()
-        local[n] = 1 - share + share * max(1 - 1 / flows[n], 0) * tail
+        work = (rate[n] * service[n]).sum()
+        wide = min(math.sqrt(variance[n]) / work, 1)
+        seen = sum(
+            0.5
+            * (1 + side)
+            * max(1 - 1 / flows[n], 0)
+            * _bridge(spaced[n] ** 2 / active[n], load[n] * (1 + side))
+            for side in (wide, -wide)
+        )
+        local[n] = 1 - spaced[n] / work * (1 - seen)
     return variance, relaxation, local
+
+
+def _bridge(active: float, load: float) -> float:
+    z = (1 - load) * math.sqrt(active / 2)
+    if z > 20:
+        return 1 - 0.5 / z**2 + 0.75 / z**4
+    return math.sqrt(math.pi) * z * math.exp(z * z) * math.erfc(z) if z > 0 else 0.0
 
 
 def _with_bursts(
@@ -269,26 +305,32 @@ def _priority(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tup
     seconds = rate * service**2 * (1 + traffic[:, SIZE_SCV])
     thirds = rate * service**3 * traffic[:, SIZE_THIRD]
     groups: list[dict[str, Any]] = []
-    sigma = above = wandering = 0.0
+    sigma = above = wandering = turning = 0.0
     for priority in np.unique(traffic[:, PRIORITY]):
         member = traffic[:, PRIORITY] == priority
         total, work, second = rate[member].sum(), (rate * service)[member].sum(), seconds[member].sum()
         free = max(1 - sigma, LEAST_RATE)
         wait = spread = lost = slot = 0.0
+        idle = 1.0
         if total > 0:
             mean = work / total
             slot = mean / free
             scv = max((second / total / free**2 + mean * above / free**3) / slot**2 - 1, 0)
             load = total * slot
+            room = laws.edge[row, ROOM]
+            idle = 1.0 if math.isinf(room) else 1 - min(load, 1) ** room
             third = thirds[member].sum() / total / mean**3 if above == 0 else (1 + scv) * (1 + 2 * scv)
             own, relaxation, local = _own_rhythm(laws, row, rate * member, square * member, load)
-            rhythm = (own / work**2 + wandering / free**2, relaxation, local)
+            moving = own / work**2 + wandering / free**2
+            when = own * relaxation / work**2 + turning / free**2
+            rhythm = (moving, when / moving if moving > 0 else 0.0, local)
             wait, spread, lost = _own_queue(laws, row, slot, scv, third, load, rhythm)
             wandering += own
-        kept = 1 - lost
+            turning += own * relaxation
+        kept = min(1 - lost, max(1 - sigma, 0) / work) if work > 0 else 0.0
         groups.append(
-            {"member": member, "free": free, "left": free - work * kept, "above": above, "lost": lost,
-             "second": second * kept, "work": work * kept, "wait": wait * slot, "spread": spread * slot**2}
+            {"member": member, "free": free, "left": 1 - sigma - work * kept, "above": above, "lost": lost,
+             "second": second * kept, "work": work * kept, "wait": wait * slot, "spread": spread * slot**2, "idle": idle}
         )  # fmt: skip
         sigma += work * kept
         above += second * kept
@@ -297,7 +339,7 @@ def _priority(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tup
         below = sum(other["second"] for other in groups[at + 1 :])
         below_work = sum(other["work"] for other in groups[at + 1 :])
         mean = below / below_work if below_work > 0 else 0.0
-        from_below = min(0.5 * below / max(group["left"], LEAST_RATE), 0.5 * mean) / group["free"]
+        from_below = min(0.5 * below / max(group["left"], 1e-6), 0.5 * mean) / group["free"] * group["idle"]
         from_above = 0.5 * group["above"] / group["free"] ** 2
         held = from_below + from_above
         wide = from_below * mean / group["free"] + 2 * from_above**2 / max(1 - group["free"], 1e-3)
@@ -312,28 +354,45 @@ def _sharing(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tupl
     service, traffic = laws.service_s[row], laws.traffic
     work, weight = rate * service, traffic[:, WEIGHT]
     seconds = work * service * (1 + traffic[:, SIZE_SCV])
-    share = np.array([_share(c, work, weight) for c in range(len(rate))])
+    fluid = np.array([_share(c, work, weight) for c in range(len(rate))])
+    share = fluid.copy()
+    for _ in range(30):
+        for c in range(len(rate)):
+            demand = weight * np.minimum(1, work / share)
+            demand[c] = weight[c]
+            share[c] = max(fluid[c], weight[c] / demand.sum())
     sent = seconds * np.minimum(1, share / np.where(work > 0, work, 1))
     held = 0.5 * (sent.sum() - sent)
-    slot, scv = service / share, traffic[:, SIZE_SCV]
-    load = work / share
+    slot, scv, load = service / share, traffic[:, SIZE_SCV], work / share
+    kept = np.minimum(load, LIMIT)
+    alone = kept * (1 + scv) / (2 * (1 - kept)) * slot + held
+    least = np.where(load < 1, 0.5 * sent.sum() / (1 - np.minimum(np.minimum(work, share), LIMIT)), 0)
+    clumped = np.isin(traffic[:, ARRIVALS], (1, 2))
+    moving = square * service**2 * traffic[:, OFF_OVER_ON] * clumped
+    turning = moving * traffic[:, RELAXATION]
     waits, spreads, loss = np.zeros(len(rate)), np.zeros(len(rate)), np.zeros(len(rate))
     for c in np.flatnonzero(rate > 0):
         only = np.arange(len(rate)) == c
-        moving, relaxation, local = _own_rhythm(laws, row, rate * only, square * only, load[c])
-        rhythm = (moving / work[c] ** 2, relaxation, local)
+        local = _own_rhythm(laws, row, rate * only, square * only, load[c])[2]
+        others, when = moving[~only].sum(), turning[~only].sum()
+        swing = min(math.sqrt(others), max(share[c] - weight[c] / weight.sum(), 0)) / share[c]
+        both = moving[c] / work[c] ** 2 + swing**2
+        time = turning[c] / work[c] ** 2 + (swing**2 * when / others if others > 0 else 0)
+        rhythm = (both, time / both if both > 0 else 0.0, local)
         found = _own_queue(laws, row, slot[c], scv[c], traffic[c, SIZE_THIRD], load[c], rhythm)
         waits[c], spreads[c], loss[c] = found[0] * slot[c], found[1] * slot[c] ** 2, found[2]
-    kept = np.minimum(load, LIMIT)
-    weighted = (work * (kept * (1 + scv) / (2 * (1 - kept)) * slot + held)).sum()
-    total = min(work.sum(), 0.99)
+    low, high = (work * least).sum(), (work * np.maximum(alone - least, 0)).sum()
     factor = 1.0
-    if weighted > 0 and total > 0:
-        factor = float(np.clip(0.5 * total * seconds.sum() / (1 - total) / weighted, 0.5, 2))
+    if high > 0 and work.sum() < 1:
+        total = min(work.sum(), 0.99)
+        factor = float(np.clip((0.5 * total * seconds.sum() / (1 - total) - low) / high, 1 / 3, 3))
     room = laws.edge[row, ROOM]
     full = np.zeros(len(rate)) if math.isinf(room) else np.minimum(load, 1) ** room
-    scale = 1 + (factor - 1) * (1 - full)
-    return (waits + held) * scale + service, (spreads + held**2) * scale**2, loss
+    before = waits + held + np.maximum(least - alone, 0) * (1 - loss)
+    over = before > least
+    after = np.where(over, least + (before - least) * (1 + (factor - 1) * (1 - full)), before)
+    ratio = np.where(over, after / np.where(over, before, 1), 1)
+    return after + service, (spreads + held**2) * ratio**2, loss
 
 
 def _share(c: int, work: FloatArray, weight: FloatArray) -> float:
@@ -377,7 +436,7 @@ def _station(servers: float, room: float, scv: float, load: float) -> tuple[floa
     head = max(1 - kept + kept * ratio, 1e-12)
     decay = kept * ratio / head
     if endless:
-        places = np.arange(int(math.ceil(45 / -math.log(decay))) + 1.0) if decay > 0 else np.zeros(1)
+        places = np.arange(math.ceil(45 / -math.log(decay)) + 1.0) if decay > 0 else np.zeros(1)
     else:
         places = np.arange(room)
     # Logarithms of the weights of k + j in the system, relative to p_k head; below k all together.
@@ -400,8 +459,16 @@ def _station(servers: float, room: float, scv: float, load: float) -> tuple[floa
     first = ((places + 1) * weights[:-1]).sum()
     if first <= 0:
         return wait, 0.0, lost
-    second = ((places + 1) ** 2 * weights[:-1]).sum() + gap * first
-    return wait, wait**2 * max(second * accepted / first**2 - 1, 0), lost
+    waiting = weights[:-1].sum()
+    mean = first / waiting
+    found = ((places + 1) ** 2 * weights[:-1]).sum() / waiting / mean**2 - 1
+    stretch = 1.0
+    if kept < 1 and decay < 1:
+        third = 3 * scv * (1 + scv) if scv >= 1 else (2 * scv + 1) * (scv + 1)
+        aim = 2 * kept - 1 + 4 * (1 - kept) * third / (3 * (scv + 1) ** 2)
+        stretch = max((aim - gap * (1 - decay)) / decay, 0)
+    spread = found * stretch + gap / mean
+    return wait, wait**2 * max((spread + 1) * accepted / waiting - 1, 0), lost
 
 
 def _cells(laws: Laws, rows: _Rows, rate: FloatArray, square: FloatArray) -> tuple[FloatArray, ...]:

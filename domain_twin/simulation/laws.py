@@ -7,7 +7,8 @@ Rates are packets/s offered to the edge by class, `square` is the sum of rate^2 
 class, from which classes that are not Poisson have the variance of their aggregate rate. The delay is the
 whole sojourn of accepted packets (wait, service, fixed part), seconds. The variance (s^2) leaves out what a
 packet's own size does on links (`size_s`): the same packet is as long on every link, so the solver adds it
-once per path. Behind a scheduler each class has a queue of the link's buffer; in order of arrival all share it.
+once per path. Behind a scheduler each class has a queue of the link's buffer; in order of arrival all share
+it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,36 @@ from domain_twin.simulation import modulated, queues
 from domain_twin.simulation.checks import check_graph, check_value
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph, TrafficClass
 from domain_twin.simulation.law_arrays import (
-    ARRIVALS, BITS, BURST, CAPACITY, COLUMNS, FIXED, LAW, LOSS, MATCH, MATCHED, MIX, OFF_OVER_ON, ON_SHARE,
-    ONE, PAIR, PRIORITY, RELAXATION, ROOM, SCHEDULER, SCV, SERVERS, SERVICE, SHAPE, SHARES, SIZE_SCV,
-    SIZE_THIRD, TABLE, TRAITS, WEIGHT, Laws,
+    ARRIVALS,
+    BITS,
+    BURST,
+    CAPACITY,
+    COLUMNS,
+    FIXED,
+    LAW,
+    LOSS,
+    MATCH,
+    MATCHED,
+    MIX,
+    OFF_OVER_ON,
+    ON_SHARE,
+    ONE,
+    PAIR,
+    PRIORITY,
+    RELAXATION,
+    ROOM,
+    SCHEDULER,
+    SCV,
+    SERVERS,
+    SERVICE,
+    SHAPE,
+    SHARES,
+    SIZE_SCV,
+    SIZE_THIRD,
+    TABLE,
+    TRAITS,
+    WEIGHT,
+    Laws,
 )  # fmt: skip
 from domain_twin.simulation.law_kernels import evaluate
 from domain_twin.simulation.law_oracle import evaluate_all

@@ -6,6 +6,7 @@ the aggregate rate), the burst time (relaxation time of that rate, in mean servi
 (squared c.v. of arrivals within a burst plus that of service times). Interpolation is linear in the
 logarithms of wait, variance and loss.
 """
+# ruff: noqa: PLR0917 - by position, as kernels are called
 
 from __future__ import annotations
 
@@ -91,7 +92,9 @@ def table_of(room: int) -> npt.NDArray[np.float32]:
         factor = grown / room
         at = _data().axes.bursts + math.log(factor)
         wider = _along(_data().axes.bursts, _refined(grown)[0], at, axis=0)
-        halved.append(wider - math.log(factor) * np.array([1.0, 2.0, 0.0, 1.0, 0.0]))
+        # A full queue is a wait of room - 1, so that is what waits are measured by.
+        shrink = math.log((grown - 1) / (room - 1)) if room > 1 else 0.0
+        halved.append(wider - shrink * np.array([1.0, 2.0, 0.0, 1.0, 0.0]))
     found = np.concatenate([np.array(halved), own]).astype(np.float32)
     found.flags.writeable = False
     return found

@@ -4,6 +4,7 @@ Time is counted in mean service times throughout, so that one table serves every
 the same shape of packet sizes. `room` is the number of packets in the system: those that wait and the one
 that is being sent. Bursts are the business of `modulated`, several classes that of `laws`.
 """
+# ruff: noqa: PLR0917 - by position, as kernels are called
 
 from __future__ import annotations
 

@@ -5,15 +5,18 @@ together) has a queue of its own, as long as the link's buffer. The answer is in
 queue: its server is slower by what the others take (`Slot`), its packets wait on top of that for what stands
 in the server when they come. Times in seconds, work in seconds of service per second.
 """
+# ruff: noqa: PLR0917 - by position, as kernels are called
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
+
 from domain_twin.simulation.jit import kernel
 
-__all__ = ["LEAST_RATE", "conserved", "priority_slot", "sharing_rate", "standing"]
+__all__ = ["LEAST_RATE", "conserved", "priority_slot", "sharing_rate", "sharing_rates", "standing"]
 
 LEAST_RATE = 1e-3
 """Of the link's rate: what a class that is starved is taken to have, lest delays be infinite."""
@@ -33,17 +36,18 @@ def priority_slot(free: float, mean: float, second: float, above: float) -> Any:
 
 
 @kernel
-def standing(free: float, left: float, above: float, below: float, below_mean: float) -> Any:
+def standing(free: float, left: float, above: float, below: float, below_mean: float, idle: float) -> Any:
     """How long a packet is held up beside the queue of its own class.
 
     With the M/G/1 of completion times it adds up to Cobham's (1954) W0 / ((1 - s)(1 - s')): what is below in
     priority and being sent, over free and `left` (free less the class's own work), and what is above and
-    comes first even where no packet of its own class waits. `above`, `below` are sums of rate E[S^2].
+    comes first even where no packet of its own class waits. `above`, `below` are sums of rate E[S^2]; `idle`
+    goes to 0 as the class's own queue is always full, and lower ones get no turn.
     """
-    held = 0.5 * below / max(left, LEAST_RATE)
+    held = 0.5 * below / max(left, 1e-6)
     # No more of the lower classes is ever sent than there is room for.
     held = min(held, 0.5 * below_mean)
-    return held / free + 0.5 * above / free**2
+    return idle * held / free + 0.5 * above / free**2
 
 
 @kernel
@@ -74,14 +78,35 @@ def sharing_rate(c: int, work: Any, weight: Any) -> Any:
 
 
 @kernel
-def conserved(weighted: float, work: float, second: float) -> Any:
-    """By what to multiply waits so that they keep Kleinrock's (1965) conservation law.
+def sharing_rates(work: Any, weight: Any, rate: Any) -> None:
+    """Fill `rate` with the share of the server that each class has while it has packets.
+
+    Between two views: others that are busy as often as they would be alone at their own rate (the residual
+    rate's fixed point), and the fluid that is never less than what water-filling leaves.
+    """
+    classes = work.shape[0]
+    least = np.empty(classes)
+    for c in range(classes):
+        least[c] = sharing_rate(c, work, weight)
+        rate[c] = least[c]
+    for _ in range(30):
+        for c in range(classes):
+            busy = weight[c]
+            for j in range(classes):
+                if j != c:
+                    busy += weight[j] * min(1.0, work[j] / rate[j])
+            rate[c] = max(least[c], weight[c] / busy)
+
+
+@kernel
+def conserved(least: float, above: float, work: float, second: float) -> Any:
+    """By what to multiply waits above their least so that they keep Kleinrock's (1965) conservation law.
 
     Over all classes, the sum of work times wait is that of any other order of service: `work` W0 / (1 -
-    work), with W0 half of `second`, the sum of rate E[S^2]. `weighted` is the sum as it stands, for endless
-    queues. Held within a factor of two.
+    work), with W0 half of `second`, the sum of rate E[S^2]. `least` and `above` are that sum's parts as they
+    stand, for endless queues. Held within a factor of three; nothing is conserved in overload.
     """
-    if weighted <= 0.0 or work <= 0.0:
+    if above <= 0.0 or work >= 1.0:
         return 1.0
     kept = min(work, 0.99)
-    return min(max(0.5 * kept * second / (1.0 - kept) / weighted, 0.5), 2.0)
+    return min(max((0.5 * kept * second / (1.0 - kept) - least) / above, 1.0 / 3.0), 3.0)

@@ -49,8 +49,8 @@ def many_servers(servers: int, room: float, scv: float, load: float) -> Any:
     """(wait, variance of the wait, loss) of M/G/k/k+room; `load` is offered work over `servers`.
 
     Number in system: Kimura's transform-free form (Operations Research 44, 1996), p_k+j ~ decay^j; exact for
-    exponential service and for no room. The mean wait is Little's; its variance takes the number found on
-    arrival and departures as smooth as in Whitt's QNA (1983), eq. 38.
+    exponential service and for no room. The mean wait is Little's; its variance is made of the number found on
+    arrival and of departures as smooth as in Whitt's QNA (1983), eq. 38.
     """
     if load <= 0.0 or servers < 1:
         return 0.0, 0.0, 0.0 if load <= 0.0 else 1.0
@@ -98,8 +98,24 @@ def many_servers(servers: int, room: float, scv: float, load: float) -> Any:
         return 0.0, 0.0, lost
     queue = first - weight if endless else first - weight + full * room
     wait = queue / total / (servers * load * (1.0 - lost))
-    mean = first / accepted
-    return wait, wait * wait * max((square + gap * first) / accepted / mean**2 - 1.0, 0.0), lost
+    mean = first / weight
+    found = square / weight / mean**2 - 1.0
+    spread = found * _stretch(kept, scv, decay, gap) + gap / mean
+    return wait, wait * wait * max((spread + 1.0) * accepted / weight - 1.0, 0.0), lost
+
+
+@kernel
+def _stretch(load: float, scv: float, decay: float, gap: float) -> Any:
+    """By how much the number found spreads the waits of those that wait more than it does in itself.
+
+    So that their squared c.v. without bound is Whitt's (1993, eq. 2.23), which for one server is exact with
+    the third moment that he assumes: 1 where service is exponential.
+    """
+    if load >= 1.0 or decay >= 1.0:
+        return 1.0
+    third = 3.0 * scv * (1.0 + scv) if scv >= 1.0 else (2.0 * scv + 1.0) * (scv + 1.0)
+    aim = 2.0 * load - 1.0 + 4.0 * (1.0 - load) * third / (3.0 * (scv + 1.0) ** 2)
+    return max((aim - gap * (1.0 - decay)) / decay, 0.0)
 
 
 @kernel

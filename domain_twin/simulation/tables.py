@@ -160,7 +160,7 @@ def solve_modulated(
         if (scale < 1).any():
             level = level * scale[:, None]
             for part in (total, accepted, one, two, offered, seen, inside):
-                part *= scale
+                np.multiply(part, scale, out=part)
     wait = one / accepted
     spread_of_wait = np.maximum(two / accepted - wait**2, 0.0)
     return np.stack([wait, spread_of_wait, lost / offered, seen / inside, full / total], 1)
