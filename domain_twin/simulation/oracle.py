@@ -98,13 +98,14 @@ def settle(
     bursty: npt.NDArray[np.bool_],
     tolerance: float,
     limit: int,
+    known: FloatArray,
     load: FloatArray,
     load_square: FloatArray,
     delay: FloatArray,
     variance: FloatArray,
     loss: FloatArray,
 ) -> tuple[int, float]:
-    """Loads, then losses, until losses stay as they are; returns the passes and the last change."""
+    """Loads, then losses (from none at all), until those stay; returns the passes and the last change."""
     loss[:] = 0.0
     step, before, change = 1.0, math.inf, math.inf
     for iteration in range(1, limit + 1):

@@ -76,6 +76,7 @@ def settle(
     bursty: npt.NDArray[np.bool_],
     tolerance: float,
     limit: int,
+    known: FloatArray,
     load: FloatArray,
     load_square: FloatArray,
     delay: FloatArray,
@@ -84,22 +85,22 @@ def settle(
 ) -> tuple[int, float]:
     """Iterate loads and losses [E, C] to their fixed point; returns passes and the last change.
 
-    Full steps, halved (damped) whenever ten of them did not make the change ten times smaller.
+    Full steps, halved (damped) whenever ten of them did not make the change ten times smaller. Starts from
+    the `loss` that is given; `known` [2, E, C] are the loads and their squares that delay, variance and loss
+    belong to already, -1 for none.
     """
     edges, classes = load.shape
-    old_load = np.full((edges, classes), -1.0)
-    new_loss = np.zeros(loss.shape)
+    old_load, old_square, new_loss = known[0].copy(), known[1].copy(), loss.copy()
     step, before, change = 1.0, np.inf, np.inf
-    loss[:] = 0.0
     for iteration in range(1, limit + 1):
         load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, load, load_square)
         change = 0.0
         for e in range(edges):
             moved = False
             for c in range(classes):
-                if load[e, c] != old_load[e, c]:
+                if load[e, c] != old_load[e, c] or load_square[e, c] != old_square[e, c]:
                     moved = True
-                old_load[e, c] = load[e, c]
+                old_load[e, c], old_square[e, c] = load[e, c], load_square[e, c]
             if moved:
                 evaluate(laws, e, load[e], load_square[e], delay[e], variance[e], new_loss[e])
             for c in range(classes):

@@ -100,7 +100,10 @@ class Engine:
         self._busy = rate.any(axis=2)
         self._trees = self._routes.all_trees(self.topology, self._base.metric, self._base.up, ecmp=ecmp)
         self._bursty = np.array([c.arrivals != Arrivals.POISSON for c in graph.classes])
+        self._settled_base: EdgeFigures | None = None
         self._size_scv = np.array([c.size_scv for c in graph.classes])
+        base = self._fixed_point(self._base, self._trees, rate, self._base.square)
+        self._settled_base = base if base.converged else None
 
     # ------------------------------------------------------------------------------------ whole answers
 
@@ -217,6 +220,13 @@ class Engine:
     def _fixed_point(self, state: State, trees: Trees, rate: FloatArray, square: FloatArray) -> EdgeFigures:
         shape = (len(self.graph.edges), rate.shape[0])
         load, load_square, delay, variance, loss = np.empty((5, *shape))
+        start = self._settled_base if state.laws is self._base.laws else None
+        if start is None:
+            known_loads = np.full((2, *shape), -1.0)
+            loss[:] = 0.0
+        else:  # an edge whose load is the base's has the base's figures
+            known_loads = np.stack([start.load, start.load_square])
+            delay[:], variance[:], loss[:] = start.delay, start.variance, start.loss
         iterations, change = self._backend.settle(
             self.topology,
             trees,
@@ -228,6 +238,7 @@ class Engine:
             self._bursty,
             self.tolerance,
             self.max_iterations,
+            known_loads,
             load,
             load_square,
             delay,

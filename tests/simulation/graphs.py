@@ -118,10 +118,10 @@ def lawful(draw: Any, *, links: int = 24, classes: tuple[TrafficClass, ...] = MI
     )
 
 
-def random_demand(graph: SimGraph, seed: int, rate: float) -> Demand:
-    """Up to `rate` packets/s of every class between about two thirds of all pairs."""
+def random_demand(graph: SimGraph, seed: int, rate: float, *, share: float = 0.7) -> Demand:
+    """Up to `rate` packets/s of every class between a `share` of all pairs."""
     rng = np.random.default_rng(seed)
     shape = (len(graph.classes), len(graph.nodes), len(graph.nodes))
-    rates = rng.uniform(0.0, rate, shape) * (rng.random(shape) < 0.7)
+    rates = rng.uniform(0.0, rate, shape) * (rng.random(shape) < share)
     rates[:, range(shape[1]), range(shape[1])] = 0.0
     return Demand(rates)
