@@ -375,7 +375,7 @@ async def _measured(
             seed=scenario.seed or 0,
             packets=options.packets,
             limit_s=options.limit_s / 2,
-            progress=lambda done, share=share: progress((share + done) / 2, "packets"),
+            progress=_half(progress, share),
         )
         rows = of_packets(one, run, _rates(offered, run))
         used = {row.edge: row for row in packet_edges(one, run)}
@@ -405,6 +405,10 @@ async def _measured(
             assumptions=(*kept, *said, "intervals are of the simulation's own randomness: nothing else"),
         )
     )
+
+
+def _half(progress: Progress, done: int) -> Callable[[float], None]:
+    return lambda share: progress((done + share) / 2, "packets")
 
 
 def _reachable(graph: SimGraph, demand: Demand) -> Demand:

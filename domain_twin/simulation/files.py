@@ -98,7 +98,7 @@ def _explained(error: ValidationError, document: Any, where: str) -> Iterator[st
         place, at = "", document
         for part in item["loc"]:
             if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int)):
-                at = at[part]
+                at = at[part]  # type: ignore[index]  # a list by a number, a dict by a word
             elif item["type"] not in ("missing", "extra_forbidden"):
                 continue  # a word of pydantic's for one of several types
             name = at.get("id") or at.get("name") if isinstance(at, dict) else None

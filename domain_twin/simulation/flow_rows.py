@@ -19,8 +19,6 @@ from domain_twin.simulation.solve import Solution
 
 __all__ = ["EdgeRow", "FlowRow", "of_packets", "of_paths", "of_solution", "packet_edges", "solution_edges"]
 
-_WORDS = ("p90_ms", "p95_ms", "p99_ms")
-
 
 @dataclass(frozen=True, slots=True)
 class FlowRow:
@@ -81,7 +79,9 @@ def of_solution(solution: Solution, demand: Demand) -> list[FlowRow]:
                     float(solution.variance_s2[c, target, source]) * 1e6,
                     loss,
                     offered * (1 - loss),
-                    **{word: float(tail[k, i]) * 1e3 for k, word in enumerate(_WORDS)},
+                    p90_ms=float(tail[0, i]) * 1e3,
+                    p95_ms=float(tail[1, i]) * 1e3,
+                    p99_ms=float(tail[2, i]) * 1e3,
                     path=tuple(graph.edges[e] for e in solution.path(source, target)),
                 )
             )
@@ -109,7 +109,9 @@ def of_paths(graph: SimGraph, flows: Flows, solution: FlowSolution) -> list[Flow
                 variance * 1e6,
                 float(solution.loss[i]),
                 float(solution.throughput_pps[i]) * octets,
-                **{word: float(tail[k]) * 1e3 for k, word in enumerate(_WORDS)},
+                p90_ms=float(tail[0]) * 1e3,
+                p95_ms=float(tail[1]) * 1e3,
+                p99_ms=float(tail[2]) * 1e3,
                 path=tuple(graph.edges[e] for e in path),
             )
         )
@@ -134,7 +136,9 @@ def of_packets(graph: SimGraph, run: PacketRun, offered_pps: FloatArray) -> list
                 float(run.variance_s2[i]) * 1e6,
                 float(run.loss[i]),
                 offered * (1 - float(run.loss[i])),
-                **{word: float(tail[k]) * 1e3 for k, word in enumerate(_WORDS)},
+                p90_ms=float(tail[0]) * 1e3,
+                p95_ms=float(tail[1]) * 1e3,
+                p99_ms=float(tail[2]) * 1e3,
                 delay_error_ms=float(run.delay_error_s[i]) * 1e3,
                 loss_error=float(run.loss_error[i]),
                 jitter_ms=float(run.jitter_s[i]) * 1e3,

@@ -172,6 +172,7 @@ async def test_table_becomes_figures_with_their_errors(tmp_path: Path) -> None:
         ("import sys; sys.exit('scenario: no rate')", OperationRejected, "scenario: no rate"),
         ("import os; os.abort()", OperationRejected, "signal 6"),
         ("print('fedtwin-ns3-table 1')", ContractError, "wrote 1 lines"),
+        (f"print({TABLE.replace('end', 'dne')!r}, end='')", ContractError, "not its table"),
         (f"print({TABLE.replace('flow 0', 'flow 1')!r}, end='')", ContractError, "row 0 of flows"),
         (f"print({TABLE.replace(' 5e-5', '')!r}, end='')", ContractError, "row 0 of flows"),
     ],

@@ -65,9 +65,9 @@ async def simulate(
     window = window or _window(graph, flows, packets)
     text = write(graph, flows, trees=trees, window=window, seed=seed, run=run)
     refuse_overload(graph, *_offered(graph, flows, trees))
-    program = program or await asyncio.to_thread(runner)
+    chosen = program if program is not None else await asyncio.to_thread(runner)
     began = time.monotonic()
-    table = await _run(program, text, limit_s=limit_s, progress=progress)
+    table = await _run(chosen, text, limit_s=limit_s, progress=progress)
     result = parse(
         table,
         traffic_class=flows.traffic_class,

@@ -77,13 +77,25 @@ def parse(text: str, *, traffic_class: IntArray, source: IntArray, target: IntAr
     head = lines[1].split()
     flow = _rows(lines[2 : 2 + flows], "flow", _FLOW)
     edge = _rows(lines[2 + flows : -1], "edge", _EDGE)
-    return PacketRun(
-        traffic_class, source, target,
-        *(flow[:, i] for i in range(12)),
-        flow[:, 12::2], flow[:, 13::2],
-        *(edge[:, i] for i in range(_EDGE)),
-        simulated_s=float(head[1]), events=int(head[2]), packet_hops=int(head[3]), late=int(head[4]),
+    names = (
+        "sent", "received", "delay_s", "delay_error_s", "variance_s2", "variance_error_s2", "loss",
+        "loss_error", "jitter_s", "jitter_error_s", "least_s", "most_s",
     )  # fmt: skip
+    edge_names = ("offered", "dropped", "lost", "utilisation", "delay_s", "variance_s2")
+    columns = {name: flow[:, i] for i, name in enumerate(names)}
+    columns |= {f"edge_{name}": edge[:, i] for i, name in enumerate(edge_names)}
+    return PacketRun(
+        traffic_class=traffic_class,
+        source=source,
+        target=target,
+        percentile_s=flow[:, len(names) :: 2],
+        percentile_error_s=flow[:, len(names) + 1 :: 2],
+        simulated_s=float(head[1]),
+        events=int(head[2]),
+        packet_hops=int(head[3]),
+        late=int(head[4]),
+        **columns,  # type: ignore[arg-type]  # mypy takes them for any of the fields
+    )
 
 
 def _rows(lines: list[str], word: str, width: int) -> FloatArray:
