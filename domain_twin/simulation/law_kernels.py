@@ -57,7 +57,7 @@ def _endless(scv: float, third: float, load: float) -> Any:
 
 @kernel
 def _between(low: Any, high: Any, part: float, low_second: float, high_second: float, second: float) -> Any:
-    """Between two tables: waits in proportion to E[S^2], as where the room is never felt; losses by logarithm."""
+    """Between two tables: waits as E[S^2], as where the room is never felt; losses by logarithm."""
     wait = second * (low[0] / low_second * (1.0 - part) + high[0] / high_second * part)
     variance = second**2 * (low[1] / low_second**2 * (1.0 - part) + high[1] / high_second**2 * part)
     if low[2] > 1e-300 and high[2] > 1e-300:
@@ -185,7 +185,7 @@ def _with_bursts(
 def _fifo(
     laws: Any, row: Any, edge: int, rate: Any, square: Any, delay: Any, variance: Any, loss: Any
 ) -> None:
-    """A link that serves in order of arrival: one wait for all, but for who arrives in bursts and who between."""
+    """A link that serves in order of arrival: one wait for all, or two, in bursts and beside them."""
     classes = rate.shape[0]
     member = np.ones(classes, np.bool_)
     total, load, second, third = _moments(laws, edge, rate, member)

@@ -128,7 +128,7 @@ def _pair(laws: Laws, rows: _Rows, share: FloatArray, load: FloatArray) -> Float
 def _rhythm(
     laws: Laws, service: FloatArray, rate: FloatArray, square: FloatArray, load: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Variance of the work rate, relaxation time, local squared c.v., [n] each; service, rate, square [n, C]."""
+    """Variance of the work rate, relaxation time, local squared c.v., [n] each; inputs but load [n, C]."""
     traffic = laws.traffic
     kind = traffic[:, ARRIVALS]
     own = square * service**2 * traffic[:, OFF_OVER_ON] * np.isin(kind, (1, 2))
@@ -330,7 +330,8 @@ def _priority(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tup
         kept = min(1 - lost, max(1 - sigma, 0) / work) if work > 0 else 0.0
         groups.append(
             {"member": member, "free": free, "left": 1 - sigma - work * kept, "above": above, "lost": lost,
-             "second": second * kept, "work": work * kept, "wait": wait * slot, "spread": spread * slot**2, "idle": idle}
+             "second": second * kept, "work": work * kept, "wait": wait * slot, "spread": spread * slot**2,
+             "idle": idle}
         )  # fmt: skip
         sigma += work * kept
         above += second * kept
@@ -396,14 +397,14 @@ def _sharing(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tupl
 
 
 def _share(c: int, work: FloatArray, weight: FloatArray) -> float:
-    others = [j for j in np.argsort(work / weight, kind="stable") if j != c]
+    others = [int(j) for j in np.argsort(work / weight, kind="stable") if j != c]
     rate, weights = 1.0, float(weight.sum())
     for j in others:
         if work[j] * weights >= weight[j] * rate:
             break
         rate -= work[j]
         weights -= weight[j]
-    return max(rate * weight[c] / weights, LEAST_RATE)
+    return float(max(rate * weight[c] / weights, LEAST_RATE))
 
 
 def _stations(laws: Laws, rows: _Rows, rate: FloatArray, square: FloatArray) -> tuple[FloatArray, ...]:

@@ -63,7 +63,7 @@ def _data() -> _Data:
         halved = variabilities[0] / 2.0 ** np.arange(_HALVINGS, 0, -1)
         found = Axes(
             np.log(np.concatenate([halved, variabilities])),
-            math.log(bursts[0]) + math.log(2.0) * np.arange(round(math.log2(bursts[-1] / bursts[0])) + 1),
+            math.log(bursts[0]) + math.log(2.0) * np.arange(1.0 + round(math.log2(bursts[-1] / bursts[0]))),
             np.linspace(0.0, spreads[-1], _SPREADS),
             data["loads"],
         )

@@ -258,7 +258,7 @@ def _diffusion(loads: FloatArray, room: float, sizes: SizeMix) -> FloatArray:
 
 @kernel
 def locate(room: float, load: float) -> Any:
-    """(index, part) of a load in a table of this room; interpolation is linear in the grid's own coordinate."""
+    """(index, part) of a load in a table of this room; linear in the grid's own coordinate."""
     width = min(max(4.0 / room, 1e-3), 0.5)
     start = math.asinh(1.0 / width)
     span = start + math.asinh((LARGEST_LOAD - 1.0) / width)

@@ -49,8 +49,8 @@ def many_servers(servers: int, room: float, scv: float, load: float) -> Any:
     """(wait, variance of the wait, loss) of M/G/k/k+room; `load` is offered work over `servers`.
 
     Number in system: Kimura's transform-free form (Operations Research 44, 1996), p_k+j ~ decay^j; exact for
-    exponential service and for no room. The mean wait is Little's; its variance is made of the number found on
-    arrival and of departures as smooth as in Whitt's QNA (1983), eq. 38.
+    exponential service and for no room. The mean wait is Little's; its variance is made of the number found
+    on arrival and of departures as smooth as in Whitt's QNA (1983), eq. 38.
     """
     if load <= 0.0 or servers < 1:
         return 0.0, 0.0, 0.0 if load <= 0.0 else 1.0

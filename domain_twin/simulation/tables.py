@@ -1,4 +1,4 @@
-"""Make the tables of `modulated`: `python -m domain_twin.simulation.tables`, minutes; run when the maths changes.
+"""Make the tables of `modulated`: `python -m domain_twin.simulation.tables`, minutes; when the maths changes.
 
 Each entry is the stationary solution of a queue with a finite room whose arrivals come at a rate that itself
 wanders: a quasi-birth-death chain (Neuts 1981, ch. 3) of number in system, arrival stage, service stage and
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray
 
@@ -23,8 +24,8 @@ __all__ = ["BURSTS", "LOADS", "ROOMS", "SPREADS", "VARIABILITIES", "main", "solv
 log = logging.getLogger(__name__)
 
 LOADS = np.array(
-    [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 1.0, 1.02, 1.05, 1.1,
-     1.2, 1.35, 1.6, 2.0, 2.5, 3.0]
+    [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 1.0, 1.02, 1.05,
+     1.1,     1.2, 1.35, 1.6, 2.0, 2.5, 3.0]
 )  # fmt: skip
 """Offered work, in servers."""
 SPREADS = np.array(
@@ -55,7 +56,7 @@ def _service(stages: int, scv: float) -> tuple[FloatArray, FloatArray]:
 
 
 def _rates(spread: float, burst: float) -> tuple[FloatArray, FloatArray]:
-    """Relative rate in each state and generator of the urn: mean rate 1, the given scv and relaxation time."""
+    """Relative rate in each state, and generator, of the urn: mean 1, the given scv and relaxation time."""
     if spread == 0:
         return np.ones(1), np.zeros((1, 1))
     urns = int(min(8, max(1, np.floor(1 / spread + 1e-9))))
@@ -166,7 +167,7 @@ def solve_modulated(
     return np.stack([wait, spread_of_wait, lost / offered, seen / inside, full / total], 1)
 
 
-def build(rooms: FloatArray) -> FloatArray:
+def build(rooms: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Logarithms of `solve_modulated`: [rooms, variabilities, bursts, spreads, loads, COLUMNS], float32."""
     shape = (len(rooms), len(VARIABILITIES), len(BURSTS), len(SPREADS), len(LOADS), COLUMNS)
     table = np.zeros(shape, np.float32)

@@ -58,7 +58,7 @@ def test_rates_are_max_min_fair(seed: int, flows: int, edges: int) -> None:
     spent = np.bincount(edge, use * rate[flow], edges)
     assert (spent <= capacity * (1 + 1e-9) + 1e-12).all()
     assert (rate <= wanted * (1 + 1e-12)).all()
-    # Fair: who has less than it wants crosses a full edge on which nobody has more (Bertsekas & Gallager 6.5).
+    # Fair: who has less than it wants crosses a full edge on which nobody has more (Bertsekas, 6.5).
     for f in np.flatnonzero(rate < wanted * (1 - 1e-9)):
         full = [e for e in edge[flow == f] if spent[e] >= capacity[e] * (1 - 1e-9) - 1e-12]
         assert any(rate[flow[edge == e]].max() <= rate[f] * (1 + 1e-6) + 1e-9 for e in full)

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_more_load_is_never_faster_and_never_loses_less(
     )  # fmt: skip
     capacity = 1000.0 * (servers if law == Law.STATION else 1)
     found = [compiled(laws, *(np.array([[load * capacity]]),) * 2) for load in sorted(loads)]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert after[0][0, 0] >= before[0][0, 0] * (1 - 1e-9)
         assert after[2][0, 0] >= before[2][0, 0] - 1e-12
 
@@ -118,8 +119,8 @@ def test_new_values_answer_as_if_compiled_with_them() -> None:
     }  # fmt: skip
     arrays = {
         name: np.array(getattr(graph, name))
-        for name in ("law", "scheduler", "buffer", "capacity_bps", "servers", "service_s", "service_scv", "loss",
-                     "fixed_s")
+        for name in ("law", "scheduler", "buffer", "capacity_bps", "servers", "service_s", "service_scv",
+                     "loss",                     "fixed_s")
     }  # fmt: skip
     for name, new in values.items():
         for index, value in new.items():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_waits_keep_the_conservation_law(
     scheduler: Scheduler, work: tuple[float, ...], weights: tuple[float, ...]
 ) -> None:
     classes = tuple(
-        TrafficClass(each.name, each.sizes, each.probabilities, each.exponential, priority=c, weight=weights[c])
+        replace(each, priority=c, weight=weights[c])
         for c, each in enumerate(THREE)
     )  # fmt: skip
     service = services(classes)

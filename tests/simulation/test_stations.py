@@ -74,8 +74,8 @@ def test_finite_stations_agree_with_a_simulated_one(load: float, exponential: bo
     delay, _, loss = answer(
         one_class(), [4000 * load], law=Law.STATION, servers=4, buffer=12.0, service_scv=float(exponential)
     )
-    seen = fifo([Flow(4000 * load, services=(MS,), exponential=exponential)], places=16, servers=4, until=200.0,
-                seed=4)  # fmt: skip
+    seen = fifo([Flow(4000 * load, services=(MS,), exponential=exponential)], places=16, servers=4,
+                until=200.0, seed=4)  # fmt: skip
     assert delay[0] == pytest.approx(seen.wait[0] + MS, rel=0.03)
     assert loss[0] == pytest.approx(seen.loss[0], rel=0.1, abs=1e-3)
 
