@@ -11,7 +11,7 @@
 Topologies are topohub's, metrics their lengths; capacities and demand come from --seed. Demand is such that
 the busiest link is at 0.8 before anything is cut; cuts overload some.
 
-    python -m benchmarks.whatif_speed [--quick] [--seed 1] [--packets 1000000]
+    python -m benchmarks.whatif_speed [--quick] [--seed 1] [--packets 3000000]
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         },
         "sweep": sweep("gabriel/200/0", rng, 1 if quick else 3),
         "alone": alone("gabriel/200/0", rng, 100 if quick else 1000),
-        "ns3": beside_ns3(rng, options.packets or (100_000 if quick else 1_000_000)),
+        "ns3": beside_ns3(rng, options.packets or (300_000 if quick else 3_000_000)),
     }
     report["met"] = {
         "networkx_ratio": all(row["ratio"] >= AIMS["networkx_ratio"] for row in report["networkx"].values()),
