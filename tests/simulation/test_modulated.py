@@ -58,8 +58,8 @@ def test_the_shipped_tables_hold_what_the_chain_gives() -> None:
 def test_waits_and_losses_grow_with_load_in_the_tables() -> None:
     for room in (2, 20, LARGEST_ROOM):
         table = table_of(room)
-        # In overload the packets accepted may wait less with more load: they are those of the calm times.
-        assert (np.diff(table[..., :17, 0], axis=3) >= -2e-2).all()
+        # While bursts overload the link, accepted packets may wait less with more load: those of calm times.
+        assert (np.diff(table[:, :, :6, :17, 0], axis=3) >= -2e-2).all()
         assert (np.diff(table[..., 2], axis=3) >= -2e-3).all()
 
 
