@@ -85,8 +85,8 @@ def known_flows(
             off_s=service.off_s,
             priority=service.priority,
         )
-        rate = service.mbps * 1e6 / 8.0 / kind.mean_octets
-        drafts.append(_Draft(-1, (service.source, service.target), service.name, kind, rate, service))
+        packets = service.mbps * 1e6 / 8.0 / kind.mean_octets
+        drafts.append(_Draft(-1, (service.source, service.target), service.name, kind, packets, service))
     classes: list[TrafficClass] = []
     for draft in drafts:
         if draft.kind not in classes:
@@ -214,8 +214,9 @@ def _check_factors(cases: Sequence[Case], drafts: Sequence[_Draft]) -> None:
     """Refuse to multiply what is not known: the answer would be no change at all."""
     carried = {draft.pair for draft in drafts if draft.rate > 0.0}
     for change in (change for case in cases for change in case.changes):
-        named = isinstance(change, DemandChange) and change.source and change.factor is not None
-        if named and (change.source, change.target) not in carried:
+        if not isinstance(change, DemandChange) or not change.source or change.factor is None:
+            continue
+        if (change.source, change.target) not in carried:
             raise NotFound(
                 f"no traffic from {change.source} to {change.target} is known here, so it cannot be"
                 " multiplied; set it with mbps"

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -372,7 +373,7 @@ class WhatIfPart:
     def _told(self, columns: Mapping[str, FloatArray]) -> Figures:
         """Round to the safe side, and withhold what the agreement does not name."""
         step_s = self._precision.delay_ms / 1e3
-        told = dict(columns)
+        told: dict[str, Any] = dict(columns)
         told["loss"] = np.minimum(1.0, round_up(columns["loss"], self._precision.loss))
         if "delay_s" in columns:
             for name, step in (("delay_s", step_s), ("variance_s2", step_s**2), ("service_s", step_s)):

@@ -203,7 +203,10 @@ def encode_answer(answer: Prepared | Figures) -> pb.SimulateAnswer:
     if isinstance(answer, Figures):
         return pb.SimulateAnswer(
             figures=pb.SimulateFigures(
-                **{name: getattr(answer, name) for name in (*_FIGURES, *_LINKS)},
+                **{
+                    name: getattr(answer, name)
+                    for name in (*_FIGURES, "link_variant", "link_point", "link_utilisation")
+                },
                 unsettled=answer.unsettled,
             )
         )
@@ -237,24 +240,26 @@ def decode_answer(message: pb.SimulateAnswer) -> Prepared | Figures:
         case "prepared":
             return _decode_prepared(message.prepared)
         case "figures":
-            columns = {name: _figures(message.figures, name) for name in _FIGURES}
+            columns: dict[str, Any] = {name: _figures(message.figures, name) for name in _FIGURES}
             if (columns["loss"] > 1.0).any():
                 raise ContractError("SimulateFigures.loss: more than 1 found, 0 to 1 is accepted")
             body = message.figures
-            links = (
-                _indices(body, "link_variant", MAX_VARIANTS),
-                _indices(body, "link_point", None),
-                _amounts(body, "link_utilisation"),
+            variant, point = _indices(body, "link_variant", MAX_VARIANTS), _indices(body, "link_point", None)
+            utilisation = _amounts(body, "link_utilisation")
+            _same_length(body, variant, point, utilisation)
+            return Figures(
+                **columns,
+                unsettled=body.unsettled,
+                link_variant=variant,
+                link_point=point,
+                link_utilisation=utilisation,
             )
-            _same_length(body, *links)
-            return Figures(**columns, unsettled=body.unsettled, **dict(zip(_LINKS, links, strict=True)))
         case _:
             raise ContractError(
                 "SimulateAnswer: a step of a later version of the contract; update this broker"
             )
 
 
-_LINKS = ("link_variant", "link_point", "link_utilisation")
 _FIGURES = ("loss", "delay_s", "variance_s2", "service_s", "fixed_s", "interval_s")
 
 
