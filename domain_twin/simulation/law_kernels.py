@@ -372,7 +372,7 @@ def _sharing(
             wait, spread, lost = _own_queue(laws, row, slot, scv, third, load, rhythm)
         delay[c] = wait * slot + held + max(least[c] - alone, 0.0) * (1.0 - lost)
         variance[c], loss[c] = spread * slot**2 + held * held, lost
-    factor = conserved(low, high, total_work, total_second)
+    factor, rest = conserved(low, high, total_work, total_second)
     for c in range(classes):
         load = work[c] / share[c]
         full = 0.0 if math.isinf(row[ROOM]) else min(load, 1.0) ** row[ROOM]
@@ -380,6 +380,8 @@ def _sharing(
         before = delay[c]
         if before > least[c]:
             delay[c] = least[c] + (before - least[c]) * scale
+        delay[c] *= 1.0 + (rest - 1.0) * (1.0 - full)
+        if before > 0.0:
             variance[c] *= (delay[c] / before) ** 2
         delay[c] += laws.service_s[edge, c]
 

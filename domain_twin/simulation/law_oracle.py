@@ -372,7 +372,7 @@ def _sharing(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tupl
     moving = square * service**2 * traffic[:, OFF_OVER_ON] * clumped
     turning = moving * traffic[:, RELAXATION]
     waits, spreads, loss = np.zeros(len(rate)), np.zeros(len(rate)), np.zeros(len(rate))
-    for c in np.flatnonzero(rate > 0):
+    for c in (int(c) for c in np.flatnonzero(rate > 0)):
         only = np.arange(len(rate)) == c
         local = _own_rhythm(laws, row, rate * only, square * only, load[c])[2]
         others, when = moving[~only].sum(), turning[~only].sum()
@@ -383,16 +383,19 @@ def _sharing(laws: Laws, row: int, rate: FloatArray, square: FloatArray) -> tupl
         found = _own_queue(laws, row, slot[c], scv[c], traffic[c, SIZE_THIRD], load[c], rhythm)
         waits[c], spreads[c], loss[c] = found[0] * slot[c], found[1] * slot[c] ** 2, found[2]
     low, high = (work * least).sum(), (work * np.maximum(alone - least, 0)).sum()
-    factor = 1.0
-    if high > 0 and work.sum() < 1:
+    factor = rest = 1.0
+    if low + high > 0 and work.sum() < 1:
         total = min(work.sum(), 0.99)
-        factor = float(np.clip((0.5 * total * seconds.sum() / (1 - total) - low) / high, 1 / 3, 3))
+        aim = 0.5 * total * seconds.sum() / (1 - total)
+        factor = float(np.clip((aim - low) / high, 0, 3)) if high > 0 else 1.0
+        rest = max(aim / (low + factor * high), 1.0)
     room = laws.edge[row, ROOM]
     full = np.zeros(len(rate)) if math.isinf(room) else np.minimum(load, 1) ** room
     before = waits + held + np.maximum(least - alone, 0) * (1 - loss)
     over = before > least
     after = np.where(over, least + (before - least) * (1 + (factor - 1) * (1 - full)), before)
-    ratio = np.where(over, after / np.where(over, before, 1), 1)
+    after = after * (1 + (rest - 1) * (1 - full))
+    ratio = np.where(before > 0, after / np.where(before > 0, before, 1), 1)
     return after + service, (spreads + held**2) * ratio**2, loss
 
 

@@ -100,13 +100,15 @@ def sharing_rates(work: Any, weight: Any, rate: Any) -> None:
 
 @kernel
 def conserved(least: float, above: float, work: float, second: float) -> Any:
-    """By what to multiply waits above their least so that they keep Kleinrock's (1965) conservation law.
+    """By what to multiply waits above their least, then all waits, to keep Kleinrock's (1965) conservation.
 
     Over all classes, the sum of work times wait is that of any other order of service: `work` W0 / (1 -
     work), with W0 half of `second`, the sum of rate E[S^2]. `least` and `above` are that sum's parts as they
-    stand, for endless queues. Held within a factor of three; nothing is conserved in overload.
+    stand, for endless queues. The first factor is 3 at most; nothing is conserved in overload.
     """
-    if above <= 0.0 or work >= 1.0:
-        return 1.0
+    if least + above <= 0.0 or work >= 1.0:
+        return 1.0, 1.0
     kept = min(work, 0.99)
-    return min(max((0.5 * kept * second / (1.0 - kept) - least) / above, 1.0 / 3.0), 3.0)
+    aim = 0.5 * kept * second / (1.0 - kept)
+    factor = min(max((aim - least) / above, 0.0), 3.0) if above > 0.0 else 1.0
+    return factor, max(aim / (least + factor * above), 1.0)

@@ -93,8 +93,7 @@ def test_waits_keep_the_conservation_law(
     delay, _, _ = answer(classes, list(np.array(work) / service), buffer=math.inf, scheduler=scheduler)
     half = sum(0.5 * w * s * (1 + each.size_scv) for w, s, each in zip(work, service, classes, strict=True))
     kept = float((np.array(work) * (delay - service)).sum())
-    # Waits above the least are scaled by at most 3 and at least 1/3, which may fall short of it.
-    assert kept == pytest.approx(sum(work) * half / (1 - sum(work)), rel=0.12)
+    assert kept == pytest.approx(sum(work) * half / (1 - sum(work)), rel=1e-6)
 
 
 @pytest.mark.parametrize(
