@@ -67,7 +67,8 @@ def _head(report: Report) -> RenderableType:
     table.add_row("about", Text(reading.state_words(report)))
     table.add_row("by", Text(reading.rung_words(report.rung)))
     seed = "" if scenario.seed is None else f"seed {scenario.seed}, "
-    table.add_row("job", Text(f"{report.job}, {seed}digest {report.digest[:12] or 'none'}"))
+    job = f"{report.job}, " if report.job else ""
+    table.add_row("job" if job else "answer", Text(f"{job}{seed}digest {report.digest[:12] or 'none'}"))
     return table
 
 
