@@ -66,8 +66,8 @@ class Engine:
         kernels (`oracle`). `tolerance`: largest change of a loss probability that counts as settled.
         `elastic_fill`: the share of an edge up to which elastic flows fill it.
         """
-        if rung in (Rung.CAPACITY, Rung.PACKETS):
-            raise ConfigError(f"rung {rung.value} is not computed by queueing; use tables or residual here")
+        if rung is not Rung.TABLES:  # an answer says its rung, and must not say more than was done
+            raise ConfigError(f"rung {rung.value} is not what this engine computes; it computes tables")
         if tolerance <= 0.0 or max_iterations < 1:
             raise ConfigError("tolerance must be > 0 and max_iterations at least 1")
         if not 0.0 < elastic_fill <= 1.0:

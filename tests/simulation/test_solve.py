@@ -398,8 +398,9 @@ def test_a_variant_that_cannot_be_is_refused(message: str) -> None:
 
 def test_other_refusals() -> None:
     graph, demand = ring()
-    with pytest.raises(ConfigError, match="rung packets"):
-        Engine(graph, demand, rung=Rung.PACKETS)
+    for rung in (Rung.CAPACITY, Rung.RESIDUAL, Rung.PACKETS):
+        with pytest.raises(ConfigError, match=f"rung {rung.value}"):
+            Engine(graph, demand, rung=rung)
     with pytest.raises(ConfigError, match="tolerance"):
         Engine(graph, demand, tolerance=0.0)
     engine = Engine(graph, demand)
