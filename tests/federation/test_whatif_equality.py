@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from domain_twin.model.scenario import DemandChange, ElementDown
@@ -23,6 +24,7 @@ sys.modules[_SPEC.name] = domains
 _SPEC.loader.exec_module(domains)
 
 TOLERANCE = 1e-4
+WITHOUT_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]  # the plain solver takes seconds
 
 
 def told_and_true(forecast, whole, solution, variant):
@@ -47,7 +49,9 @@ def predicted(made, cases, **policy):
     return forecast, parts
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@settings(max_examples=5, deadline=None, phases=WITHOUT_SHRINKING)
 @given(seed=st.integers(1, 10**6), count=st.integers(2, 4), load=st.sampled_from([0.4, 0.8, 1.3]))
 def test_parts_together_say_what_one_solver_says_that_sees_everything(seed, count, load):
     made = domains.federation(count, 8, seed=seed, load=load)
@@ -58,7 +62,9 @@ def test_parts_together_say_what_one_solver_says_that_sees_everything(seed, coun
     check(forecast, whole, whole.solve({}))
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@settings(max_examples=2, deadline=None, phases=WITHOUT_SHRINKING)
 @given(seed=st.integers(1, 10**6), data=st.data())
 def test_changes_between_and_inside_the_domains_are_what_they_are_to_the_whole(seed, data):
     made = domains.federation(3, 8, seed=seed, load=0.9)
