@@ -17,7 +17,16 @@ import numpy as np
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model import scenario as language
 from domain_twin.model.scenario import Change, Scenario
-from domain_twin.simulation.graph import Arrivals, Demand, Law, Scheduler, SimGraph, TrafficClass, Variant
+from domain_twin.simulation.graph import (
+    Arrivals,
+    Demand,
+    Law,
+    Scheduler,
+    SimGraph,
+    TrafficClass,
+    Variant,
+    packets_together,
+)
 
 __all__ = ["Arrays", "Elements", "changed", "same_demand", "with_services"]
 
@@ -143,6 +152,7 @@ def with_services(base: Arrays, scenario: Scenario, elements: Elements) -> tuple
     graph, rate = base.graph, base.demand.rate
     names = {item.name for item in graph.classes}
     classes, planes = list(graph.classes), [rate]
+    together = packets_together(graph.classes)
     for service in services:
         if service.name in names:
             raise ConfigError(f"a traffic class is called {service.name!r} already; rename the new service")
@@ -150,12 +160,12 @@ def with_services(base: Arrays, scenario: Scenario, elements: Elements) -> tuple
         if source == target:
             raise ConfigError(f"service {service.name!r} begins and ends at one place; name two elements")
         plane = np.zeros((1, *rate.shape[1:]))
-        plane[0, target, source] = _packets(service.mbps, service.packet_octets)
+        plane[0, target, source] = _packets(service.mbps, service.packet_octets * together)
         planes.append(plane)
         classes.append(
             TrafficClass(
                 service.name,
-                sizes=(service.packet_octets,),
+                sizes=(service.packet_octets * together,),
                 arrivals=Arrivals(service.arrivals),
                 on_s=service.on_s if "on-off" in service.arrivals else 0.0,
                 off_s=service.off_s if "on-off" in service.arrivals else 0.0,

@@ -7,7 +7,7 @@ the node that it runs on, joined by an edge of law STATION. N nodes, E edges, C 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
@@ -29,10 +29,17 @@ __all__ = [
     "SimGraph",
     "TrafficClass",
     "Variant",
+    "packets_together",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int32]
+
+
+MEASURED = "measured"
+"""What names of classes begin with whose traffic devices report."""
+PACKET_OCTETS = 1000.0
+"""Mean packet size where devices do not tell it."""
 
 
 class Law(IntEnum):
@@ -98,6 +105,15 @@ class TrafficClass:
             return 1.0
         square = float(np.dot(np.square(self.sizes), self.probabilities))
         return square / self.mean_octets**2 - 1.0
+
+
+def packets_together(classes: Iterable[TrafficClass]) -> int:
+    """How many packets travel as one in measured traffic: a new service's do the same.
+
+    Stations and queues are calibrated for such trains; a packet alone would count as a whole one.
+    """
+    trains = [kind.mean_octets for kind in classes if kind.name.startswith(MEASURED)]
+    return max(1, round(max(trains, default=0.0) / PACKET_OCTETS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
