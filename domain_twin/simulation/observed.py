@@ -36,7 +36,8 @@ __all__ = ["Observations", "Recorder", "Series", "observe"]
 
 Kind = Literal["link", "border", "cell", "function", "host"]
 _NAMES = (DELAY, DELAY_VARIANCE, LOSS, UTILISATION, QUEUE, CARRIED_RATE, HANDLED_RATE, CELL_RATE)
-_STEP_NS = 1_000_000_000
+_STEP_NS = 100_000_000  # a step as long as a measuring interval would miss every second figure
+_THIN_NS = 500_000_000
 _MOST_SAMPLES = 7_200
 
 
@@ -135,7 +136,9 @@ async def observe(
 ) -> Observations:
     """What was recorded in (start, end], sampled every `step_ns`. Raises NotFound: before the beginning.
 
-    Without a step: every second, in long spans less often, so that there are 7,200 samples at most.
+    Without a step: ten times a second, in long spans less often, so that there are 7,200 samples at most.
+    Of what was reported more than once between two samples the last is taken: `thinned` says that there may
+    be such.
     """
     from domain_twin.mapping.mapper import Mapper
 
@@ -151,7 +154,7 @@ async def observe(
             due = delta.changes[0].received_at + step
         mapper.apply(delta)
     recorder.record(mapper.network())
-    return replace(recorder.observations(), thinned=step > _STEP_NS)
+    return replace(recorder.observations(), thinned=step > _THIN_NS)
 
 
 def _elements(
