@@ -209,8 +209,8 @@ class Engine:
         rest[self._elastic] = 0.0
         others = self._fixed_point(state, trees, rest, square)
         servers = np.where(state.laws.servers > 0.0, state.laws.servers, np.inf)
-        carried = (others.load * (1.0 - others.loss) * state.laws.service_s).sum(axis=1)
-        left = np.maximum(self.elastic_fill * servers - carried, 0.0)
+        taken = (others.load * state.laws.service_s).sum(axis=1)  # all that arrives, lost or not, is load
+        left = np.maximum(self.elastic_fill * servers - taken, 0.0)
         asked = np.where(self._elastic[:, None, None], rate, 0.0)
         offered = rest + yielded(self.topology, trees, state.laws, asked, left, ecmp=self.ecmp)
         kept = np.divide(offered, rate, out=np.zeros_like(rate), where=rate > 0.0)

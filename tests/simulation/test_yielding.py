@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graphs import network
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain_twin.errors import ConfigError
@@ -45,7 +45,8 @@ def test_an_elastic_flow_never_sends_more_than_it_wants_and_none_where_nothing_i
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.booleans())
-def test_elastic_traffic_overloads_no_edge_that_the_others_do_not(seed: int, ecmp: bool) -> None:
+@example(68, False)  # the others lose packets on an edge that is nearly full
+def test_elastic_traffic_takes_no_more_of_an_edge_than_the_others_leave(seed: int, ecmp: bool) -> None:
     rng = np.random.default_rng(seed)
     ends = [(int(a), int(b), 1.0) for a, b in rng.integers(0, 6, (24, 2)) if a != b]
     graph = network(6, ends, classes=CLASSES)
@@ -53,9 +54,10 @@ def test_elastic_traffic_overloads_no_edge_that_the_others_do_not(seed: int, ecm
     rate[1] *= 20.0
     rate[:, range(6), range(6)] = 0.0
     engine = Engine(graph, Demand(rate), ecmp=ecmp)
-    alone = engine.solve(Variant(class_scale={1: 0.0})).intensity
+    left = np.maximum(0.95 - engine.solve(Variant(class_scale={1: 0.0})).intensity, 0.0)
     both = engine.solve()
-    assert (both.intensity <= np.maximum(alone, 0.95) + 1e-6).all()
+    # The others' own load may rise by a hair: what elastic flows make them lose frees an overloaded edge behind.
+    assert (both.edges.load[:, 1] / PER_S <= left + 1e-6).all()
     assert (both.edges.offered <= rate * (1 + 1e-9)).all()
     np.testing.assert_array_equal(both.edges.offered[0], rate[0])
 
