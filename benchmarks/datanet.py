@@ -33,13 +33,20 @@ from typing import Any
 import numpy as np
 
 from domain_twin.errors import TwinError
-from domain_twin.simulation.bnn_upc import Sample, read_samples
-from domain_twin.simulation.features import Features, features_of
 from domain_twin.simulation.flows import FlowSolution, solve_flows
 from domain_twin.simulation.graph import FloatArray
-from domain_twin.simulation.intervals import Coverage, Intervals, Misses, Quantity, calibrate, misses_of
-from domain_twin.simulation.laws import compile_laws
-from domain_twin.simulation.residual import Evidence, Residual, correct, evidence_of, fit, fit_robust
+from domain_twin.simulation.laws.edges import compile_laws
+from domain_twin.simulation.learned.features import Features, features_of
+from domain_twin.simulation.learned.intervals import (
+    Coverage,
+    Intervals,
+    Misses,
+    Quantity,
+    calibrate,
+    misses_of,
+)
+from domain_twin.simulation.learned.residual import Evidence, Residual, correct, evidence_of, fit, fit_robust
+from domain_twin.simulation.outside.bnn_upc import Sample, read_samples
 
 AIMS = {
     "pooled delay_mape_residual": 1.2,

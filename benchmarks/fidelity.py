@@ -23,14 +23,14 @@ from domain_twin.emulator.faults import LinkCut, LinkDegradation
 from domain_twin.emulator.network import NetworkSpec
 from domain_twin.model import scenario as language
 from domain_twin.model.scenario import Change
-from domain_twin.simulation.calibrate import fit
-from domain_twin.simulation.changes import Elements, changed
-from domain_twin.simulation.compile import compile_network
 from domain_twin.simulation.graph import Law, Variant
-from domain_twin.simulation.observed import Recorder
+from domain_twin.simulation.questions.changes import Elements, changed
 from domain_twin.simulation.solve import Engine, Solution
-from domain_twin.simulation.traffic import loads_over
-from domain_twin.simulation.uncertainty import flow_intervals
+from domain_twin.simulation.twin.calibrate import fit
+from domain_twin.simulation.twin.compile import compile_network
+from domain_twin.simulation.twin.observed import Recorder
+from domain_twin.simulation.twin.traffic import loads_over
+from domain_twin.simulation.twin.uncertainty import flow_intervals
 
 AIMS = {"delay_mape": 5.0, "path_share": 1.0, "coverage": [0.85, 0.95]}
 WARM_S, CALIBRATE_S, SETTLE_S = 10.0, 300.0, 3.0

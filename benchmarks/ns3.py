@@ -35,7 +35,7 @@ import numpy as np
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.flows import solve_flows
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, SimGraph, TrafficClass
-from domain_twin.simulation.ns3 import QUANTILES, PacketRun, runner, simulate
+from domain_twin.simulation.outside.ns3 import QUANTILES, PacketRun, runner, simulate
 from domain_twin.simulation.routed import routed
 
 TOPOLOGIES = ("sndlib/abilene", "sndlib/nobel-germany", "random-14")
@@ -191,8 +191,8 @@ def mape(found: FloatArray, true: FloatArray) -> float:
 
 def learned(training: list[tuple[Case, PacketRun]]) -> Any:
     """The residual of these cases."""
-    from domain_twin.simulation.laws import compile_laws
-    from domain_twin.simulation.residual import evidence_of, fit_robust
+    from domain_twin.simulation.laws.edges import compile_laws
+    from domain_twin.simulation.learned.residual import evidence_of, fit_robust
 
     evidence = []
     for case, seen in training:
@@ -204,8 +204,8 @@ def learned(training: list[tuple[Case, PacketRun]]) -> Any:
 
 def corrected(case: Case, seen: PacketRun, residual: Any) -> dict[str, float]:
     """What the residual makes of it."""
-    from domain_twin.simulation.laws import compile_laws
-    from domain_twin.simulation.residual import correct
+    from domain_twin.simulation.laws.edges import compile_laws
+    from domain_twin.simulation.learned.residual import correct
 
     flows = routed(case.graph, case.demand)
     solution = solve_flows(case.graph, flows, compile_laws(case.graph))

@@ -33,7 +33,7 @@ import topohub
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import Demand, FloatArray, SimGraph, TrafficClass, Variant
-from domain_twin.simulation.laws import evaluate
+from domain_twin.simulation.laws.edges import evaluate
 from domain_twin.simulation.solve import Engine, Solution
 from domain_twin.simulation.warm import warm
 
@@ -236,7 +236,7 @@ def alone(name: str, rng: np.random.Generator, count: int) -> dict[str, Any]:
 
 
 def beside_ns3(rng: np.random.Generator, packets: float) -> dict[str, Any]:
-    from domain_twin.simulation.ns3 import runner, simulate
+    from domain_twin.simulation.outside.ns3 import runner, simulate
 
     graph, demand = network("topozoo/Nsfnet", rng)
     engine = Engine(graph, demand)

@@ -17,7 +17,7 @@ from domain_twin.emulator import metrics as emulator_metrics
 from domain_twin.emulator.network import NetworkSpec
 from domain_twin.model.scenario import Scenario
 from domain_twin.operations import process
-from domain_twin.simulation.network_file import NetworkFile
+from domain_twin.simulation.outside.network_file import NetworkFile
 from federation import metrics as broker_metrics
 
 FILES = [

@@ -100,8 +100,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
 
     from domain_twin.alarms.desk import AlarmDesk
     from domain_twin.alarms.store import AlarmStore
-    from domain_twin.simulation.job_desk import JobDesk
-    from domain_twin.simulation.job_store import JobStore
+    from domain_twin.simulation.jobs.desk import JobDesk
+    from domain_twin.simulation.jobs.store import JobStore
     from domain_twin.trust.audit_export import Exporter
     from domain_twin.trust.audit_log import AuditLog
     from domain_twin.trust.credentials import RenewingIdentity, load_identity

@@ -21,7 +21,7 @@ from federation.whatif_changes import cases, check, sight
 from federation.whatif_flows import Known
 
 if TYPE_CHECKING:
-    from domain_twin.simulation.job_desk import Ticket
+    from domain_twin.simulation.jobs.desk import Ticket
     from federation.registry import Registry
     from federation.session import Session
     from federation.whatif import Part

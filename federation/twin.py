@@ -39,7 +39,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.job import Job
-from domain_twin.simulation.job_desk import JobDesk
+from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.assurance import Assurance
 from federation.events import EventLog, FindingBoard

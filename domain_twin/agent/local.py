@@ -38,7 +38,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.job import Job
-from domain_twin.simulation.job_desk import JobDesk
+from domain_twin.simulation.jobs.desk import JobDesk
 from federation.wire.event_log import EventLog
 from federation.wire.questions import (
     ElementList,

@@ -23,16 +23,16 @@ from domain_twin.mapping.mapper import Mapper
 from domain_twin.model import Nanoseconds, Network, ServiceRecords, StateKind, Version
 from domain_twin.model.job import Capability, Job, Report
 from domain_twin.model.scenario import ConfigChange, Scenario
-from domain_twin.simulation.job_desk import AT_ONCE, Ticket
+from domain_twin.simulation.jobs.desk import AT_ONCE, Ticket
 from domain_twin.trust.files import Stamp, stamp
 from domain_twin.yang.schema import SchemaSet
 
 if TYPE_CHECKING:
-    from domain_twin.simulation.calibration import Calibration
-    from domain_twin.simulation.compile import Compiled
-    from domain_twin.simulation.forecast import Intervals, Promise
+    from domain_twin.simulation.questions.forecast import Intervals, Promise
     from domain_twin.simulation.solve import Engine
-    from domain_twin.simulation.traffic import Loads
+    from domain_twin.simulation.twin.calibration import Calibration
+    from domain_twin.simulation.twin.compile import Compiled
+    from domain_twin.simulation.twin.traffic import Loads
 
 __all__ = ["CalibrationFile", "NdtJobs", "Twin", "map_candidate"]
 
@@ -126,7 +126,7 @@ class NdtJobs:
 
     def _answered(self, ticket: Ticket, state: _State) -> Report:
         """The report; blocks."""
-        from domain_twin.simulation.whatif import Question, answer
+        from domain_twin.simulation.questions.whatif import Question, answer
 
         scenario = ticket.job.scenario
         ticket.progress(0.0, "compiling the network")
@@ -194,7 +194,7 @@ class NdtJobs:
     def _solvable(self, state: _State) -> _Solvable:
         """The network as arrays, and its engine: those of the last question where nothing has changed."""
         from domain_twin.simulation.solve import Engine
-        from domain_twin.simulation.uncertainty import flow_intervals
+        from domain_twin.simulation.twin.uncertainty import flow_intervals
 
         calibration, warm = self._twin.calibration(), self._warm
         live = state.loads is None and state.network.kind is StateKind.LIVE
@@ -209,14 +209,14 @@ class NdtJobs:
         return made
 
     def _compile(self, network: Network, loads: Loads | None) -> Compiled:
-        from domain_twin.simulation.compile import compile_network
+        from domain_twin.simulation.twin.compile import compile_network
 
         return compile_network(
             network, loads=loads, calibration=self._twin.calibration(), published=self._twin.published
         )
 
     def _promises(self) -> list[Promise]:
-        from domain_twin.simulation.forecast import Promise
+        from domain_twin.simulation.questions.forecast import Promise
 
         return [
             Promise(
@@ -250,7 +250,7 @@ class CalibrationFile:
 
     def __call__(self) -> Calibration | None:
         """The calibration; None where none was made. Raises ConfigError for a broken file."""
-        from domain_twin.simulation.calibration import load
+        from domain_twin.simulation.twin.calibration import load
 
         if (now := stamp(self._path)) != self._stamp:
             self._read = load(self._path)

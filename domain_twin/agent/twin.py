@@ -48,8 +48,8 @@ from domain_twin.model import (
     Value,
     ViewDelta,
 )
-from domain_twin.simulation.job_desk import JobDesk
-from domain_twin.simulation.job_store import JobStore
+from domain_twin.simulation.jobs.desk import JobDesk
+from domain_twin.simulation.jobs.store import JobStore
 from domain_twin.southbound.conflate import Facts
 from domain_twin.southbound.intake import Intake, Overload
 from domain_twin.yang.quarantine import Typer
@@ -57,8 +57,8 @@ from domain_twin.yang.schema import SchemaSet
 from federation.wire.event_log import EventLog
 
 if TYPE_CHECKING:
-    from domain_twin.simulation.calibration import Calibration
-    from domain_twin.simulation.traffic import Loads
+    from domain_twin.simulation.twin.calibration import Calibration
+    from domain_twin.simulation.twin.traffic import Loads
 
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 1.0
@@ -170,7 +170,7 @@ class DomainTwin:
 
     async def loads(self, start: Nanoseconds, end: Nanoseconds) -> Loads:
         """What elements carried between two times, on the mean. Raises NotFound."""
-        from domain_twin.simulation.traffic import loads_between
+        from domain_twin.simulation.twin.traffic import loads_between
 
         if self._history is None:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")

@@ -25,9 +25,9 @@ from federation.wire.simulate import Figures, Prepare, Prepared, Round
 
 if TYPE_CHECKING:
     from domain_twin.agent.what_if_part import PartTwin, WhatIfPart
-    from domain_twin.simulation.calibration import Calibration
-    from domain_twin.simulation.compile import Compiled
     from domain_twin.simulation.graph import Demand, SimGraph, Variant
+    from domain_twin.simulation.twin.calibration import Calibration
+    from domain_twin.simulation.twin.compile import Compiled
 
 __all__ = ["ANY_QUESTION", "MOST_PARTS", "PRIVATE_FOLDER", "WhatIfJobs"]
 
@@ -163,9 +163,9 @@ class WhatIfJobs:
     def _twin(self, network: Network, step: Prepare, version: Version) -> PartTwin:
         """What the part is computed from. Blocks."""
         from domain_twin.agent.what_if_part import PartTwin, PointNodes
-        from domain_twin.simulation.compile import compile_network
         from domain_twin.simulation.solve import Engine
-        from domain_twin.simulation.uncertainty import flow_intervals
+        from domain_twin.simulation.twin.compile import compile_network
+        from domain_twin.simulation.twin.uncertainty import flow_intervals
 
         seen = {point.id: point for point in terminals(network, self._published)[0]}
         inner = _inner_ids(network.domain, seen, self._published)
@@ -216,7 +216,7 @@ class WhatIfJobs:
         """What the owner adds to a question of this name, and to any."""
         if self._private is None:
             return ()
-        from domain_twin.simulation.scenario_file import load_scenario
+        from domain_twin.simulation.questions.scenario_file import load_scenario
 
         found: list[Change] = []
         names = [ANY_QUESTION]
@@ -245,7 +245,7 @@ def _variants(
     arrays: _Arrays, step: Prepare, asked: Sequence[Sequence[Change]], own: Sequence[Change]
 ) -> list[Variant]:
     """The question's variants as this network makes them; the owner's changes in all but the base."""
-    from domain_twin.simulation.changes import Elements, changed
+    from domain_twin.simulation.questions.changes import Elements, changed
 
     elements = Elements(arrays)
     made: dict[tuple[Change, ...], Variant] = {}

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from domain_twin.disclosure.precision import BANDWIDTH, EXACT, FIGURES, Precision, round_down, round_up
 from domain_twin.errors import ContractError, OverCapacity
 from domain_twin.model import Version
-from domain_twin.simulation.forecast import Intervals
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, SimGraph, TrafficClass, Variant
+from domain_twin.simulation.questions.forecast import Intervals
 from domain_twin.simulation.routing import Trees
 from domain_twin.simulation.routing import path as path_of
 from domain_twin.simulation.solve import EdgeFigures, Engine, State

@@ -1,7 +1,7 @@
 """The scenario language: what is changed in a candidate of the twin, and what is asked of it.
 
 One scenario is one YAML or JSON document; `docs/scenario.schema.json` is its published schema, and
-`domain_twin.simulation.scenario_file` reads one. Elements are named by the ids that the twin shows
+`domain_twin.simulation.questions.scenario_file` reads one. Elements are named by the ids that the twin shows
 (`fedtwin elements`). `config` changes apply to the devices' configuration before it is mapped, the others to
 the mapped elements. Owns all checks that need no twin; whether an element exists is the twin's to say.
 """

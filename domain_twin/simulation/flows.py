@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import FloatArray, IntArray, SimGraph
-from domain_twin.simulation.laws import Laws, compile_laws, evaluate_all
+from domain_twin.simulation.laws.edges import Laws, compile_laws, evaluate_all
 
 __all__ = ["FlowSolution", "Flows", "Hops", "Indices", "check_flows", "solve_flows"]
 

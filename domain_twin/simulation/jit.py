@@ -44,7 +44,7 @@ def kernel(function: Any) -> Any:
 def _stamp() -> str:
     """Digest of every file of this package that has kernels."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         content = path.read_bytes()
         if b"@kernel" in content or b"@njit" in content:
             digest.update(content)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray, IntArray
-from domain_twin.simulation.laws import Laws, evaluate_all
+from domain_twin.simulation.laws.edges import Laws, evaluate_all
 from domain_twin.simulation.routing import Topology, Trees, new_trees
 
 __all__ = ["all_trees", "changed_trees", "compose", "digest", "settle"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray, IntArray
 from domain_twin.simulation.jit import kernel
-from domain_twin.simulation.laws import Laws, evaluate
+from domain_twin.simulation.laws.edges import Laws, evaluate
 from domain_twin.simulation.routing import Topology, Trees
 
 __all__ = ["compose", "digest", "load_edges", "settle"]

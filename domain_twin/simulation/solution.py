@@ -16,7 +16,7 @@ import numpy.typing as npt
 from domain_twin.errors import NotFound
 from domain_twin.simulation import routing
 from domain_twin.simulation.graph import FloatArray, IntArray, Rung, SimGraph, Variant
-from domain_twin.simulation.laws import Laws
+from domain_twin.simulation.laws.edges import Laws
 from domain_twin.simulation.percentiles import LEVELS, percentiles
 from domain_twin.simulation.routing import Topology, Trees
 

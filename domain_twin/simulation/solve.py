@@ -22,7 +22,7 @@ from domain_twin.simulation import oracle, passes, routing
 from domain_twin.simulation.applied import rate_under, replaced, up_under
 from domain_twin.simulation.checks import check_demand, check_graph, check_variant
 from domain_twin.simulation.graph import BASE, Arrivals, Demand, FloatArray, IntArray, Rung, SimGraph, Variant
-from domain_twin.simulation.laws import Laws, compile_laws, with_values
+from domain_twin.simulation.laws.edges import Laws, compile_laws, with_values
 from domain_twin.simulation.routing import Trees
 from domain_twin.simulation.solution import Digest, EdgeFigures, Pair, Solution, State, known
 from domain_twin.simulation.yielding import yielded

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from domain_twin.simulation.elastic import max_min
 from domain_twin.simulation.graph import FloatArray, IntArray
 from domain_twin.simulation.jit import kernel
-from domain_twin.simulation.laws import Laws
+from domain_twin.simulation.laws.edges import Laws
+from domain_twin.simulation.laws.elastic import max_min
 from domain_twin.simulation.routing import Topology, Trees
 
 __all__ = ["yielded"]

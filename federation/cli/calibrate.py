@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from domain_twin.datastore.history import History
-    from domain_twin.simulation.calibration import Calibration, ElementFit
+    from domain_twin.simulation.twin.calibration import Calibration, ElementFit
     from federation.cli.recorded import Recorded
 
 FILE = "calibration.json"
@@ -76,7 +76,7 @@ def calibrate(
     found = asyncio.run(patiently(_fit(recorded, start, end), "reading the history and fitting to it"))
     file = recorded.state / FILE
     if not only_try:
-        from domain_twin.simulation.calibration import save
+        from domain_twin.simulation.twin.calibration import save
 
         save(found, file)
     if as_json:
@@ -88,7 +88,7 @@ def calibrate(
 
 async def _fit(recorded: Recorded, start: int, end: int) -> Calibration:
     from domain_twin.mapping.mapper import Mapper
-    from domain_twin.simulation.calibrate import calibrate as fit_to
+    from domain_twin.simulation.twin.calibrate import calibrate as fit_to
 
     async with recorded.open() as recording:
         history = recording.history

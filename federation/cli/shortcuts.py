@@ -64,7 +64,7 @@ def scenario_from(place: str, shortcuts: Shortcuts, **more: Any) -> Scenario:
 
     `more` replaces other keys of it where not None. Raises ConfigError with each thing to mend.
     """
-    from domain_twin.simulation.scenario_file import load_scenario, make_scenario, parse_scenario
+    from domain_twin.simulation.questions.scenario_file import load_scenario, make_scenario, parse_scenario
 
     changes = shortcuts.changes()
     added = {key: value for key, value in more.items() if value is not None}

@@ -17,7 +17,7 @@ from federation.cli.register import command
 if TYPE_CHECKING:
     from domain_twin.model.job import Report
     from domain_twin.model.scenario import Scenario
-    from domain_twin.simulation.file_answer import Answer, Input
+    from domain_twin.simulation.outside.file_answer import Answer, Input
 
 SECTION = "Ask what would be"
 _FORMS = (".json", ".ned", ".mat")
@@ -94,7 +94,7 @@ def simulate(
     Delay, percentiles, loss and throughput of every flow, and the busiest elements; with --scenario what its
     changes would do, before and after. No twin is asked. Rung packets runs ns-3 (`pip install fedtwin[ns3]`).
     """
-    from domain_twin.simulation.file_answer import Options, answered, load
+    from domain_twin.simulation.outside.file_answer import Options, answered, load
     from federation.cli.console import err, short_path
     from federation.cli.duration import nanoseconds
 
@@ -143,7 +143,7 @@ def _scenario(name: str, rung: str, seed: int | None) -> Scenario | None:
 
 
 def _octave(script: Path, network: Input, limit_s: float, *, as_json: bool) -> None:
-    from domain_twin.simulation.matlab import octave
+    from domain_twin.simulation.outside.matlab import octave
     from federation.cli.console import emit, out
 
     said, result = asyncio.run(octave(script, network.as_network(), limit_s=limit_s))

@@ -6,7 +6,7 @@ from domain_twin.errors import ConfigError, ContractError
 from domain_twin.model.job import Capability, Job, JobState, Requirements
 from domain_twin.model.job_json import canonical
 from domain_twin.model.scenario import Scenario
-from domain_twin.simulation.scenario_file import parse_scenario
+from domain_twin.simulation.questions.scenario_file import parse_scenario
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.fields import at_least_zero, named, optional, ratio, where, word
 from federation.wire.questions import JobQuestion

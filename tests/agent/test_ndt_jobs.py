@@ -37,9 +37,9 @@ from domain_twin.model import (
 from domain_twin.model.job import Capability, Job, JobState, Report, Requirements
 from domain_twin.model.job_json import report_json, sealed
 from domain_twin.model.scenario import Scenario
-from domain_twin.simulation.job_desk import JobDesk, Ticket
-from domain_twin.simulation.job_store import JobStore
-from domain_twin.simulation.scenario_file import make_scenario
+from domain_twin.simulation.jobs.desk import JobDesk, Ticket
+from domain_twin.simulation.jobs.store import JobStore
+from domain_twin.simulation.questions.scenario_file import make_scenario
 from domain_twin.yang.schema import SchemaSet
 from federation.client import TwinClient
 from federation.wire.event_log import EventLog
@@ -349,7 +349,7 @@ async def test_a_question_that_breaks_the_contract_is_refused(twin: tuple[Twin, 
 
 
 def test_a_calibration_is_read_when_its_file_changes(tmp_path: Path) -> None:
-    from domain_twin.simulation.calibration import Calibration, save
+    from domain_twin.simulation.twin.calibration import Calibration, save
 
     read = CalibrationFile(tmp_path)
     assert read() is None

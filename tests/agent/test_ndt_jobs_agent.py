@@ -15,7 +15,7 @@ from emulated_domain import Domain, eventually
 
 from domain_twin.errors import Unreachable
 from domain_twin.model.job import Capability, Job, JobState, Report, Requirements
-from domain_twin.simulation.scenario_file import make_scenario
+from domain_twin.simulation.questions.scenario_file import make_scenario
 from federation.client import TwinClient
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from rich.console import Console
 from domain_twin.datastore.history import History
 from domain_twin.datastore.live import LiveStore
 from domain_twin.model import Update, UpdateBatch
-from domain_twin.simulation.calibration import Calibration, ElementFit, Traffic
+from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic
 from federation.cli.app import run
 from federation.cli.calibrate import calibration_block, document
 from federation.cli.console import _theme, emit

@@ -14,7 +14,7 @@ from twin_with_jobs import Asked, serving
 from domain_twin.errors import NotFound
 from domain_twin.model.job import FlowForecast
 from domain_twin.model.scenario import ElementDown
-from domain_twin.simulation.scenario_file import load_scenario
+from domain_twin.simulation.questions.scenario_file import load_scenario
 from federation.cli.demo.account import Phase
 from federation.cli.demo.prediction import borders, foresee, judge, none, predicted
 from federation.client import TwinClient

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from domain_twin.model.job import FlowForecast, PathPart, Report
 from domain_twin.model.scenario import Scenario
-from domain_twin.simulation.scenario_file import load_scenario
+from domain_twin.simulation.questions.scenario_file import load_scenario
 from federation.cli.console import _theme
 from federation.cli.forecast import drawings, reading
 from federation.cli.forecast.page import MOST_ROWS, render

@@ -10,7 +10,7 @@ import forecast_samples as samples
 from twin_with_jobs import Asked, fedtwin, serving
 
 from domain_twin.model.job import Capability, Job, JobState, Requirements
-from domain_twin.simulation.job_desk import JobDesk
+from domain_twin.simulation.jobs.desk import JobDesk
 
 SECOND = 10**9
 

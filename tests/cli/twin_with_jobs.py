@@ -18,8 +18,8 @@ from domain_twin.agent.local import serve_local
 from domain_twin.errors import TwinError
 from domain_twin.model.job import Job, Report
 from domain_twin.model.job_json import sealed
-from domain_twin.simulation.job_desk import JobDesk, Ticket
-from domain_twin.simulation.job_store import JobStore
+from domain_twin.simulation.jobs.desk import JobDesk, Ticket
+from domain_twin.simulation.jobs.store import JobStore
 from federation.wire.event_log import EventLog
 
 FEDTWIN = [sys.executable, "-m", "federation.cli"]

@@ -16,8 +16,8 @@ from domain_twin.errors import ConfigError, NotFound, NotShared
 from domain_twin.model import Level, Outcome, Version
 from domain_twin.model.job import JobState, Requirements
 from domain_twin.model.scenario import Scenario
-from domain_twin.simulation.compile import compile_network
 from domain_twin.simulation.solve import Engine
+from domain_twin.simulation.twin.compile import compile_network
 from domain_twin.simulation.warm import warm
 from domain_twin.trust.audit_files import segments
 from domain_twin.trust.audit_log import AuditLog

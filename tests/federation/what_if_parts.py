@@ -40,7 +40,7 @@ from domain_twin.model import (
     TerminationPoint,
     Version,
 )
-from domain_twin.simulation.calibration import Calibration
+from domain_twin.simulation.twin.calibration import Calibration
 from federation.v1 import fedtwin_pb2 as pb
 
 A1, A2, B = "urn:ndt:idl:a1", "urn:ndt:idl:a2", "urn:ndt:idl:b"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from domain_twin.simulation.bnn_upc import Sample, read_samples
 from domain_twin.simulation.flows import solve_flows
+from domain_twin.simulation.outside.bnn_upc import Sample, read_samples
 
 POISSON = "0,{bits},{packets},10,2,1000,300,1700,0"
 SILENT_RESULT = "0,0,0,-1,-1,-1,-1,-1,-1,-1,-1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from domain_twin.simulation.graph import FloatArray, Law, SimGraph, TrafficClass
-from domain_twin.simulation.laws import compile_laws, evaluate
+from domain_twin.simulation.laws.edges import compile_laws, evaluate
 
 CAPACITY = 8e6
 MS = 1e-3

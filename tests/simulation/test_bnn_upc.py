@@ -12,9 +12,9 @@ import pytest
 from bnn_folder import PATHS, pack, write_folder, write_graph
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.bnn_upc import read_samples
 from domain_twin.simulation.flows import solve_flows
 from domain_twin.simulation.graph import Arrivals
+from domain_twin.simulation.outside.bnn_upc import read_samples
 
 
 def edit(path: Path, old: str, new: str, line: int = 0) -> None:

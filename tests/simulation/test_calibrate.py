@@ -25,13 +25,13 @@ from domain_twin.emulator.traffic import plan_flows
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.mapping.mapper import Mapper
 from domain_twin.model import Change, Counters, Delta, Network, Origin, TerminationPoint, Version
-from domain_twin.simulation.calibrate import calibrate, fit, packet_octets
-from domain_twin.simulation.calibration import Calibration, ElementFit, Traffic, load, save
-from domain_twin.simulation.compile import compile_network
-from domain_twin.simulation.observed import Observations, Recorder, Series, observe
 from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.traffic import loads_between, loads_over
-from domain_twin.simulation.uncertainty import flow_intervals
+from domain_twin.simulation.twin.calibrate import calibrate, fit, packet_octets
+from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic, load, save
+from domain_twin.simulation.twin.compile import compile_network
+from domain_twin.simulation.twin.observed import Observations, Recorder, Series, observe
+from domain_twin.simulation.twin.traffic import loads_between, loads_over
+from domain_twin.simulation.twin.uncertainty import flow_intervals
 
 SECOND = 1_000_000_000
 START = 1_800_000_000 * SECOND

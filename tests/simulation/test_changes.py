@@ -12,12 +12,12 @@ from whatif_network import CLASSES, DOMAIN, Network, link, name, ring
 
 from domain_twin.errors import ConfigError, NotFound, OverCapacity
 from domain_twin.model.scenario import MAX_VARIANTS
-from domain_twin.simulation.changes import Elements, same_demand, with_services
 from domain_twin.simulation.checks import check_variant
 from domain_twin.simulation.graph import TrafficClass, Variant, packets_together
-from domain_twin.simulation.scenario_file import make_scenario
+from domain_twin.simulation.questions.changes import Elements, same_demand, with_services
+from domain_twin.simulation.questions.scenario_file import make_scenario
+from domain_twin.simulation.questions.sweeps import Plan, plan
 from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.sweeps import Plan, plan
 
 RING = ring()
 ALIASES = {"ran/cell": name("cell-1")}

@@ -10,12 +10,12 @@ import pytest
 from twin_networks import border, both, cell, host, kpis, link, link_id, network, node_id, small, upf
 
 from domain_twin.model import Network
-from domain_twin.simulation.calibration import Calibration, ElementFit, Traffic
-from domain_twin.simulation.compile import Compiled, compile_network
 from domain_twin.simulation.graph import Law
 from domain_twin.simulation.joined import join
 from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.traffic import Loads
+from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic
+from domain_twin.simulation.twin.compile import Compiled, compile_network
+from domain_twin.simulation.twin.traffic import Loads
 
 
 def path(compiled: Compiled, source: str, target: str) -> list[str]:

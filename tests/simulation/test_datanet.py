@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from bnn_folder import measure, write_folder
 
-from domain_twin.simulation.bnn_upc import Sample
 from domain_twin.simulation.flows import solve_flows
+from domain_twin.simulation.outside.bnn_upc import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = {

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.elastic import max_min
+from domain_twin.simulation.laws.elastic import max_min
 
 LINE = {"flow": np.array([0, 0, 1, 2]), "edge": np.array([0, 1, 0, 1]), "use": np.ones(4)}  # 0 crosses both
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.flows import Flows, solve_flows
 from domain_twin.simulation.graph import SimGraph
-from domain_twin.simulation.laws import compile_laws, evaluate_all
+from domain_twin.simulation.laws.edges import compile_laws, evaluate_all
 from domain_twin.simulation.solve import Engine
 
 CHAIN = network(4, [(0, 1, 1.0), (1, 2, 1.0), (2, 3, 1.0)], capacity_bps=1e6)

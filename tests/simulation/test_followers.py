@@ -9,8 +9,8 @@ import pytest
 from graphs import network
 
 from domain_twin.simulation.flows import Flows, solve_flows
-from domain_twin.simulation.followers import Followers, follow
 from domain_twin.simulation.graph import Law, Scheduler, SimGraph, TrafficClass
+from domain_twin.simulation.learned.followers import Followers, follow
 
 MIX = (TrafficClass("mix", (40.0, 200.0), (0.6, 0.4)),)
 RATES = np.array([10e3, 25e3, 10e3, 40e3])  # bit/s

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.intervals import (
+from domain_twin.simulation.learned.intervals import (
     BANDS,
     Intervals,
     Misses,

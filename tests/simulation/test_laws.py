@@ -9,7 +9,7 @@ from law_graphs import answer, graph_of, one_class
 
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph, TrafficClass
-from domain_twin.simulation.laws import compile_laws, evaluate, evaluate_all, overloaded, with_values
+from domain_twin.simulation.laws.edges import compile_laws, evaluate, evaluate_all, overloaded, with_values
 
 THREE = (
     TrafficClass("voice", (200.0,), priority=0, weight=4.0, arrivals=Arrivals.CBR),

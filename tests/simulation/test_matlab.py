@@ -13,10 +13,10 @@ from packet_networks import demand, network
 from scipy.io import loadmat, savemat
 
 from domain_twin.errors import ConfigError, OperationRejected, OverCapacity
-from domain_twin.simulation.file_answer import load
-from domain_twin.simulation.files import FileNetwork, read_network
 from domain_twin.simulation.graph import SimGraph, TrafficClass
-from domain_twin.simulation.matlab import octave, read_mat, read_solution, write_mat
+from domain_twin.simulation.outside.file_answer import load
+from domain_twin.simulation.outside.files import FileNetwork, read_network
+from domain_twin.simulation.outside.matlab import octave, read_mat, read_solution, write_mat
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "whatif" / "five-routers.json"
 OCTAVE = shutil.which("octave-cli") or shutil.which("octave")

@@ -4,9 +4,9 @@ from law_graphs import MS, answer, one_class
 from packet_queue import Flow, fifo
 
 from domain_twin.simulation.graph import Arrivals, TrafficClass
-from domain_twin.simulation.modulated import LARGEST_ROOM, axes, bridge, table_of
-from domain_twin.simulation.queues import exact, gamma_sizes
-from domain_twin.simulation.tables import BURSTS, LOADS, SPREADS, solve_modulated
+from domain_twin.simulation.laws.modulated import LARGEST_ROOM, axes, bridge, table_of
+from domain_twin.simulation.laws.queues import exact, gamma_sizes
+from domain_twin.simulation.laws.tables import BURSTS, LOADS, SPREADS, solve_modulated
 
 
 def bursty(

@@ -21,8 +21,8 @@ from packet_networks import both_ways, demand, network
 from domain_twin.errors import ConfigError, ContractError, NoPath, OperationRejected, OverCapacity, TwinError
 from domain_twin.simulation.flows import Flows
 from domain_twin.simulation.graph import Arrivals, Law, Scheduler, TrafficClass
-from domain_twin.simulation.ns3 import PacketRun, Window, find_ns3, runner, simulate
-from domain_twin.simulation.ns3.result import QUANTILES
+from domain_twin.simulation.outside.ns3 import PacketRun, Window, find_ns3, runner, simulate
+from domain_twin.simulation.outside.ns3.result import QUANTILES
 
 
 def _present() -> bool:
@@ -84,9 +84,8 @@ def test_installed_ns3_is_found_without_importing_it(tmp_path: Path) -> None:
     (site / "ns3" / "__init__.py").write_text("raise SystemExit('imported')")
     other.mkdir()
     (other / "ns3.py").write_text("raise SystemExit('a module of this name, as benchmarks has one')")
-    code = (
-        "from domain_twin.simulation.ns3.build import find_ns3; n = find_ns3(); print(n.release, n.include)"
-    )
+    where = "domain_twin.simulation.outside.ns3.build"
+    code = f"from {where} import find_ns3; n = find_ns3(); print(n.release, n.include)"
     root = Path(__file__).resolve().parent.parent.parent
     path = os.pathsep.join(map(str, (root, other, site)))
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from packet_networks import both_ways, demand, network
 
 from domain_twin.errors import ConfigError, NoPath
-from domain_twin.simulation.file_answer import Options, answered, load
 from domain_twin.simulation.graph import Arrivals, Law, SimGraph, TrafficClass
-from domain_twin.simulation.omnet import export, ini, ned
-from domain_twin.simulation.omnet_results import flow_figures, read_results
+from domain_twin.simulation.outside.file_answer import Options, answered, load
+from domain_twin.simulation.outside.omnet import export, ini, ned
+from domain_twin.simulation.outside.omnet_results import flow_figures, read_results
 from domain_twin.simulation.routed import routed
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "whatif" / "five-routers.json"
@@ -135,7 +135,7 @@ def test_flow_figures_join_both_files_of_a_run(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
 def test_moments_agree_with_numpy(values: list[float]) -> None:
-    from domain_twin.simulation.omnet_results import Vector
+    from domain_twin.simulation.outside.omnet_results import Vector
 
     vector = Vector("r", "m", "v", "TV")
     for i, value in enumerate(values):

@@ -5,7 +5,7 @@ from packet_queue import Flow, fifo
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import TrafficClass
-from domain_twin.simulation.queues import (
+from domain_twin.simulation.laws.queues import (
     LARGEST_EXACT_ROOM,
     LARGEST_LOAD,
     LOSS,

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.features import (
+from domain_twin.simulation.flows import Flows, solve_flows
+from domain_twin.simulation.graph import Arrivals, Law, Scheduler, SimGraph, TrafficClass
+from domain_twin.simulation.learned.features import (
     DEGREES,
     DELAY_FEATURES,
     OF_WAIT,
     VARIANCE_FEATURES,
     features_of,
 )
-from domain_twin.simulation.flows import Flows, solve_flows
-from domain_twin.simulation.graph import Arrivals, Law, Scheduler, SimGraph, TrafficClass
-from domain_twin.simulation.residual import (
+from domain_twin.simulation.learned.residual import (
     LARGEST_DELAY,
     LARGEST_VARIANCE,
     Evidence,
@@ -273,7 +273,7 @@ def one_feature(index: int, value: float) -> Residual:
 @pytest.mark.parametrize("index", [8, 10, 12, 14, 18])
 def test_more_load_never_means_less_wait(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Wide limits: it is the guard, hop by hop, that must hold.
-    monkeypatch.setattr("domain_twin.simulation.residual.LARGEST_DELAY", 1e9)
+    monkeypatch.setattr("domain_twin.simulation.learned.residual.LARGEST_DELAY", 1e9)
     residual = one_feature(index, -30.0)
     # Two queues in a row of the same rate: the second one's features are all at work.
     graph = network(3, [(0, 1, 1.0), (1, 2, 1.0)], classes=DATA, capacity_bps=1e5)

@@ -16,7 +16,12 @@ from pydantic import ValidationError
 from domain_twin.errors import ConfigError
 from domain_twin.model import scenario as language
 from domain_twin.model.job_json import canonical
-from domain_twin.simulation.scenario_file import MAX_BYTES, load_scenario, make_scenario, parse_scenario
+from domain_twin.simulation.questions.scenario_file import (
+    MAX_BYTES,
+    load_scenario,
+    make_scenario,
+    parse_scenario,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_KIND = """

@@ -9,7 +9,7 @@ from law_graphs import CAPACITY, MS, answer
 from packet_queue import Flow, Observed, scheduled
 
 from domain_twin.simulation.graph import Arrivals, Scheduler, TrafficClass
-from domain_twin.simulation.scheduling import sharing_rate, sharing_rates
+from domain_twin.simulation.laws.scheduling import sharing_rate, sharing_rates
 
 EQUAL = (TrafficClass("a", priority=0), TrafficClass("b", priority=1))
 MIXED = (TrafficClass("a", (200.0,), priority=0, weight=3.0), TrafficClass("b", (1400.0,), priority=1))

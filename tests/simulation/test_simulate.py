@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.applied import applied
-from domain_twin.simulation.file_answer import Options, answered, load
-from domain_twin.simulation.files import parse_network, read_network, write_network
 from domain_twin.simulation.graph import Law, SimGraph, Variant
-from domain_twin.simulation.ns3 import find_ns3
+from domain_twin.simulation.outside.file_answer import Options, answered, load
+from domain_twin.simulation.outside.files import parse_network, read_network, write_network
+from domain_twin.simulation.outside.ns3 import find_ns3
 from domain_twin.simulation.routed import routed
 from federation.cli.app import run
 
@@ -164,7 +164,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 def test_files_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("domain_twin.simulation.files.MAX_BYTES", 10)
+    monkeypatch.setattr("domain_twin.simulation.outside.files.MAX_BYTES", 10)
     (tmp_path / "net.json").write_text(json.dumps(SMALL))
 
     with pytest.raises(ConfigError, match="a network has 10 at most"):
@@ -254,7 +254,7 @@ def test_written_networks_read_back_the_same(document: dict[str, Any]) -> None:
 def test_what_the_format_has_no_words_for_is_refused() -> None:
     from packet_networks import demand, network
 
-    from domain_twin.simulation.files import FileNetwork
+    from domain_twin.simulation.outside.files import FileNetwork
 
     for law, words in ((Law.FIXED, "a fixed delay"), (Law.STATION, "a station that packets pass")):
         graph = network(2, [(0, 1)], laws={0: law})

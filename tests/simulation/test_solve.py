@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_twin.errors import ConfigError, NotFound, OverCapacity
-from domain_twin.simulation import laws as edge_laws
 from domain_twin.simulation.graph import (
     BASE,
     Arrivals,
@@ -23,6 +22,7 @@ from domain_twin.simulation.graph import (
     TrafficClass,
     Variant,
 )
+from domain_twin.simulation.laws import edges as edge_laws
 from domain_twin.simulation.solve import Engine, Solution
 
 FIGURES = ("delay_s", "variance_s2", "arrival", "fixed_s", "size_s")

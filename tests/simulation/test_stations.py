@@ -5,8 +5,8 @@ from law_graphs import MS, answer, one_class
 from packet_queue import Flow, fifo, shared
 
 from domain_twin.simulation.graph import Arrivals, Law
-from domain_twin.simulation.stations import LIMIT, many_servers
-from domain_twin.simulation.stations import shared as sharing
+from domain_twin.simulation.laws.stations import LIMIT, many_servers
+from domain_twin.simulation.laws.stations import shared as sharing
 
 
 def erlang_c(servers: int, load: float) -> float:

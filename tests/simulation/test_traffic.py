@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from twin_networks import both, cell, host, kpis, link, link_id, network, node_id, small
 
 from domain_twin.model import Network
-from domain_twin.simulation.compile import Compiled, compile_network
 from domain_twin.simulation.graph import Law
 from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.traffic import Loads, loads_of
+from domain_twin.simulation.twin.compile import Compiled, compile_network
+from domain_twin.simulation.twin.traffic import Loads, loads_of
 
 
 def mbps(compiled: Compiled, source: str, target: str) -> float:

@@ -18,10 +18,10 @@ from domain_twin.errors import ConfigError, ContractError, NotFound, StaleVersio
 from domain_twin.model import Severity, StateKind, Version
 from domain_twin.model.job import Report, Requirements
 from domain_twin.model.job_json import digest_of, parse_report, report_json
-from domain_twin.simulation.forecast import Promise
 from domain_twin.simulation.graph import Demand
-from domain_twin.simulation.scenario_file import make_scenario
-from domain_twin.simulation.whatif import Question, answer
+from domain_twin.simulation.questions.forecast import Promise
+from domain_twin.simulation.questions.scenario_file import make_scenario
+from domain_twin.simulation.questions.whatif import Question, answer
 
 VERSION = Version("e", 7, 123)
 RING = ring()

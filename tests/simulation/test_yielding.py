@@ -56,7 +56,7 @@ def test_elastic_traffic_takes_no_more_of_an_edge_than_the_others_leave(seed: in
     engine = Engine(graph, Demand(rate), ecmp=ecmp)
     left = np.maximum(0.95 - engine.solve(Variant(class_scale={1: 0.0})).intensity, 0.0)
     both = engine.solve()
-    # The others' own load may rise by a hair: what elastic flows make them lose frees an overloaded edge behind.
+    # The others' own load may rise by a hair: what they lose frees an edge behind.
     assert (both.edges.load[:, 1] / PER_S <= left + 1e-6).all()
     assert (both.edges.offered <= rate * (1 + 1e-9)).all()
     np.testing.assert_array_equal(both.edges.offered[0], rate[0])

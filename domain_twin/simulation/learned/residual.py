@@ -23,7 +23,9 @@ from typing import Any, Self
 import numpy as np
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.features import (
+from domain_twin.simulation.flows import Flows, FlowSolution
+from domain_twin.simulation.graph import FloatArray, SimGraph
+from domain_twin.simulation.learned.features import (
     DEGREES,
     DELAY_FEATURES,
     OF_WAIT,
@@ -31,8 +33,6 @@ from domain_twin.simulation.features import (
     Features,
     features_of,
 )
-from domain_twin.simulation.flows import Flows, FlowSolution
-from domain_twin.simulation.graph import FloatArray, SimGraph
 
 __all__ = [
     "LARGEST_DELAY", "LARGEST_VARIANCE", "Corrected", "Evidence", "Hull", "Moments", "Residual", "Statistics",

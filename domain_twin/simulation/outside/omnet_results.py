@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation.flow_rows import FlowRow
+from domain_twin.simulation.outside.flow_rows import FlowRow
 
 __all__ = ["Results", "Run", "Scalar", "Statistic", "Vector", "flow_figures", "read_results"]
 

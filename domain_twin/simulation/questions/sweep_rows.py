@@ -10,8 +10,8 @@ from typing import NamedTuple
 from domain_twin.model.job import Report, Requirements, SweepRow
 from domain_twin.model.job_json import sealed
 from domain_twin.model.network import Finding, Severity
-from domain_twin.simulation.forecast import Flow, Promise
 from domain_twin.simulation.graph import SimGraph
+from domain_twin.simulation.questions.forecast import Flow, Promise
 from domain_twin.simulation.solve import Digest
 
 __all__ = ["MOST_ROWS", "Judge", "Watch", "swept"]

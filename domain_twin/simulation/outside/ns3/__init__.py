@@ -4,9 +4,9 @@
 what it measured.
 """
 
-from domain_twin.simulation.ns3.build import Ns3, find_ns3, runner
-from domain_twin.simulation.ns3.driver import simulate
-from domain_twin.simulation.ns3.result import QUANTILES, PacketRun
-from domain_twin.simulation.ns3.scenario import Window
+from domain_twin.simulation.outside.ns3.build import Ns3, find_ns3, runner
+from domain_twin.simulation.outside.ns3.driver import simulate
+from domain_twin.simulation.outside.ns3.result import QUANTILES, PacketRun
+from domain_twin.simulation.outside.ns3.scenario import Window
 
 __all__ = ["QUANTILES", "Ns3", "PacketRun", "Window", "find_ns3", "runner", "simulate"]

@@ -17,9 +17,9 @@ from domain_twin.model.job import ElementForecast, Figure, FlowFigures, FlowFore
 from domain_twin.model.job_json import sealed
 from domain_twin.model.network import Finding, Severity
 from domain_twin.simulation.capacity import Capacity, assess
-from domain_twin.simulation.forecast import HOT, MOST_FLOWS, Flow, flow_key, kind_of_edge
 from domain_twin.simulation.graph import BASE, Demand, SimGraph, Variant
-from domain_twin.simulation.sweep_rows import MOST_ROWS, Watch
+from domain_twin.simulation.questions.forecast import HOT, MOST_FLOWS, Flow, flow_key, kind_of_edge
+from domain_twin.simulation.questions.sweep_rows import MOST_ROWS, Watch
 
 __all__ = ["Side", "capacity_report"]
 

@@ -23,9 +23,11 @@ from domain_twin.model.job_json import sealed
 from domain_twin.model.scenario import Scenario
 from domain_twin.model.values import Version
 from domain_twin.simulation.applied import applied
-from domain_twin.simulation.bnn_upc import Sample, read_samples
-from domain_twin.simulation.files import FileNetwork, read_network, write_network
-from domain_twin.simulation.flow_rows import (
+from domain_twin.simulation.flows import Flows
+from domain_twin.simulation.graph import Demand, Rung, SimGraph
+from domain_twin.simulation.outside.bnn_upc import Sample, read_samples
+from domain_twin.simulation.outside.files import FileNetwork, read_network, write_network
+from domain_twin.simulation.outside.flow_rows import (
     EdgeRow,
     FlowRow,
     of_packets,
@@ -34,8 +36,6 @@ from domain_twin.simulation.flow_rows import (
     packet_edges,
     solution_edges,
 )
-from domain_twin.simulation.flows import Flows
-from domain_twin.simulation.graph import Demand, Rung, SimGraph
 
 __all__ = ["Answer", "Input", "Options", "answered", "load"]
 
@@ -84,11 +84,11 @@ class Input:
     def export(self, path: Path) -> tuple[Path, ...]:
         """Write it in the form that the name ends in; the files written. Raises ConfigError, NoPath."""
         if path.suffix == ".ned":
-            from domain_twin.simulation.omnet import export
+            from domain_twin.simulation.outside.omnet import export
 
             return export(self.graph, self.traffic, path)
         if path.suffix == ".mat":
-            from domain_twin.simulation.matlab import write_mat
+            from domain_twin.simulation.outside.matlab import write_mat
 
             write_mat(path, self.as_network())
             return (path,)
@@ -140,7 +140,7 @@ def load(path: Path, *, sample: int = 1) -> Input:
             raise NotFound(f"{path}: no sample {sample} in this folder; they are counted from 1")
         return Input(found.name, sample=found, file=_word(path.name))
     if path.suffix == ".mat":
-        from domain_twin.simulation.matlab import read_mat
+        from domain_twin.simulation.outside.matlab import read_mat
 
         network = read_mat(path)
     elif path.suffix == ".json":
@@ -231,7 +231,7 @@ def _by_queueing(given: Input, rung: Rung, options: Options) -> Answer:
 
 def _on_paths(given: Input, rung: Rung, options: Options) -> Answer:
     from domain_twin.simulation.flows import solve_flows
-    from domain_twin.simulation.laws import compile_laws
+    from domain_twin.simulation.laws.edges import compile_laws
     from domain_twin.simulation.routed import routed
 
     graph = given.graph
@@ -240,7 +240,7 @@ def _on_paths(given: Input, rung: Rung, options: Options) -> Answer:
     notes = [] if solution.converged else ["losses did not settle: read the figures with care"]
     rows = of_paths(graph, flows, solution)
     if rung is Rung.RESIDUAL:
-        from domain_twin.simulation.residual import Residual, correct
+        from domain_twin.simulation.learned.residual import Residual, correct
 
         if options.residual is None:
             raise ConfigError("rung residual needs a fitted correction: name its file with --residual")
@@ -268,7 +268,7 @@ def _on_paths(given: Input, rung: Rung, options: Options) -> Answer:
 
 
 async def _by_packets(given: Input, options: Options, progress: Progress) -> Answer:
-    from domain_twin.simulation.ns3 import simulate
+    from domain_twin.simulation.outside.ns3 import simulate
 
     seed = _seed(options)
     run = await simulate(
@@ -296,7 +296,7 @@ def _seed(options: Options) -> int:
 def _beside(given: Input, options: Options) -> Sequence[FlowRow]:
     """What another simulator measured: the sample's own results, or files of OMNeT++."""
     if options.beside:
-        from domain_twin.simulation.omnet_results import flow_figures, read_results
+        from domain_twin.simulation.outside.omnet_results import flow_figures, read_results
         from domain_twin.simulation.routed import routed
 
         graph = given.graph
@@ -335,7 +335,7 @@ def _routed_network(given: Input, what: str) -> FileNetwork:
 async def _report(
     given: Input, rung: Rung, options: Options, scenario: Scenario, progress: Progress
 ) -> Answer:
-    from domain_twin.simulation.whatif import Question, answer
+    from domain_twin.simulation.questions.whatif import Question, answer
 
     network = _routed_network(given, "a scenario")
     if rung in (Rung.CAPACITY, Rung.RESIDUAL):
@@ -357,9 +357,9 @@ async def _measured(
     report: Report, network: FileNetwork, scenario: Scenario, options: Options, progress: Progress
 ) -> Report:
     """The report with figures of packets, before and after, in the place of computed ones."""
-    from domain_twin.simulation.changes import Elements, with_services
-    from domain_twin.simulation.ns3 import simulate
-    from domain_twin.simulation.sweeps import plan
+    from domain_twin.simulation.outside.ns3 import simulate
+    from domain_twin.simulation.questions.changes import Elements, with_services
+    from domain_twin.simulation.questions.sweeps import plan
 
     elements = Elements(network)
     graph, demand = with_services(network, scenario, elements)

@@ -16,8 +16,8 @@ import numpy as np
 from domain_twin.errors import ConfigError, NotFound, OverCapacity
 from domain_twin.model import scenario as language
 from domain_twin.model.scenario import MAX_VARIANTS, Scenario
-from domain_twin.simulation.changes import Elements, changed
 from domain_twin.simulation.graph import Variant
+from domain_twin.simulation.questions.changes import Elements, changed
 
 __all__ = ["Plan", "plan"]
 

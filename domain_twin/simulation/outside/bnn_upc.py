@@ -21,8 +21,8 @@ import numpy as np
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.flows import Flows
-from domain_twin.simulation.gml import Tree, parse_gml
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph, TrafficClass
+from domain_twin.simulation.outside.gml import Tree, parse_gml
 
 __all__ = ["Measured", "Sample", "read_graph", "read_samples"]
 

@@ -28,7 +28,7 @@ from domain_twin.model import (
     NetworkFunction,
 )
 from domain_twin.simulation.graph import Demand, FloatArray, IntArray, Law, SimGraph
-from domain_twin.simulation.observed import Observations, observe
+from domain_twin.simulation.twin.observed import Observations, observe
 
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History

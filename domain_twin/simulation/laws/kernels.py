@@ -1,6 +1,6 @@
 """The laws as compiled code, one edge at a time: `evaluate`, and what it is made of.
 
-Waits are in the mean service times of the queue at hand until the last line of each law. `law_oracle` is the
+Waits are in the mean service times of the queue at hand until the last line of each law. `plain` is the
 same maths in NumPy, written apart from this.
 """
 # ruff: noqa: PLR0917 - numba kernels take their arrays by position
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from domain_twin.simulation.jit import kernel
-from domain_twin.simulation.law_arrays import (
+from domain_twin.simulation.laws.arrays import (
     ARRIVALS,
     BURST,
     FIXED,
@@ -39,10 +39,10 @@ from domain_twin.simulation.law_arrays import (
     TABLE,
     WEIGHT,
 )  # fmt: skip
-from domain_twin.simulation.modulated import bridge, burst
-from domain_twin.simulation.queues import look_up
-from domain_twin.simulation.scheduling import conserved, priority_slot, sharing_rates, standing
-from domain_twin.simulation.stations import LIMIT, many_servers, shared
+from domain_twin.simulation.laws.modulated import bridge, burst
+from domain_twin.simulation.laws.queues import look_up
+from domain_twin.simulation.laws.scheduling import conserved, priority_slot, sharing_rates, standing
+from domain_twin.simulation.laws.stations import LIMIT, many_servers, shared
 
 __all__ = ["evaluate"]
 

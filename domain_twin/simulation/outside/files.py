@@ -19,7 +19,13 @@ from pydantic import ValidationError
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import Arrivals, Demand, Law, Scheduler, SimGraph, TrafficClass
-from domain_twin.simulation.network_file import CellEntry, ClassEntry, LinkEntry, NetworkFile, StationEntry
+from domain_twin.simulation.outside.network_file import (
+    CellEntry,
+    ClassEntry,
+    LinkEntry,
+    NetworkFile,
+    StationEntry,
+)
 
 __all__ = ["MAX_BYTES", "FileNetwork", "parse_network", "read_network", "write_network"]
 

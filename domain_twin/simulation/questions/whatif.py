@@ -18,8 +18,9 @@ from domain_twin.model.network import Finding, Severity
 from domain_twin.model.scenario import NewService, Scenario
 from domain_twin.model.values import Nanoseconds, StateKind, Version
 from domain_twin.simulation.applied import applied
-from domain_twin.simulation.changes import Arrays, Elements, same_demand, with_services
-from domain_twin.simulation.forecast import (
+from domain_twin.simulation.graph import Demand, FloatArray, Rung, SimGraph
+from domain_twin.simulation.questions.changes import Arrays, Elements, same_demand, with_services
+from domain_twin.simulation.questions.forecast import (
     Flow,
     Intervals,
     Promise,
@@ -29,11 +30,10 @@ from domain_twin.simulation.forecast import (
     flow_forecast,
     flow_key,
 )
-from domain_twin.simulation.graph import Demand, FloatArray, Rung, SimGraph
+from domain_twin.simulation.questions.sweep_rows import Judge, Watch, swept
+from domain_twin.simulation.questions.sweeps import Plan, plan
+from domain_twin.simulation.questions.whatif_capacity import Side, capacity_report
 from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.sweep_rows import Judge, Watch, swept
-from domain_twin.simulation.sweeps import Plan, plan
-from domain_twin.simulation.whatif_capacity import Side, capacity_report
 
 __all__ = ["Question", "answer"]
 

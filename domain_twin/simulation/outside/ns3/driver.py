@@ -19,9 +19,9 @@ from domain_twin.errors import OperationRejected, OverCapacity
 from domain_twin.simulation.checks import check_demand, check_graph
 from domain_twin.simulation.flows import Flows, check_flows
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, SimGraph
-from domain_twin.simulation.ns3.build import runner
-from domain_twin.simulation.ns3.result import PacketRun, parse
-from domain_twin.simulation.ns3.scenario import Window, flows_of, refuse_overload, write
+from domain_twin.simulation.outside.ns3.build import runner
+from domain_twin.simulation.outside.ns3.result import PacketRun, parse
+from domain_twin.simulation.outside.ns3.scenario import Window, flows_of, refuse_overload, write
 
 if TYPE_CHECKING:
     from domain_twin.simulation.routing import Trees

@@ -20,9 +20,9 @@ import numpy as np
 
 from domain_twin.errors import NotFound
 from domain_twin.model import Nanoseconds, Network
-from domain_twin.simulation.calibration import Calibration, ElementFit, Traffic
 from domain_twin.simulation.graph import FloatArray
-from domain_twin.simulation.observed import Observations, Series, observe
+from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic
+from domain_twin.simulation.twin.observed import Observations, Series, observe
 
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History
@@ -210,14 +210,14 @@ def _link_law(load: Any, scv: Any) -> tuple[Any, Any]:
 
 
 def _cell_law(load: float, scv: float) -> tuple[float, float]:
-    from domain_twin.simulation.stations import shared
+    from domain_twin.simulation.laws.stations import shared
 
     sojourn, variance, _ = shared(math.inf, scv, load)
     return sojourn, variance
 
 
 def _station_law(load: float, scv: float, servers: float) -> tuple[float, float]:
-    from domain_twin.simulation.stations import many_servers
+    from domain_twin.simulation.laws.stations import many_servers
 
     wait, variance, _ = many_servers(int(servers), math.inf, scv, load)
     return 1 + wait, variance + scv

@@ -13,7 +13,7 @@ import numpy as np
 
 from domain_twin.simulation.flows import Flows, FlowSolution
 from domain_twin.simulation.graph import Demand, FloatArray, SimGraph
-from domain_twin.simulation.ns3.result import QUANTILES, PacketRun
+from domain_twin.simulation.outside.ns3.result import QUANTILES, PacketRun
 from domain_twin.simulation.percentiles import LEVELS, percentiles
 from domain_twin.simulation.solve import Solution
 

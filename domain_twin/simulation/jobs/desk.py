@@ -22,7 +22,7 @@ from domain_twin.model.job import Capability, Job, JobState, Report, Requirement
 from domain_twin.model.job_json import report_json
 from domain_twin.model.scenario import Scenario
 from domain_twin.model.values import Nanoseconds
-from domain_twin.simulation.job_store import JobStore
+from domain_twin.simulation.jobs.store import JobStore
 
 __all__ = ["AT_ONCE", "MAX_DEADLINE_S", "MAX_WAITING", "Answer", "JobDesk", "JobStopped", "Ticket"]
 

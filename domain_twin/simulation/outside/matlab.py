@@ -21,8 +21,8 @@ import numpy as np
 
 from domain_twin.errors import ConfigError, OperationRejected, OverCapacity
 from domain_twin.simulation.checks import check_demand, check_graph
-from domain_twin.simulation.files import FileNetwork
 from domain_twin.simulation.graph import Arrivals, Demand, Law, Scheduler, SimGraph, TrafficClass
+from domain_twin.simulation.outside.files import FileNetwork
 from domain_twin.simulation.solve import Solution
 
 __all__ = ["octave", "read_mat", "read_solution", "write_mat"]

@@ -1,4 +1,4 @@
-"""The laws of all edges in plain NumPy: what the compiled `law_kernels` are checked against, and a fallback.
+"""The laws of all edges in plain NumPy: what the compiled `kernels` are checked against, and a fallback.
 
 Links in order of arrival, cells and stations are computed for all edges at once; links behind a scheduler one
 after the other. Written apart from the kernels; only the tables are the same.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import gammaln, logsumexp
 
 from domain_twin.simulation.graph import FloatArray, Law
-from domain_twin.simulation.law_arrays import (
+from domain_twin.simulation.laws.arrays import (
     ARRIVALS,
     BURST,
     FIXED,
@@ -43,10 +43,10 @@ from domain_twin.simulation.law_arrays import (
     WEIGHT,
     Laws,
 )  # fmt: skip
-from domain_twin.simulation.modulated import Axes
-from domain_twin.simulation.queues import look_up_all
-from domain_twin.simulation.scheduling import LEAST_RATE
-from domain_twin.simulation.stations import LIMIT
+from domain_twin.simulation.laws.modulated import Axes
+from domain_twin.simulation.laws.queues import look_up_all
+from domain_twin.simulation.laws.scheduling import LEAST_RATE
+from domain_twin.simulation.laws.stations import LIMIT
 
 __all__ = ["evaluate_all"]
 

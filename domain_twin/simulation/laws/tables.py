@@ -1,4 +1,4 @@
-"""Make the tables of `modulated`: `python -m domain_twin.simulation.tables`, minutes; when the maths changes.
+"""Make the tables of `modulated`, in minutes: `python -m domain_twin.simulation.laws.tables`.
 
 Each entry is the stationary solution of a queue with a finite room whose arrivals come at a rate that itself
 wanders: a quasi-birth-death chain (Neuts 1981, ch. 3) of number in system, arrival stage, service stage and

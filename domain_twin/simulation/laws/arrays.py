@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray
-from domain_twin.simulation.modulated import Axes
+from domain_twin.simulation.laws.modulated import Axes
 
 __all__ = [
     "ARRIVALS", "BITS", "BURST", "CAPACITY", "COLUMNS", "FIXED", "LAW", "LOSS", "MATCH", "MATCHED", "MIX",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from domain_twin.simulation.flows import Flows, FlowSolution
-from domain_twin.simulation.followers import follow
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph
+from domain_twin.simulation.learned.followers import follow
 
 __all__ = [
     "CONCENTRATED",

@@ -31,9 +31,9 @@ from domain_twin.model import (
     NetworkFunction,
     TerminationPoint,
 )
-from domain_twin.simulation.calibration import DEFAULT, Calibration
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, Scheduler, SimGraph, TrafficClass
-from domain_twin.simulation.traffic import UNLIKELY, DemandFit, Ends, Loads, estimate, loads_of
+from domain_twin.simulation.twin.calibration import DEFAULT, Calibration
+from domain_twin.simulation.twin.traffic import UNLIKELY, DemandFit, Ends, Loads, estimate, loads_of
 
 __all__ = ["Compiled", "compile_network", "traffic_classes"]
 

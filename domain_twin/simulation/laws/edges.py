@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from domain_twin.errors import ConfigError
-from domain_twin.simulation import modulated, queues
 from domain_twin.simulation.checks import check_graph, check_value
 from domain_twin.simulation.graph import Arrivals, FloatArray, Law, Scheduler, SimGraph, TrafficClass
-from domain_twin.simulation.law_arrays import (
+from domain_twin.simulation.laws import modulated, queues
+from domain_twin.simulation.laws.arrays import (
     ARRIVALS,
     BITS,
     BURST,
@@ -56,8 +56,8 @@ from domain_twin.simulation.law_arrays import (
     WEIGHT,
     Laws,
 )  # fmt: skip
-from domain_twin.simulation.law_kernels import evaluate
-from domain_twin.simulation.law_oracle import evaluate_all
+from domain_twin.simulation.laws.kernels import evaluate
+from domain_twin.simulation.laws.plain import evaluate_all
 
 __all__ = ["Laws", "compile_laws", "evaluate", "evaluate_all", "overloaded", "with_values"]
 

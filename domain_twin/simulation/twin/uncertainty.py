@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from domain_twin.simulation.calibration import Calibration
 from domain_twin.simulation.graph import FloatArray
-from domain_twin.simulation.intervals import Intervals, Misses, Quantity, calibrate, misses_of
+from domain_twin.simulation.learned.intervals import Intervals, Misses, Quantity, calibrate, misses_of
 from domain_twin.simulation.solve import Solution
+from domain_twin.simulation.twin.calibration import Calibration
 
 __all__ = ["FlowIntervals", "flow_intervals"]
 

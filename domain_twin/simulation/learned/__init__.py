@@ -1,0 +1,1 @@
+"""What packets taught: the correction of queueing tables, and how far predictions were off."""

@@ -1,0 +1,1 @@
+"""Networks and results of other tools, and questions about networks in files: no agent is needed."""

@@ -1,0 +1,1 @@
+"""From a scenario to an answer: what is changed, every variant of it, and the report that a person reads."""
