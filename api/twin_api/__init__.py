@@ -1,1 +1,1 @@
-"""The federation's HTTP face: SPARQL first, services for partners later; it reaches the broker as a client only."""
+"""The federation's HTTP face: SPARQL first, services for partners later; a client of the broker."""

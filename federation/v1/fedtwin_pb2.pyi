@@ -139,7 +139,7 @@ class WelcomeTerms(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate")
+    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate", "query", "card")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,8 @@ class Ask(_message.Message):
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     TRANSFER_FIELD_NUMBER: _ClassVar[int]
     SIMULATE_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    CARD_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     round: int
@@ -164,7 +166,9 @@ class Ask(_message.Message):
     budget: BudgetAsk
     transfer: Transfer
     simulate: SimulateAsk
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ...) -> None: ...
+    query: QueryAsk
+    card: CardAsk
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ..., query: _Optional[_Union[QueryAsk, _Mapping]] = ..., card: _Optional[_Union[CardAsk, _Mapping]] = ...) -> None: ...
 
 class OnBehalfOf(_message.Message):
     __slots__ = ("subject", "issued_at", "expires_at")
@@ -431,6 +435,62 @@ class SimulateFigures(_message.Message):
     link_point: _containers.RepeatedScalarFieldContainer[int]
     link_utilisation: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, loss: _Optional[_Iterable[float]] = ..., delay_s: _Optional[_Iterable[float]] = ..., variance_s2: _Optional[_Iterable[float]] = ..., service_s: _Optional[_Iterable[float]] = ..., fixed_s: _Optional[_Iterable[float]] = ..., interval_s: _Optional[_Iterable[float]] = ..., unsettled: _Optional[bool] = ..., link_variant: _Optional[_Iterable[int]] = ..., link_point: _Optional[_Iterable[int]] = ..., link_utilisation: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class QueryAsk(_message.Message):
+    __slots__ = ("query", "variables", "values", "max_rows")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    query: str
+    variables: _containers.RepeatedScalarFieldContainer[str]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    max_rows: int
+    def __init__(self, query: _Optional[str] = ..., variables: _Optional[_Iterable[str]] = ..., values: _Optional[_Iterable[str]] = ..., max_rows: _Optional[int] = ...) -> None: ...
+
+class QueryAnswer(_message.Message):
+    __slots__ = ("form", "results", "rows", "stopped_by")
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_BY_FIELD_NUMBER: _ClassVar[int]
+    form: str
+    results: bytes
+    rows: int
+    stopped_by: str
+    def __init__(self, form: _Optional[str] = ..., results: _Optional[bytes] = ..., rows: _Optional[int] = ..., stopped_by: _Optional[str] = ...) -> None: ...
+
+class CardAsk(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CardAnswer(_message.Message):
+    __slots__ = ("agreement", "triples", "classes", "properties", "max_rows", "timeout_ms")
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    TRIPLES_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    PROPERTIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    agreement: str
+    triples: int
+    classes: _containers.RepeatedCompositeFieldContainer[CardCount]
+    properties: _containers.RepeatedCompositeFieldContainer[CardCount]
+    max_rows: int
+    timeout_ms: int
+    def __init__(self, agreement: _Optional[str] = ..., triples: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[CardCount, _Mapping]]] = ..., properties: _Optional[_Iterable[_Union[CardCount, _Mapping]]] = ..., max_rows: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class CardCount(_message.Message):
+    __slots__ = ("iri", "triples", "subjects", "objects")
+    IRI_FIELD_NUMBER: _ClassVar[int]
+    TRIPLES_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    iri: str
+    triples: int
+    subjects: int
+    objects: int
+    def __init__(self, iri: _Optional[str] = ..., triples: _Optional[int] = ..., subjects: _Optional[int] = ..., objects: _Optional[int] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("ask_id", "version", "signed", "refusal")
@@ -1310,3 +1370,129 @@ class Event(_message.Message):
     observed_at: int
     alarm: Alarm
     def __init__(self, id: _Optional[int] = ..., at: _Optional[int] = ..., kind: _Optional[str] = ..., domain: _Optional[str] = ..., text: _Optional[str] = ..., domain_status: _Optional[_Union[DomainStatus, _Mapping]] = ..., service_status: _Optional[_Union[ServiceStatus, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., device_status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., observed_at: _Optional[int] = ..., alarm: _Optional[_Union[Alarm, _Mapping]] = ...) -> None: ...
+
+class QueryRequest(_message.Message):
+    __slots__ = ("query", "format", "max_rows", "timeout_ms", "require", "explain")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    query: str
+    format: str
+    max_rows: int
+    timeout_ms: int
+    require: str
+    explain: bool
+    def __init__(self, query: _Optional[str] = ..., format: _Optional[str] = ..., max_rows: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., require: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
+
+class QueryResponse(_message.Message):
+    __slots__ = ("head", "data", "end")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    head: QueryHead
+    data: bytes
+    end: QueryEnd
+    def __init__(self, head: _Optional[_Union[QueryHead, _Mapping]] = ..., data: _Optional[bytes] = ..., end: _Optional[_Union[QueryEnd, _Mapping]] = ...) -> None: ...
+
+class QueryHead(_message.Message):
+    __slots__ = ("form", "media_type")
+    FORM_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    form: str
+    media_type: str
+    def __init__(self, form: _Optional[str] = ..., media_type: _Optional[str] = ...) -> None: ...
+
+class QueryEnd(_message.Message):
+    __slots__ = ("rows", "stopped_by", "parts", "plan", "requests", "bytes")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_BY_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    stopped_by: str
+    parts: _containers.RepeatedCompositeFieldContainer[QueryPart]
+    plan: str
+    requests: int
+    bytes: int
+    def __init__(self, rows: _Optional[int] = ..., stopped_by: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[QueryPart, _Mapping]]] = ..., plan: _Optional[str] = ..., requests: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class QueryPart(_message.Message):
+    __slots__ = ("domain", "outcome", "reason", "version", "requests", "rows")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    outcome: str
+    reason: str
+    version: Version
+    requests: int
+    rows: int
+    def __init__(self, domain: _Optional[str] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., requests: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
+
+class GetImpactRequest(_message.Message):
+    __slots__ = ("element", "require")
+    ELEMENT_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_FIELD_NUMBER: _ClassVar[int]
+    element: str
+    require: str
+    def __init__(self, element: _Optional[str] = ..., require: _Optional[str] = ...) -> None: ...
+
+class GetImpactResponse(_message.Message):
+    __slots__ = ("element", "affected", "parts")
+    ELEMENT_FIELD_NUMBER: _ClassVar[int]
+    AFFECTED_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    element: str
+    affected: _containers.RepeatedCompositeFieldContainer[Affected]
+    parts: _containers.RepeatedCompositeFieldContainer[QueryPart]
+    def __init__(self, element: _Optional[str] = ..., affected: _Optional[_Iterable[_Union[Affected, _Mapping]]] = ..., parts: _Optional[_Iterable[_Union[QueryPart, _Mapping]]] = ...) -> None: ...
+
+class Affected(_message.Message):
+    __slots__ = ("kind", "id", "name", "domain", "evidence")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    id: str
+    name: str
+    domain: str
+    evidence: _containers.RepeatedCompositeFieldContainer[Dependency]
+    def __init__(self, kind: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., domain: _Optional[str] = ..., evidence: _Optional[_Iterable[_Union[Dependency, _Mapping]]] = ...) -> None: ...
+
+class Dependency(_message.Message):
+    __slots__ = ("subject", "relation", "object", "domain")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    RELATION_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    relation: str
+    object: str
+    domain: str
+    def __init__(self, subject: _Optional[str] = ..., relation: _Optional[str] = ..., object: _Optional[str] = ..., domain: _Optional[str] = ...) -> None: ...
+
+class CheckGraphRequest(_message.Message):
+    __slots__ = ("shape",)
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    shape: str
+    def __init__(self, shape: _Optional[str] = ...) -> None: ...
+
+class CheckGraphResponse(_message.Message):
+    __slots__ = ("findings", "shapes", "parts")
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    shapes: int
+    parts: _containers.RepeatedCompositeFieldContainer[QueryPart]
+    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., shapes: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[QueryPart, _Mapping]]] = ...) -> None: ...

@@ -205,6 +205,21 @@ class TwinStub:
                 request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetReportRequest.SerializeToString,
                 response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetReportResponse.FromString,
                 _registered_method=True)
+        self.Query = channel.unary_stream(
+                '/fedtwin.v1.Twin/Query',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.QueryRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.QueryResponse.FromString,
+                _registered_method=True)
+        self.GetImpact = channel.unary_unary(
+                '/fedtwin.v1.Twin/GetImpact',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetImpactRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetImpactResponse.FromString,
+                _registered_method=True)
+        self.CheckGraph = channel.unary_unary(
+                '/fedtwin.v1.Twin/CheckGraph',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.CheckGraphRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.CheckGraphResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServicer:
@@ -324,6 +339,25 @@ class TwinServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Query(self, request, context):
+        """SPARQL. The first message says what comes, the last one how it ended; in between, the document in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImpact(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckGraph(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -416,6 +450,21 @@ def add_TwinServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetReportRequest.FromString,
                     response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetReportResponse.SerializeToString,
+            ),
+            'Query': grpc.unary_stream_rpc_method_handler(
+                    servicer.Query,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.QueryRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.QueryResponse.SerializeToString,
+            ),
+            'GetImpact': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImpact,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetImpactRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetImpactResponse.SerializeToString,
+            ),
+            'CheckGraph': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckGraph,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.CheckGraphRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.CheckGraphResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -906,6 +955,87 @@ class Twin:
             '/fedtwin.v1.Twin/GetReport',
             federation_dot_v1_dot_fedtwin__pb2.GetReportRequest.SerializeToString,
             federation_dot_v1_dot_fedtwin__pb2.GetReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Query(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedtwin.v1.Twin/Query',
+            federation_dot_v1_dot_fedtwin__pb2.QueryRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.QueryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImpact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/GetImpact',
+            federation_dot_v1_dot_fedtwin__pb2.GetImpactRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.GetImpactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckGraph(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Twin/CheckGraph',
+            federation_dot_v1_dot_fedtwin__pb2.CheckGraphRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.CheckGraphResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,108 @@
+"""What things are called in the graph: IRIs of devices' data, of elements, of vocabularies, and of graphs.
+
+A name never depends on what is stored, so that any process makes the same one. Names of what leaves a domain
+(`point`, `segment`, records) hold aliases only, never inner names.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+__all__ = [
+    "AUTHORITY",
+    "NDT",
+    "boundary_graph",
+    "data_node",
+    "device_graph",
+    "domain_node",
+    "element",
+    "inferred_graph",
+    "point",
+    "provenance_graph",
+    "record",
+    "run_graph",
+    "segment",
+    "topology_graph",
+    "view_graph",
+    "yang_term",
+]
+
+AUTHORITY = "https://fedtwin.example"
+NDT = f"{AUTHORITY}/ns/ndt#"
+"""The upper ontology (ontology/ndt.ttl)."""
+
+
+def yang_term(module: str, name: str) -> str:
+    """The property or class of a YANG data node or identity, in the namespace of the module that defines it."""
+    return f"{AUTHORITY}/ns/yang/{_part(module)}#{_part(name)}"
+
+
+def domain_node(domain: str) -> str:
+    """A domain."""
+    return f"{AUTHORITY}/id/{_part(domain)}"
+
+
+def data_node(domain: str, device: str, path: str) -> str:
+    """A node of a device's data tree; `path` is its resource identifier after `/data/` (RFC 8040 3.5.3)."""
+    return f"{AUTHORITY}/id/{_part(domain)}/device/{_part(device)}/data/{path}"
+
+
+def element(domain: str, kind: str, name: str) -> str:
+    """An element of a domain's network model; `kind` is its word there (`link`, `cell`, ...)."""
+    return f"{AUTHORITY}/id/{_part(domain)}/{kind}/{_part(name)}"
+
+
+def point(name: str) -> str:
+    """A published or border point, named `domain/alias` as in views."""
+    domain, _, alias = name.partition("/")
+    return f"{AUTHORITY}/id/{_part(domain)}/point/{_part(alias)}"
+
+
+def segment(source: str, target: str) -> str:
+    """What lies between two points of one domain, one way; both named as in views."""
+    domain, _, alias = source.partition("/")
+    return f"{AUTHORITY}/id/{_part(domain)}/segment/{_part(alias)}/{_part(target.partition('/')[2])}"
+
+
+def record(kind: str, name: str) -> str:
+    """A service, slice or customer: records that domains share, by their agreed names."""
+    return f"{AUTHORITY}/id/{kind}/{_part(name)}"
+
+
+def device_graph(domain: str, device: str, kind: str) -> str:
+    """What one device says; `kind` is `config`, `state` or `kpi` (latest values of subscribed counters)."""
+    return f"{AUTHORITY}/g/{_part(domain)}/{_part(device)}/{kind}"
+
+
+def topology_graph(domain: str) -> str:
+    """The domain's network in terms of the upper ontology."""
+    return f"{AUTHORITY}/g/{_part(domain)}/topo"
+
+
+def inferred_graph(rule: str) -> str:
+    """What one rule derived."""
+    return f"{AUTHORITY}/g/inferred/{_part(rule)}"
+
+
+def view_graph(agreement: str) -> str:
+    """What a peer may see: redacted when it is built."""
+    return f"{AUTHORITY}/g/view/{_part(agreement)}"
+
+
+def boundary_graph() -> str:
+    """At the broker: points, inter-domain links and services, always at hand."""
+    return f"{AUTHORITY}/g/boundary"
+
+
+def provenance_graph() -> str:
+    """Where each graph comes from, and of when."""
+    return f"{AUTHORITY}/g/prov"
+
+
+def run_graph(run: str) -> str:
+    """What a simulation says, dropped as a whole."""
+    return f"{AUTHORITY}/g/sim/{_part(run)}"
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="-._~:")
