@@ -1,4 +1,4 @@
-"""Questions to the semantic layer and their answers. Owns no engine: plain data, the same at agent and broker."""
+"""Questions to the semantic layer and their answers. Plain data, the same at agent and broker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Require(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueryAnswer:
-    """What came of a query. `results`: SPARQL 1.1 Query Results JSON, or N-Triples where `form` is TRIPLES."""
+    """What came of a query. `results`: SPARQL 1.1 Query Results JSON; for TRIPLES, N-Triples."""
 
     form: QueryForm
     results: bytes

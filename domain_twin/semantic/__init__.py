@@ -1,1 +1,1 @@
-"""A domain's twin as a graph of meaning: what devices say as triples, what follows from it, and who may ask what."""
+"""A domain's twin as a graph of meaning: what devices say, what follows from it, who may ask what."""

@@ -33,7 +33,7 @@ NDT = f"{AUTHORITY}/ns/ndt#"
 
 
 def yang_term(module: str, name: str) -> str:
-    """The property or class of a YANG data node or identity, in the namespace of the module that defines it."""
+    """The property or class of a YANG data node or identity, in the namespace of its module."""
     return f"{AUTHORITY}/ns/yang/{_part(module)}#{_part(name)}"
 
 
@@ -66,7 +66,7 @@ def segment(source: str, target: str) -> str:
 
 def record(kind: str, name: str) -> str:
     """A service, slice or customer: records that domains share, by their agreed names."""
-    return f"{AUTHORITY}/id/{kind}/{_part(name)}"
+    return f"{AUTHORITY}/record/{kind}/{_part(name)}"
 
 
 def device_graph(domain: str, device: str, kind: str) -> str:
