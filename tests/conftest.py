@@ -1,4 +1,4 @@
-"""What holds for all tests: generated examples are the same on every machine, unless one goes looking for more."""
+"""For all tests: generated examples are the same on every machine, unless one goes looking for more."""
 
 from __future__ import annotations
 
