@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import grpc
 
     from domain_twin.model.job import Capability, Job, Report, Requirements
+    from domain_twin.model.query import GraphCheck, Impact, Require
     from domain_twin.model.scenario import Scenario
 
 __all__ = ["DEFAULT_PROFILE", "EventStream", "ServiceList", "TwinClient"]
@@ -271,6 +272,24 @@ class TwinClient:
         except grpc.aio.AioRpcError as error:
             raise await self.error_of(error) from None
         return parse_report(bytes(pieces))
+
+    async def impact(
+        self, element: str, *, also: Sequence[str] = (), require: Require | None = None
+    ) -> Impact:
+        """What depends on an element, nearest first, each with its chain; `also`: more elements at once.
+
+        Raises NotFound, and NotShared or Unreachable where all domains are required and one is missing.
+        """
+        from federation.wire import semantic
+
+        request = pb.GetImpactRequest(element=element, also=also, require=require or "")
+        return semantic.decode_impact(await self._ask("GetImpact", request))
+
+    async def check_graph(self, shape: str = "") -> GraphCheck:
+        """What the shapes, or one of them, find in this twin's graph. Raises NotFound for an unknown one."""
+        from federation.wire import semantic
+
+        return semantic.decode_graph_check(await self._ask("CheckGraph", pb.CheckGraphRequest(shape=shape)))
 
     async def copy_state(self, *, history_only: bool = False) -> Path:
         """Have an agent copy its state; the folder of the copy, which the caller deletes. An agent only."""

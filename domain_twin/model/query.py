@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from domain_twin.model.answer import Outcome
+from domain_twin.model.network import Finding
 from domain_twin.model.values import Version
 
-__all__ = ["Affected", "Dependency", "Impact", "QueryAnswer", "QueryForm", "QueryPart", "Require"]
+__all__ = [
+    "Affected",
+    "Dependency",
+    "GraphCheck",
+    "Impact",
+    "QueryAnswer",
+    "QueryForm",
+    "QueryPart",
+    "Require",
+]
 
 
 class QueryForm(StrEnum):
@@ -76,4 +86,13 @@ class Impact:
 
     element: str
     affected: tuple[Affected, ...]
+    parts: tuple[QueryPart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCheck:
+    """What shapes found: a finding's `code` is `shape.NAME`. `shapes`: how many were checked."""
+
+    findings: tuple[Finding, ...]
+    shapes: int
     parts: tuple[QueryPart, ...] = ()

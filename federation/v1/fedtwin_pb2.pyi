@@ -1438,12 +1438,14 @@ class QueryPart(_message.Message):
     def __init__(self, domain: _Optional[str] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., requests: _Optional[int] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class GetImpactRequest(_message.Message):
-    __slots__ = ("element", "require")
+    __slots__ = ("element", "require", "also")
     ELEMENT_FIELD_NUMBER: _ClassVar[int]
     REQUIRE_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     element: str
     require: str
-    def __init__(self, element: _Optional[str] = ..., require: _Optional[str] = ...) -> None: ...
+    also: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, element: _Optional[str] = ..., require: _Optional[str] = ..., also: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetImpactResponse(_message.Message):
     __slots__ = ("element", "affected", "parts")

@@ -25,10 +25,11 @@ from domain_twin.model import (
     PathAnswer,
 )
 from domain_twin.model.job import Job
+from domain_twin.model.query import GraphCheck, Impact, Require
 from domain_twin.trust.refusal import refuse
 from federation.v1 import fedtwin_pb2 as pb
 from federation.v1 import fedtwin_pb2_grpc
-from federation.wire import convert
+from federation.wire import convert, semantic
 from federation.wire.questions import (
     ElementList,
     ElementQuery,
@@ -49,6 +50,7 @@ MAX_ANSWER_S = 30.0
 MAX_WATCHERS = 256
 MAX_ALTERNATIVES = 16
 MAX_NOTE = 1000
+MAX_IMPACT_ELEMENTS = 1000
 REPORT_PIECE = 256 << 10
 
 Admit = Callable[[Any], None]
@@ -105,6 +107,12 @@ class TwinFace(Protocol):
 
     async def report(self, identity: str) -> bytes:
         """A job's report as canonical JSON."""
+
+    async def impact(self, elements: Sequence[str], require: Require) -> Impact:
+        """What depends on any of `elements`, nearest first; the answer is named after the first."""
+
+    async def check_graph(self, shape: str) -> GraphCheck:
+        """What one shape (empty: all) finds in the graph."""
 
     def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """What was, page by page."""
@@ -328,6 +336,29 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
 
         async for message in self._stream(context, pieces()):
             yield message
+
+    async def GetImpact(self, request: Any, context: Any) -> Any:
+        """What depends on an element, with the chain that shows it."""
+
+        async def work() -> Any:
+            if not request.element:
+                raise ContractError("GetImpactRequest.element: empty, an element is needed")
+            if len(request.also) > MAX_IMPACT_ELEMENTS:
+                raise OverCapacity(
+                    f"GetImpactRequest.also: {len(request.also)} elements, {MAX_IMPACT_ELEMENTS} at most"
+                )
+            require = semantic.decode_require(request.require)
+            return semantic.encode_impact(await self._face.impact((request.element, *request.also), require))
+
+        return await self._answer(context, work)
+
+    async def CheckGraph(self, request: Any, context: Any) -> Any:
+        """What the shapes find."""
+
+        async def work() -> Any:
+            return semantic.encode_graph_check(await self._face.check_graph(request.shape))
+
+        return await self._answer(context, work)
 
     async def GetHistory(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """A leaf's series or a service's statuses, page by page."""
