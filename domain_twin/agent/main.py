@@ -19,7 +19,7 @@ from domain_twin.agent.schema import load_schema
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.twin import DomainTwin
 from domain_twin.agent.what_if_jobs import PRIVATE_FOLDER, WhatIfJobs
-from domain_twin.config import AgreementConfig, SyslogConfig, load_agent
+from domain_twin.config import AgentConfig, AgreementConfig, SyslogConfig, load_agent
 from domain_twin.datastore.checkpoint import Checkpoint
 from domain_twin.datastore.history import History
 from domain_twin.disclosure.policy import Action, Agreement
@@ -30,6 +30,7 @@ from domain_twin.operations.endpoint import serve_metrics
 from domain_twin.trust.audit_export import Exporter
 from domain_twin.trust.audit_log import AuditLog
 from domain_twin.yang.records import load_services
+from domain_twin.yang.schema import SchemaSet
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,27 @@ async def run_agent(
         if config.history.enabled
         else None
     )
+    try:
+        await _run(
+            config_path, config, agreements, schema, records, history, ready=ready, stopping=stopping
+        )
+    finally:
+        if history:  # a twin that ran has closed it; one that could not begin has not
+            await history.close()
+
+
+async def _run(
+    config_path: Path,
+    config: AgentConfig,
+    agreements: list[Agreement],
+    schema: SchemaSet,
+    records: ServiceRecords,
+    history: History | None,
+    *,
+    ready: Callable[[], None] | None,
+    stopping: Callable[[], None] | None,
+) -> None:
+    """Run the twin on a history that is open."""
     checkpoint = Checkpoint(config.state)
     last = await history.last_version() if history else None
     restored = await asyncio.to_thread(checkpoint.restore, last=last)
