@@ -17,6 +17,7 @@ __all__ = [
     "domain_node",
     "element",
     "inferred_graph",
+    "inter_domain_link",
     "point",
     "provenance_graph",
     "record",
@@ -56,6 +57,11 @@ def point(name: str) -> str:
     """A published or border point, named `domain/alias` as in views."""
     domain, _, alias = name.partition("/")
     return f"{AUTHORITY}/id/{_part(domain)}/point/{_part(alias)}"
+
+
+def inter_domain_link(link_id: str) -> str:
+    """An inter-domain link, the same for both of its sides, by the identifier that both declare."""
+    return f"{AUTHORITY}/link/{_part(link_id)}"
 
 
 def segment(source: str, target: str) -> str:
