@@ -38,7 +38,7 @@ from domain_twin.model import (
 from domain_twin.trust.files import Stamp, stamp
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire import convert
-from federation.wire.questions import NO_REQUIREMENT, ServiceList
+from federation.wire.questions import NO_REQUIREMENT, QueryQuestion, QueryReply, ServiceList
 
 if TYPE_CHECKING:
     import grpc
@@ -47,12 +47,13 @@ if TYPE_CHECKING:
     from domain_twin.model.query import GraphCheck, Impact, Require
     from domain_twin.model.scenario import Scenario
 
-__all__ = ["DEFAULT_PROFILE", "EventStream", "ServiceList", "TwinClient"]
+__all__ = ["DEFAULT_PROFILE", "EventStream", "QueryReply", "ServiceList", "TwinClient"]
 
 DEFAULT_PROFILE = Path(".fedtwin/demo/client.toml")
 ENVIRONMENT = "FEDTWIN_AT"
 MAX_MESSAGE_BYTES = 64 << 20
 MAX_REPORT_BYTES = 256 << 20
+MAX_QUERY_BYTES = 64 << 20
 _FORMER = 2
 
 
@@ -272,6 +273,61 @@ class TwinClient:
         except grpc.aio.AioRpcError as error:
             raise await self.error_of(error) from None
         return parse_report(bytes(pieces))
+
+    async def query(
+        self,
+        text: str,
+        *,
+        format: str = "",
+        max_rows: int = 0,
+        timeout_s: float = 0.0,
+        require: Require | None = None,
+        view: str = "",
+    ) -> QueryReply:
+        """Ask in SPARQL 1.1: SELECT, ASK or CONSTRUCT, without updates, SERVICE and FROM.
+
+        `format`: json, xml, csv or tsv; of CONSTRUCT turtle, n-triples or json-ld. `view` (an agent only):
+        ask what the peer of that agreement sees. An answer that a limit cut short says so in `stopped_by`.
+        Raises ContractError for a query that is refused, with the place; OverCapacity, NotShared,
+        Unreachable.
+        """
+        from domain_twin.model.query import Require
+
+        return await self._query(
+            QueryQuestion(
+                text, format, max_rows, timeout_s, require=require or Require.BEST_EFFORT, view=view
+            )
+        )
+
+    async def explain(self, text: str, *, view: str = "") -> str:
+        """How a query would be answered, a line a step; nothing is asked. Raises ContractError."""
+        return (await self._query(QueryQuestion(text, explain=True, view=view))).plan
+
+    async def _query(self, question: QueryQuestion) -> QueryReply:
+        import grpc
+
+        from federation.wire import semantic
+
+        request = semantic.encode_query_question(question)
+        head, end, data = pb.QueryHead(), None, bytearray()
+        try:
+            async for piece in self._connected().Query(
+                request, timeout=max(self._timeout_s, question.timeout_s + 5)
+            ):
+                match piece.WhichOneof("part"):
+                    case "head":
+                        head = piece.head
+                    case "data":
+                        data += piece.data
+                    case "end":
+                        end = piece.end
+                if len(data) > MAX_QUERY_BYTES:
+                    raise ContractError(f"{self.address}: an answer of more than {MAX_QUERY_BYTES} bytes")
+        except grpc.aio.AioRpcError as error:
+            raise await self.error_of(error) from None
+        if end is None:
+            raise ContractError(f"{self.address}: the answer to a query ended before its end")
+        return semantic.decode_query_reply(head, bytes(data), end)
 
     async def impact(
         self, element: str, *, also: Sequence[str] = (), require: Require | None = None

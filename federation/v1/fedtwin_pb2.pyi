@@ -1372,20 +1372,22 @@ class Event(_message.Message):
     def __init__(self, id: _Optional[int] = ..., at: _Optional[int] = ..., kind: _Optional[str] = ..., domain: _Optional[str] = ..., text: _Optional[str] = ..., domain_status: _Optional[_Union[DomainStatus, _Mapping]] = ..., service_status: _Optional[_Union[ServiceStatus, _Mapping]] = ..., finding: _Optional[_Union[Finding, _Mapping]] = ..., device_status: _Optional[_Union[DeviceStatus, _Mapping]] = ..., observed_at: _Optional[int] = ..., alarm: _Optional[_Union[Alarm, _Mapping]] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
-    __slots__ = ("query", "format", "max_rows", "timeout_ms", "require", "explain")
+    __slots__ = ("query", "format", "max_rows", "timeout_ms", "require", "explain", "view")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     REQUIRE_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     query: str
     format: str
     max_rows: int
     timeout_ms: int
     require: str
     explain: bool
-    def __init__(self, query: _Optional[str] = ..., format: _Optional[str] = ..., max_rows: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., require: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
+    view: str
+    def __init__(self, query: _Optional[str] = ..., format: _Optional[str] = ..., max_rows: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., require: _Optional[str] = ..., explain: _Optional[bool] = ..., view: _Optional[str] = ...) -> None: ...
 
 class QueryResponse(_message.Message):
     __slots__ = ("head", "data", "end")

@@ -22,6 +22,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.job import Capability, Requirements
+from domain_twin.model.query import QueryForm, QueryPart, Require
 from domain_twin.model.scenario import Scenario
 
 NO_REQUIREMENT = Requirement()
@@ -124,3 +125,33 @@ class JobQuestion:
     scope: tuple[str, ...] = ()
     requirements: Requirements = field(default_factory=Requirements)
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryQuestion:
+    """A question in SPARQL. Empty or 0: as the twin has it. `view`: an agreement, asked as its peer."""
+
+    query: str
+    format: str = ""
+    max_rows: int = 0
+    timeout_s: float = 0.0
+    require: Require = Require.BEST_EFFORT
+    explain: bool = False
+    view: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReply:
+    """What came of it, in the format asked for; each domain's part, and what it took."""
+
+    form: QueryForm
+    media_type: str
+    data: bytes
+    rows: int = 0
+    stopped_by: str = ""
+    """The limit that cut it short, in words; empty: it is complete."""
+    parts: tuple[QueryPart, ...] = ()
+    plan: str = ""
+    """How it is answered, a line a step."""
+    requests: int = 0
+    transferred_bytes: int = 0

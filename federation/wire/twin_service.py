@@ -37,6 +37,8 @@ from federation.wire.questions import (
     HistoryQuery,
     JobQuestion,
     PathQuery,
+    QueryQuestion,
+    QueryReply,
     ServiceList,
     ViewList,
     ViewQuery,
@@ -107,6 +109,9 @@ class TwinFace(Protocol):
 
     async def report(self, identity: str) -> bytes:
         """A job's report as canonical JSON."""
+
+    async def query(self, question: QueryQuestion) -> QueryReply:
+        """What a question in SPARQL answers."""
 
     async def impact(self, elements: Sequence[str], require: Require) -> Impact:
         """What depends on any of `elements`, nearest first; the answer is named after the first."""
@@ -333,6 +338,29 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
             for start in range(0, len(data), REPORT_PIECE):
                 whole = 0 if start else len(data)
                 yield pb.GetReportResponse(data=data[start : start + REPORT_PIECE], bytes=whole)
+
+        async for message in self._stream(context, pieces()):
+            yield message
+
+    async def Query(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """What a question in SPARQL answers, in pieces."""
+
+        async def pieces() -> AsyncIterator[Any]:
+            question = semantic.decode_query_question(request)
+            remaining = context.time_remaining()
+            limit_s = self._max_answer_s if remaining is None else min(self._max_answer_s, remaining)
+            try:
+                async with asyncio.timeout(limit_s):
+                    reply = await self._face.query(question)
+            except TimeoutError:
+                raise Unreachable(f"the twin had no answer within {limit_s:.0f} s; ask for less") from None
+            if len(reply.data) > self._max_answer_bytes:
+                raise OverCapacity(
+                    f"the answer has {len(reply.data)} bytes and {self._max_answer_bytes} is the most that is"
+                    " sent; ask for fewer rows (LIMIT), or fewer variables"
+                )
+            for piece in semantic.encode_query_reply(reply):
+                yield piece
 
         async for message in self._stream(context, pieces()):
             yield message
