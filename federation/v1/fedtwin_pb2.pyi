@@ -465,32 +465,38 @@ class CardAsk(_message.Message):
     def __init__(self) -> None: ...
 
 class CardAnswer(_message.Message):
-    __slots__ = ("agreement", "triples", "classes", "properties", "max_rows", "timeout_ms")
+    __slots__ = ("agreement", "triples", "classes", "properties", "max_rows", "timeout_ms", "level")
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     TRIPLES_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     PROPERTIES_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
     agreement: str
     triples: int
     classes: _containers.RepeatedCompositeFieldContainer[CardCount]
     properties: _containers.RepeatedCompositeFieldContainer[CardCount]
     max_rows: int
     timeout_ms: int
-    def __init__(self, agreement: _Optional[str] = ..., triples: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[CardCount, _Mapping]]] = ..., properties: _Optional[_Iterable[_Union[CardCount, _Mapping]]] = ..., max_rows: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    level: str
+    def __init__(self, agreement: _Optional[str] = ..., triples: _Optional[int] = ..., classes: _Optional[_Iterable[_Union[CardCount, _Mapping]]] = ..., properties: _Optional[_Iterable[_Union[CardCount, _Mapping]]] = ..., max_rows: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
 
 class CardCount(_message.Message):
-    __slots__ = ("iri", "triples", "subjects", "objects")
+    __slots__ = ("iri", "triples", "subjects", "objects", "foreign_subjects", "foreign_objects")
     IRI_FIELD_NUMBER: _ClassVar[int]
     TRIPLES_FIELD_NUMBER: _ClassVar[int]
     SUBJECTS_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    FOREIGN_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    FOREIGN_OBJECTS_FIELD_NUMBER: _ClassVar[int]
     iri: str
     triples: int
     subjects: int
     objects: int
-    def __init__(self, iri: _Optional[str] = ..., triples: _Optional[int] = ..., subjects: _Optional[int] = ..., objects: _Optional[int] = ...) -> None: ...
+    foreign_subjects: int
+    foreign_objects: int
+    def __init__(self, iri: _Optional[str] = ..., triples: _Optional[int] = ..., subjects: _Optional[int] = ..., objects: _Optional[int] = ..., foreign_subjects: _Optional[int] = ..., foreign_objects: _Optional[int] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("ask_id", "version", "signed", "refusal")
