@@ -7,7 +7,9 @@ after the other. Written apart from the kernels; only the tables are the same.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,6 @@ from domain_twin.simulation.laws.arrays import (
     WEIGHT,
     Laws,
 )  # fmt: skip
-from domain_twin.simulation.laws.modulated import Axes
 from domain_twin.simulation.laws.queues import look_up_all
 from domain_twin.simulation.laws.scheduling import LEAST_RATE
 from domain_twin.simulation.laws.stations import LIMIT
@@ -169,56 +170,63 @@ def _with_bursts(
     """Wait, variance, loss, wait and loss of a steady stream: [n, 5]."""
     result = np.concatenate([base, base[:, [0, 2]]], 1)
     spread, relaxation, local = rhythm
-    for n, row in enumerate(rows):
-        if laws.edge[row, BURST] < 0 or (spread[n] <= 0 and local[n] >= 1) or load[n] <= 0:
-            continue
-        table = laws.bursty[int(laws.edge[row, BURST])].astype(float)
-        result[n] = _burst(
-            laws.axes, table, room[n], load[n], spread[n], relaxation[n] / mean[n], local[n] + scv[n],
-            1 + scv[n], result[n],
+    some = (laws.edge[rows, BURST] >= 0) & ((spread > 0) | (local < 1)) & (load > 0)
+    if some.any():
+        result[some] = _burst(
+            laws, rows[some], room[some], load[some], spread[some], (relaxation / mean)[some],
+            (local + scv)[some], (1 + scv)[some], result[some],
         )  # fmt: skip
     return result
 
 
 def _burst(
-    axes: Axes, table: FloatArray, room: float, load: float, spread: float, relaxation: float, local: float,
-    plain: float, base: FloatArray,
+    laws: Laws, rows: _Rows, room: FloatArray, load: FloatArray, spread: FloatArray, relaxation: FloatArray,
+    local: FloatArray, plain: FloatArray, base: FloatArray,
 ) -> FloatArray:  # fmt: skip
-    scale = max(1.0, relaxation / 8) if math.isinf(room) else max(1.0, room / 513)
-    burst, weight, least = relaxation / scale, 1.0, math.exp(axes.bursts[0])
-    if burst < least:
-        burst, weight = least, burst / least
-
-    def weights(axis: FloatArray, value: float) -> FloatArray:
-        spread_over = np.zeros(len(axis))
-        at = int(np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2))
-        part = float(np.clip((value - axis[at]) / (axis[at + 1] - axis[at]), 0, 1))
-        spread_over[at], spread_over[at + 1] = 1 - part, part
-        return spread_over
-
-    at_load = np.tensordot(table, weights(axes.loads, load), ([3], [0]))  # [v, b, s, 5]
-    own = np.tensordot(weights(axes.variabilities, math.log(max(local, 1e-9))), at_load, 1)
-    other = np.tensordot(weights(axes.variabilities, math.log(plain)), at_load, 1)
-    smooth, poisson = own[0, 0], other[0, 0]
-    bursty = np.tensordot(
-        weights(axes.spreads, math.sqrt(spread * weight)),
-        np.tensordot(weights(axes.bursts, math.log(burst)), own, 1),
-        1,
-    )
+    axes, endless = laws.axes, np.isinf(room)
+    scale = np.maximum(1.0, np.where(endless, relaxation / 8, room / 513))
+    least = math.exp(axes.bursts[0])
+    burst, weight = np.maximum(relaxation / scale, least), np.minimum(relaxation / scale / least, 1.0)
+    at_load = _around(axes.loads, load)
+    own = _around(axes.variabilities, np.log(np.maximum(local, 1e-9)))
+    other = _around(axes.variabilities, np.log(plain))
+    none = np.zeros(len(rows), np.int64), np.zeros(len(rows))
+    size = _around(axes.bursts, np.log(burst)), _around(axes.spreads, np.sqrt(spread * weight))
+    table = laws.edge[rows, BURST].astype(np.int64)
+    smooth = _interpolated(laws.bursty, table, (own, none, none, at_load))
+    poisson = _interpolated(laws.bursty, table, (other, none, none, at_load))
+    bursty = _interpolated(laws.bursty, table, (own, *size, at_load))
     correction = np.log(np.maximum(base, 1e-39)) - poisson
     result = np.exp(bursty + correction * np.exp(-np.maximum(bursty - smooth, 0)))
-    if scale > 1:
-        grown = scale ** np.array([1, 2, 0, 1, 0])
-        large = np.exp(correction + smooth) + grown * (np.exp(bursty) - np.exp(smooth))
-        result = np.where([True, True, False, True, False], np.maximum(large, 0), result)
+    grown = scale[:, None] ** np.array([1, 2, 0, 1, 0])
+    large = np.exp(correction + smooth) + grown * (np.exp(bursty) - np.exp(smooth))
     losses = np.array([False, False, True, False, True])
-    result[losses] = np.minimum(result[losses], 1)
-    if math.isinf(room):
-        result[losses] = base[2]
-    elif load > axes.loads[-1]:
-        result[losses] = 1 - (1 - result[losses]) * axes.loads[-1] / load
-    result[2] = max(result[2], 1 - 1 / load)
+    result = np.where((scale > 1)[:, None] & ~losses, np.maximum(large, 0), result)
+    lost = np.minimum(result[:, losses], 1)
+    beyond = np.minimum(axes.loads[-1] / load, 1.0)[:, None]
+    result[:, losses] = np.where(endless[:, None], base[:, [2]], 1 - (1 - lost) * beyond)
+    result[:, 2] = np.maximum(result[:, 2], 1 - 1 / load)
     return np.asarray(result)
+
+
+def _around(axis: FloatArray, value: FloatArray) -> tuple[_Rows, FloatArray]:
+    """The point of an axis below each value, and how far the value is on the way to the next; held at ends."""
+    at = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
+    return at, np.clip((value - axis[at]) / (axis[at + 1] - axis[at]), 0, 1)
+
+
+def _interpolated(
+    tables: npt.NDArray[np.float32], table: _Rows, places: Sequence[tuple[_Rows, FloatArray]]
+) -> FloatArray:
+    """Multilinear between the sixteen cells around each place, [n, 5]."""
+    found = np.zeros((len(table), tables.shape[-1]))
+    for corner in itertools.product((0, 1), repeat=len(places)):
+        weight = np.ones(len(table))
+        for step, (_, part) in zip(corner, places, strict=True):
+            weight = weight * (part if step else 1 - part)
+        cell = tuple(at + step for step, (at, _) in zip(corner, places, strict=True))
+        found += weight[:, None] * tables[table, *cell]
+    return found
 
 
 def _fifo(laws: Laws, rows: _Rows, rate: FloatArray, square: FloatArray) -> tuple[FloatArray, ...]:
