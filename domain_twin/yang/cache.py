@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -20,13 +21,13 @@ from domain_twin.errors import SchemaError
 from domain_twin.yang.catalogue import Catalogue, Problem
 from domain_twin.yang.codec import Form, LeafType
 from domain_twin.yang.module_set import ModuleSet
-from domain_twin.yang.schema import LoadReport, ModuleInfo, NodeKind, SchemaNode
+from domain_twin.yang.schema import LoadReport, ModuleInfo, NodeKind, Reference, SchemaNode
 
 log = logging.getLogger(__name__)
 
 __all__ = ["cached"]
 
-_FORMAT = "fedtwin-schema-2"
+_FORMAT = "fedtwin-schema-3"
 _KEPT = 8
 """Files that a folder keeps, the latest used."""
 
@@ -102,9 +103,13 @@ def _encoded(made: Made) -> dict[str, Any]:
         return forms[id(leaf_type)]
 
     def node(item: SchemaNode) -> list[Any]:
-        row: list[Any] = [_KINDS.index(item.kind), item.name, item.module, int(item.config)]
+        flags = item.config | item.user_ordered << 1
+        row: list[Any] = [_KINDS.index(item.kind), item.name, item.module, int(flags)]
         if item.is_leaf:
-            return [*row, number(item.leaf_type), item.type_name, item.default, item.units]
+            row += [number(item.leaf_type), item.type_name, item.default, item.units]
+            reference = item.reference
+            points = [reference.target, reference.up, reference.predicates] if reference else []
+            return [*row, " ".join(item.typedefs), *points]
         below = [node(child) for child in item.children.values()]
         return [*row, " ".join(item.keys), int(item.presence), below]
 
@@ -122,13 +127,18 @@ def _decoded(held: dict[str, Any]) -> Made:
     kinds = [LeafType(_form(form)) for form in held["types"]]
 
     def node(row: list[Any], above: SchemaNode | None) -> SchemaNode:
-        kind, name, module, config = row[:4]
-        made = SchemaNode(_KINDS[kind], intern(name), intern(module), "", config=bool(config))
+        kind, name, module, flags = row[:4]
+        made = SchemaNode(_KINDS[kind], intern(name), intern(module), "", config=bool(flags & 1))
+        made.user_ordered = bool(flags & 2)
         made.path = intern(f"{above.path if above else ''}/{made.step(above)}")
         if made.is_leaf:
-            number, type_name, made.default, units = row[4:]
+            number, type_name, made.default, units, typedefs = row[4:9]
             made.leaf_type = kinds[number]
             made.type_name, made.units = intern(type_name), intern(units)
+            made.typedefs = _typedefs(typedefs)
+            if len(row) > 9:
+                target, up, predicates = row[9:]
+                made.reference = Reference(intern(target), up, _form(predicates))
             return made
         keys, presence, below = row[4:]
         made.keys, made.presence = tuple(map(intern, keys.split())), bool(presence)
@@ -144,6 +154,7 @@ def _decoded(held: dict[str, Any]) -> Made:
                 "conditional": tuple(info["conditional"]),
                 "submodules": tuple(tuple(part) for part in info["submodules"]),
                 "deviations": tuple(info["deviations"]),
+                "identities": _form(info["identities"]),
             }
         )
         for info in held["loaded"]
@@ -154,6 +165,12 @@ def _decoded(held: dict[str, Any]) -> Made:
         tuple(held["warnings"]),
         tuple(Problem(**problem) for problem in held["problems"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _typedefs(names: str) -> tuple[str, ...]:
+    """One tuple for all leaves whose types go through the same typedefs."""
+    return tuple(map(intern, names.split()))
 
 
 def _form(form: Any) -> Any:

@@ -10,10 +10,10 @@ from decimal import Decimal
 from sys import intern
 from typing import Any
 
-from pyang import statements, types
+from pyang import statements, types, util
 
 from domain_twin.yang.codec import Form, LeafType
-from domain_twin.yang.schema import NodeKind, SchemaNode
+from domain_twin.yang.schema import DEREF, NodeKind, Reference, SchemaNode
 
 __all__ = ["Compiler"]
 
@@ -26,6 +26,7 @@ _KINDS = {
     "anyxml": NodeKind.ANYDATA,
 }
 _DEEPEST_LEAFREF = 16
+_DEEPEST_TYPEDEF = 64
 _ANYDATA: Form = ("anydata",)
 _LEAFREF: Form = ("leafref",)
 
@@ -37,6 +38,7 @@ class Compiler:
         self._types: dict[Form, LeafType] = {}
         self._forms: dict[tuple[int, str], Form] = {}  # by type statement and module of the leaf
         self._derived: dict[frozenset[int], tuple[str, ...]] = {}
+        self._typedefs: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._identities = [
             identity
             for module in context.modules.values()
@@ -59,6 +61,7 @@ class Compiler:
             keys=tuple(intern(name.rpartition(":")[2]) for name in key.arg.split()) if key else (),
             config=getattr(statement, "i_config", True) is not False,
             presence=statement.keyword == "container" and statement.search_one("presence") is not None,
+            user_ordered=_word(statement, "ordered-by") == "user",
         )
         node.path = intern(f"{above.path if above else ''}/{node.step(above)}")
         if node.is_leaf:
@@ -72,6 +75,10 @@ class Compiler:
         form = _ANYDATA if kind is None else self._form(kind, statement, node.module)
         node.leaf_type = self._types.get(form) or self._types.setdefault(form, LeafType(form))
         node.type_name = intern("anydata" if kind is None else kind.arg)
+        if kind is not None:
+            names = _typedefs(kind)
+            node.typedefs = self._typedefs.setdefault(names, names)
+            node.reference = _reference(kind.i_type_spec, statement)
         default, units = statement.search_one("default"), statement.search_one("units")
         node.default = default.arg if default is not None else ""
         node.units = intern(units.arg) if units is not None else ""
@@ -140,13 +147,7 @@ class Compiler:
         return known
 
     def _leafref(self, spec: Any, leaf: Any, depth: int) -> Form:
-        own = getattr(leaf, "i_leafref", None) is spec
-        target = leaf.i_leafref_ptr[0] if own and leaf.i_leafref_ptr else None
-        if target is None:  # a member of a union: pyang resolves only a leaf's own leafref
-            found = statements.validate_leafref_path(
-                leaf.i_module.i_ctx, leaf, spec.path_spec, spec.path_, accept_non_config_target=True
-            )
-            target = found[0] if found else None
+        target = _target(spec, leaf)
         if target is None or depth > _DEEPEST_LEAFREF:
             return _LEAFREF
         # The target's identities and nested leafrefs resolve from where the target stands.
@@ -164,6 +165,89 @@ def _data_children(statement: Any) -> list[Any]:
         elif child.keyword in _KINDS:
             out.append(child)
     return out
+
+
+def _target(spec: Any, leaf: Any) -> Any:
+    """The statement that a leafref of `leaf` points to, or None."""
+    own = getattr(leaf, "i_leafref", None) is spec
+    if own and leaf.i_leafref_ptr:
+        return leaf.i_leafref_ptr[0]
+    # a member of a union: pyang resolves only a leaf's own leafref
+    found = statements.validate_leafref_path(
+        leaf.i_module.i_ctx, leaf, spec.path_spec, spec.path_, accept_non_config_target=True
+    )
+    return found[0] if found else None
+
+
+def _reference(spec: Any, leaf: Any) -> Reference | None:
+    """Where a leaf points that is a leafref; None for other leaves, and where there is no target."""
+    if not isinstance(spec, types.PathTypeSpec) or spec.path_spec is None:
+        return None
+    target = _target(spec, leaf)
+    if target is None:
+        return None
+    chain = _data_chain(target)
+    up, down, _, of_deref = spec.path_spec
+    if of_deref is not None:
+        return Reference(_path(chain), DEREF)
+    names = [step for step in down if not _is_predicate(step)]
+    depth = len(chain) - len(names)
+    predicates = []
+    for step in down:
+        if not _is_predicate(step):
+            depth += 1
+        elif depth > 0:
+            _, key, key_up, key_down = step
+            way = tuple(_qualified(name, spec.path_, leaf) for name in key_down)
+            predicates.append((depth, _qualified(key, spec.path_, leaf).rpartition(":")[2], key_up, way))
+    return Reference(_path(chain), up, tuple(predicates))
+
+
+def _is_predicate(step: Any) -> bool:
+    return isinstance(step, tuple) and step[0] == "predicate" and len(step) == 4
+
+
+def _qualified(name: Any, path: Any, leaf: Any) -> str:
+    """An identifier of a leafref's path as `module:name`."""
+    if isinstance(name, str):
+        return f"{leaf.main_module().arg}:{name}"
+    prefix, local = name
+    module = util.prefix_to_module(path.i_module, prefix, path.pos, [])
+    return local if module is None else f"{module.i_modulename}:{local}"
+
+
+def _data_chain(statement: Any) -> list[Any]:
+    """The data nodes from the top down to a statement."""
+    chain: list[Any] = []
+    at = statement
+    while at is not None and at.keyword not in {"module", "submodule"}:
+        if at.keyword in _KINDS:
+            chain.append(at)
+        at = at.parent
+    return chain[::-1]
+
+
+def _path(chain: list[Any]) -> str:
+    """The schema path of the last of a chain of data nodes, as `SchemaNode.path` has it."""
+    out, above = "", ""
+    for statement in chain:
+        module = statement.main_module().arg
+        out += f"/{statement.arg}" if module == above else f"/{module}:{statement.arg}"
+        above = module
+    return intern(out)
+
+
+def _typedefs(kind: Any) -> tuple[str, ...]:
+    names: list[str] = []
+    while (typedef := getattr(kind, "i_typedef", None)) is not None and len(names) < _DEEPEST_TYPEDEF:
+        names.append(intern(f"{typedef.main_module().arg}:{typedef.arg}"))
+        kind = typedef.search_one("type")
+    return tuple(names)
+
+
+def _word(statement: Any, keyword: str) -> str:
+    found = statement.search_one(keyword)
+    return "" if found is None else str(found.arg)
 
 
 def _absent(statement: Any, keyword: str) -> set[str]:

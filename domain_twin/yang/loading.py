@@ -389,8 +389,19 @@ def _loaded(modules: Mapping[str, Any], parsed: _Parsed) -> dict[str, ModuleInfo
             conditional=tuple(feature for feature in features if feature in asked),
             submodules=tuple((part.arg, _revision(part), part.pos.ref) for part in texts[1:]),
             deviations=tuple(d for text in texts for d in parsed.deviations.get(text.arg, ())),
+            identities=tuple(
+                (name, _bases(identity))
+                for name, identity in getattr(module, "i_identities", {}).items()
+                if not getattr(identity, "i_not_implemented", False)
+            ),
         )
     return out
+
+
+def _bases(identity: Any) -> tuple[str, ...]:
+    """`module:name` of what an identity is derived from."""
+    found = [getattr(base, "i_identity", None) for base in identity.search("base")]
+    return tuple(f"{base.main_module().arg}:{base.arg}" for base in found if base is not None)
 
 
 def _asked(statement: Any) -> Iterator[str]:

@@ -24,7 +24,7 @@ from domain_twin.yang.paths import POSITION, Step, parse_path, predicates, strip
 if TYPE_CHECKING:
     from domain_twin.yang.codec import LeafCodec, LeafType
 
-__all__ = ["LoadReport", "ModuleInfo", "NodeKind", "SchemaNode", "SchemaSet"]
+__all__ = ["LoadReport", "ModuleInfo", "NodeKind", "Reference", "SchemaNode", "SchemaSet"]
 
 
 class NodeKind(StrEnum):
@@ -35,6 +35,22 @@ class NodeKind(StrEnum):
     LEAF = "leaf"
     LEAF_LIST = "leaf-list"
     ANYDATA = "anydata"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where a leafref points: the schema path of its target, and how its XPath gets there (RFC 7950 9.9.2).
+
+    A predicate is (steps from the top to its list, key, `..` steps, names down), for `[key=current()/../x]`.
+    """
+
+    target: str
+    up: int  # `..` steps before the first name; ABSOLUTE or DEREF where there are none to count
+    predicates: tuple[tuple[int, str, int, tuple[str, ...]], ...] = ()
+
+
+ABSOLUTE = -1
+DEREF = -2
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +69,9 @@ class SchemaNode:
     type_name: str = ""  # as the module writes it
     default: str = ""
     units: str = ""
+    user_ordered: bool = False  # RFC 7950 7.7.7
+    typedefs: tuple[str, ...] = ()  # `module:name` of those that the type goes through, outermost first
+    reference: Reference | None = None
     leaf_type: LeafType | None = field(default=None, repr=False)
     _codec: LeafCodec | None = field(default=None, repr=False)
 
@@ -110,6 +129,7 @@ class ModuleInfo:
     submodules: tuple[tuple[str, str, str], ...] = ()  # name, revision, source
     conditional: tuple[str, ...] = ()  # those features that some if-feature asks for
     deviations: tuple[str, ...] = ()  # what it deviates, as `/target: not-supported`
+    identities: tuple[tuple[str, tuple[str, ...]], ...] = ()  # name, and its bases as `module:name`
 
 
 @dataclass(frozen=True, slots=True)
