@@ -31,6 +31,11 @@ AIM = 1e-4
 _FLOOR = {"delay_s": 0.0, "variance_s2": 0.0, "loss": 1e-6}  # smaller losses are compared by their difference
 
 
+def say(what: str, since: float) -> None:
+    """Tell on stderr what begins, and how many seconds the run has taken."""
+    print(f"{time.perf_counter() - since:7.1f} s  {what}", file=sys.stderr, flush=True)
+
+
 def run(made: Federation, cases: Sequence[Case]) -> tuple[Forecast, list[MemoryPart], float]:
     """One federated answer, the parts with their messages, and the seconds that it took."""
     parts = [MemoryPart(domain) for domain in made.domains.values()]
@@ -58,6 +63,8 @@ def differences(forecast: Forecast, whole: Whole, solution: Any, variant: int) -
 
 def measure(*, domains: int, nodes: int, links_swept: int, seed: int) -> dict[str, Any]:
     """Figures of one network."""
+    begun = time.perf_counter()
+    say(f"making {domains} domains of {nodes} nodes", begun)
     made = federation(domains, nodes, seed=seed, load=0.95, published=4)
     inside = "dom1"
     own = Variant("own", down=frozenset({0}), values={"capacity_bps": {9: 10e6}, "metric": {14: 30.0}})
@@ -69,22 +76,28 @@ def measure(*, domains: int, nodes: int, links_swept: int, seed: int) -> dict[st
         *(Case(f"{link} down", (ElementDown(kind="element-down", element=link),)) for link in swept),
     ]
     made.domains[inside].variants[1] = own
+    say("the base, federated", begun)
     run(made, cases[:1])  # kernels are compiled, tables made
     base, _, base_s = run(made, cases[:1])
+    say(f"{len(cases)} variants, federated", begun)
     forecast, parts, seconds = run(made, cases)
     whole = Whole(made)
-    started = time.perf_counter()
-    solutions = [
-        whole.solve({}),
-        whole.solve({inside: own}),
-        whole.solve({}, factor=1.3),
-        *(whole.solve({}, down=[link]) for link in swept),
+    asked: list[dict[str, Any]] = [
+        {"variants": {}},
+        {"variants": {inside: own}},
+        {"variants": {}, "factor": 1.3},
+        *({"variants": {}, "down": [link]} for link in swept),
     ]
-    whole_s = time.perf_counter() - started
-    worst = {name: 0.0 for name in _FLOOR}
-    for variant, solution in enumerate(solutions):
+    worst, whole_s, settled = {name: 0.0 for name in _FLOOR}, 0.0, True
+    for variant, (case, asks) in enumerate(zip(cases, asked, strict=True)):
+        say(f"{case.name}, by one solver ({variant + 1} of {len(cases)})", begun)
+        started = time.perf_counter()
+        solution = whole.solve(**asks)
+        whole_s += time.perf_counter() - started
+        settled = settled and solution.converged
         for name, value in differences(forecast, whole, solution, variant).items():
             worst[name] = max(worst[name], value)
+    say("a run with a leak in it, and the scan", begun)
     messages = [message for part in parts for message in part.messages]
     made.domains["dom0"].assumptions = (f"the rate of {made.domains['dom0'].graph.edges[3]} was guessed",)
     _, leaky, _ = run(made, cases[:1])
@@ -95,7 +108,7 @@ def measure(*, domains: int, nodes: int, links_swept: int, seed: int) -> dict[st
         "links_between_domains": len(made.links),
         "flows_between_domains": len(made.pairs),
         "variants": len(cases),
-        "converged": forecast.converged and all(solution.converged for solution in solutions),
+        "converged": forecast.converged and settled,
         "largest_loss": float(np.nanmax(forecast.way.loss)),
         "largest_relative_difference": worst,
         "rounds": forecast.rounds + 1,
