@@ -210,7 +210,7 @@ def _burst(
 
 
 def _around(axis: FloatArray, value: FloatArray) -> tuple[_Rows, FloatArray]:
-    """The point of an axis below each value, and how far the value is on the way to the next; held at ends."""
+    """The point of an axis below each value, and how far it is on the way to the next; held at the ends."""
     at = np.clip(np.searchsorted(axis, value, side="right") - 1, 0, len(axis) - 2)
     return at, np.clip((value - axis[at]) / (axis[at + 1] - axis[at]), 0, 1)
 
