@@ -11,6 +11,7 @@ from urllib.parse import quote
 __all__ = [
     "AUTHORITY",
     "NDT",
+    "YANG",
     "boundary_graph",
     "data_node",
     "device_graph",
@@ -25,6 +26,11 @@ __all__ = [
     "segment",
     "topology_graph",
     "view_graph",
+    "yang_class",
+    "yang_graph",
+    "yang_identity",
+    "yang_link",
+    "yang_sent",
     "yang_term",
 ]
 
@@ -33,9 +39,36 @@ NDT = f"{AUTHORITY}/ns/ndt#"
 """The upper ontology (ontology/ndt.ttl)."""
 
 
+YANG = f"{AUTHORITY}/ns/yang#"
+"""What is said of YANG terms: `isState`, `position`, `Unkeyed` and the like (docs/semantic-yang.md)."""
+
+
 def yang_term(module: str, name: str) -> str:
-    """The property or class of a YANG data node or identity, in the namespace of its module."""
+    """The property of a YANG data node: to a leaf's value, or from a node to the one below it."""
     return f"{AUTHORITY}/ns/yang/{_part(module)}#{_part(name)}"
+
+
+def yang_link(module: str, name: str) -> str:
+    """The property from a node to what its leafref or instance-identifier `name` points to.
+
+    In a namespace of its own, where it cannot meet another leaf's name.
+    """
+    return f"{AUTHORITY}/ns/yang-link/{_part(module)}#{_part(name)}"
+
+
+def yang_sent(module: str, name: str) -> str:
+    """The property to a leaf's RFC 7951 JSON, where its values alone do not tell what was sent."""
+    return f"{AUTHORITY}/ns/yang-sent/{_part(module)}#{_part(name)}"
+
+
+def yang_class(module: str, path: str) -> str:
+    """The class of a YANG list's entries, or of a presence container; `path` is dotted, from the top."""
+    return f"{AUTHORITY}/ns/yang-class/{_part(module)}#{_part(path)}"
+
+
+def yang_identity(module: str, name: str) -> str:
+    """A YANG identity."""
+    return f"{AUTHORITY}/ns/yang-identity/{_part(module)}#{_part(name)}"
 
 
 def domain_node(domain: str) -> str:
@@ -103,6 +136,11 @@ def boundary_graph() -> str:
 def provenance_graph() -> str:
     """Where each graph comes from, and of when."""
     return f"{AUTHORITY}/g/prov"
+
+
+def yang_graph(modules: str) -> str:
+    """What is said of the terms of one set of modules; `modules` is its fingerprint."""
+    return f"{AUTHORITY}/g/yang/{_part(modules)}"
 
 
 def run_graph(run: str) -> str:
