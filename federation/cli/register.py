@@ -16,7 +16,15 @@ typer.core.HAS_RICH = False
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SECTIONS = ("Start", "Run", "Ask the twin", "Ask what would be", "Go back in time", "Operate")
+SECTIONS = (
+    "Start",
+    "Run",
+    "Ask the twin",
+    "Ask the graph",
+    "Ask what would be",
+    "Go back in time",
+    "Operate",
+)
 _section: dict[str, str] = {}
 
 

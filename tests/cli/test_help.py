@@ -32,6 +32,8 @@ HEAVY = (
     "matplotlib",
     "jinja2",
     "yaml",
+    "rdflib",
+    "pyoxigraph",
 )
 
 
@@ -53,6 +55,10 @@ def commands() -> dict[str, click.Command]:
 
 COMMANDS = commands()
 WORDS = {
+    "query",
+    "impact",
+    "check",
+    "ontology",
     "elements",
     "audit",
     "doctor",

@@ -1,0 +1,210 @@
+"""`fedtwin impact`: what depends on an element. Owns whom to ask, and how the tree looks."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from federation.cli.options import At, Json
+from federation.cli.query import RequireOption
+from federation.cli.register import command
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from domain_twin.model.query import Impact, Require
+    from federation.cli.impact_tree import Branch
+    from federation.client import TwinClient
+
+SECTION = "Ask the graph"
+ENDS = ("service", "slice", "customer")
+"""What people ask for; all else in an answer lies in between."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    command(
+        app,
+        "impact",
+        section=SECTION,
+        example=(
+            "fedtwin impact core/upf-1",
+            "fedtwin impact urn:ndt:transport:poznan --at .fedtwin/demo/transport/state/agent.sock",
+        ),
+    )(impact)
+
+
+def impact(
+    *,
+    element: Annotated[
+        str,
+        typer.Argument(
+            help="A point, inter-domain link or segment; at an agent any element of its own.",
+            show_default=False,
+        ),
+    ],
+    broker: Annotated[
+        str,
+        typer.Option(
+            "--broker",
+            metavar="PROFILE",
+            help="At an agent: whom to ask what depends on that beyond the domain. Default: the demo's"
+            " broker, where it runs here; none: nobody.",
+        ),
+    ] = "",
+    full: Annotated[bool, typer.Option("--full", help="Show also what carries no service.")] = False,
+    top: Annotated[
+        int, typer.Option("--top", metavar="N", min=1, help="Show so many at most below each.")
+    ] = 20,
+    require: RequireOption = "",
+    at: At = "",
+    as_json: Json = False,
+) -> None:
+    """Show which services and customers depend on an element.
+
+    Slices as well: nearest first, each with its chain of dependency. An agent knows the chain inside its own domain, and
+    passes on only the points and segments at which it comes out; the broker knows what runs over those.
+    """
+    from federation.cli.asking import ask
+    from federation.cli.query import requirement
+
+    required = requirement(require)
+    outer = _broker(at, broker)
+
+    async def question(twin: TwinClient) -> Impact:
+        return await asked(twin, element, outer, required)
+
+    found = ask(at, question, "following what depends on it")
+    if as_json:
+        from federation.cli.console import emit
+
+        emit(found)
+        return
+    show(found, full=full, top=top)
+
+
+def _broker(at: str, given: str) -> Path | None:
+    """The profile of the broker that an agent's answer goes on at; None: the twin itself is asked alone."""
+    import os
+
+    from federation.client import DEFAULT_PROFILE, ENVIRONMENT
+
+    place = Path(at or os.environ.get(ENVIRONMENT, ""))
+    if given == "none" or not (place.exists() and stat.S_ISSOCK(place.stat().st_mode)):
+        return None
+    if given:
+        return Path(given)
+    return DEFAULT_PROFILE if DEFAULT_PROFILE.exists() else None
+
+
+async def asked(
+    twin: TwinClient, element: str, broker: Path | None, require: Require | None = None
+) -> Impact:
+    """What depends on `element`: asked of one twin, and of a broker where one is named.
+
+    The broker is told only of points, segments and inter-domain links: names that it knows.
+    Raises NotFound, NotShared, Unreachable.
+    """
+    from federation.cli.impact_tree import joined, key
+    from federation.client import TwinClient
+
+    inner = await twin.impact(element, require=require)
+    if broker is None:
+        return inner
+    known = [each.id for each in inner.affected if each.kind in ("point", "segment", "inter-domain-link")]
+    if not known:
+        return inner
+    async with TwinClient.connect(broker) as outside:
+        outer = await outside.impact(key(known[0]), also=[key(name) for name in known[1:]], require=require)
+    return joined(inner, outer)
+
+
+def show(found: Impact, *, full: bool = False, top: int = 20) -> None:
+    """Print what is affected, the tree that shows why, and each domain's part."""
+    from federation.cli.console import out
+    from federation.cli.query import show_parts
+
+    out().print(summary(found))
+    if found.affected:
+        out().print()
+        out().print(drawing(found, full=full, top=top))
+        out().print()
+    show_parts(found.parts)
+
+
+def summary(found: Impact) -> Text:
+    """How many of what people ask for depend on it, in one line."""
+    from rich.text import Text
+
+    from federation.cli.bindings import short
+    from federation.cli.console import count
+    from federation.cli.impact_tree import outcome
+
+    line = Text.assemble(("On ", "dim"), (short(found.element), "bold"))
+    numbers = [count(len(some), kind) for kind in ENDS if (some := outcome(found, kind))]
+    if not numbers:
+        return line.append(" no service depends, as far as this twin sees", "dim")
+    return line.append(" depend ", "dim").append(", ".join(numbers), "bold")
+
+
+def drawing(found: Impact, *, full: bool, top: int) -> Tree:
+    """The chains of dependency as a tree."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from federation.cli.impact_tree import tree
+
+    root = tree(found)
+    drawn = Tree(Text(_name(root), "bold"), guide_style="dim")
+
+    def grow(place: Tree, branch: Branch) -> None:
+        wanted = [each for each in branch.branches if full or _matters(each)]
+        for each in wanted[:top]:
+            grow(place.add(_label(each)), each)
+        if len(wanted) > top:
+            place.add(Text(f"and {len(wanted) - top} more (--top)", "dim"))
+        if quiet := len(branch.branches) - len(wanted):
+            place.add(Text(f"and {quiet} that carry no service (--full)", "dim"))
+
+    grow(drawn, root)
+    return drawn
+
+
+def _matters(branch: Branch) -> bool:
+    kind = branch.affected.kind if branch.affected else ""
+    return kind in ENDS or any(_matters(each) for each in branch.branches)
+
+
+def _name(branch: Branch) -> str:
+    from federation.cli.bindings import short
+
+    return (branch.affected.name if branch.affected else "") or short(branch.id)
+
+
+def _label(branch: Branch) -> Text:
+    from rich.text import Text
+
+    from federation.cli.console import domain_style
+
+    kind = branch.affected.kind if branch.affected else ""
+    relation = "" if branch.relation == "dependsOn" else _words(branch.relation)
+    line = Text()
+    if relation and branch.forwards:
+        line.append(f"{relation} ", "dim")
+    domain = branch.affected.domain if branch.affected else ""
+    style = "bold" if kind == "service" else domain_style(domain) if domain else ""
+    line.append(_name(branch), style)
+    if kind and not (branch.forwards and kind in relation):
+        line.append(f"  {kind}", "dim")
+    if relation and not branch.forwards:
+        line.append(f", {relation} it", "dim")
+    return line
+
+
+def _words(relation: str) -> str:
+    """`forCustomer` as people say it: `for customer`."""
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in relation)
