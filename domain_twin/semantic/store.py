@@ -98,19 +98,17 @@ class SemanticStore:
 
         Raises StoreUnwritable, ValueError.
         """
-        wanted = dict.fromkeys(quads)
+        wanted = list(dict.fromkeys(quads))
         name = ox.NamedNode(graph)
         for quad in wanted:
             if quad.graph_name != name:
                 raise ValueError(f"{quad} is not of the graph {graph}")
+        # Compared inside the engine: it keeps numbers by value, so that 0.0 comes back as 0.
+        aside = ox.Store()
+        aside.extend(wanted)
         with self._lock, _translated(self.path):
-            gone = []
-            for quad in self._store.quads_for_pattern(None, None, None, name):
-                if quad in wanted:
-                    del wanted[quad]
-                else:
-                    gone.append(quad)
-            return self.apply(gone, wanted)
+            gone = [q for q in self._store.quads_for_pattern(None, None, None, name) if q not in aside]
+            return self.apply(gone, [quad for quad in wanted if quad not in self._store])
 
     def drop(self, graph: str) -> Batch | None:
         """Empty a graph, as one change. Raises StoreUnwritable."""
@@ -135,7 +133,9 @@ class SemanticStore:
 
         `named` are the graphs that GRAPH reaches (None: all). Raises StoreUnwritable.
         """
-        graphs = None if default is None else [ox.NamedNode(name) for name in default]
+        graphs: list[ox.NamedNode | ox.BlankNode | ox.DefaultGraph] | None = (
+            None if default is None else [ox.NamedNode(name) for name in default]
+        )
         with _translated(self.path):
             return self._store.query(
                 text,
@@ -313,7 +313,7 @@ def _is_damage(problem: str) -> bool:
     return not any(sign in problem.lower() for sign in _NOT_DAMAGE)
 
 
-class _translated:  # noqa: N801 - used like a function
+class _translated:
     """Names the store in whatever its engine raises about its files."""
 
     def __init__(self, path: Path | None) -> None:

@@ -97,6 +97,20 @@ def test_replace_says_only_what_differs() -> None:
     assert same is None
 
 
+def test_replace_with_equal_values_written_otherwise_changes_nothing() -> None:
+    xsd = "http://www.w3.org/2001/XMLSchema#"
+    written = [("007", "unsignedLong"), ("1.50", "decimal"), ("0.0", "double"), ("1", "boolean")]
+    quads = [
+        ox.Quad(P, P, ox.Literal(text, datatype=ox.NamedNode(xsd + kind)), ox.NamedNode(GRAPH))
+        for text, kind in written
+    ]
+    store = SemanticStore()
+    store.replace(GRAPH, quads)
+
+    assert store.replace(GRAPH, quads) is None
+    assert len(store) == len(written)
+
+
 def test_replace_refuses_quads_of_another_graph() -> None:
     with pytest.raises(ValueError, match="not of the graph"):
         SemanticStore().replace(GRAPH, [quad("a", "1", GRAPH + "x")])
