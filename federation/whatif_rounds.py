@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from domain_twin.simulation.graph import FloatArray, TrafficClass
+from domain_twin.simulation.learned.flow_error import across
 from federation.whatif_routes import Leg
 from federation.wire.simulate import Figures
 
@@ -125,12 +126,13 @@ class Rounds:
                 for name in _NAMES:
                     rows[name][place] = getattr(told, name)
         sums = {name: np.zeros(self._flows.rate.size) for name in _NAMES}
-        kept = np.ones(self._flows.rate.size)
+        kept, squares = np.ones(self._flows.rate.size), np.zeros(self._flows.rate.size)
         for flow, row in self._hops:
             kept[flow] *= 1.0 - rows["loss"][row]
             for name in _ADDING:
                 sums[name][flow] += rows[name][row]
             sums["interval_s"][flow] += rows["interval_s"][row] ** 2
+            squares[flow] += rows["delay_s"][row] ** 2
         scv = np.array([kind.size_scv for kind in self._classes])
         own = np.tile(scv[np.asarray(self._flows.traffic_class, dtype=np.int64)], shape[0])
         variance = sums["variance_s2"] + own * sums["service_s"] ** 2
@@ -145,7 +147,15 @@ class Rounds:
             variance_s2=shown(variance),
             fixed_s=shown(sums["fixed_s"]),
             size_s=shown(sums["service_s"]),
-            interval_s=shown(np.sqrt(sums["interval_s"])),
+            interval_s=shown(
+                across(
+                    sums["interval_s"],
+                    sums["delay_s"],
+                    squares,
+                    variance_s2=variance,
+                    arrivals_per_s=self._flows.rate.ravel() * kept,
+                )
+            ),
         )
 
     def leg_figure(

@@ -345,8 +345,8 @@ class WhatIfPart:
         for row, (target, source) in enumerate(zip(at[1].tolist(), at[2].tolist(), strict=True)):
             path = list(path_of(topology, case.trees, source, target, ecmp=self._engine.ecmp))
             busiest = float(busy[path].max(initial=0.0))
-            low, high = intervals.around("delay_ms", float(delay_s[row]) * 1e3, busiest)
-            half[row] = (high - low) / 2e3
+            value = float(delay_s[row]) * 1e3
+            half[row] = (intervals.around("delay_ms", value, busiest)[1] - value) / 1e3
         return half
 
     def _with_links(self, told: Figures, use: Mapping[int, FloatArray]) -> Figures:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ def test_too_little_history_keeps_a_default_and_says_so() -> None:
     assert "too few" in calibration.elements["short"].note
     assert math.isnan(calibration.elements["short"].fixed_s)
     assert any("short" in sentence for sentence in calibration.assumptions)
+
+
+def test_a_history_that_is_too_short_for_every_element_is_refused() -> None:
+    with pytest.raises(NotFound, match=r"holds 25 figures .* calibrate over 41 s or more"):
+        fit(seen(line("l1", 0.3, fixed_s=0.001, intervals=25)))
 
 
 def test_a_history_without_delays_is_refused() -> None:
@@ -248,6 +254,32 @@ def test_intervals_come_from_held_out_history_and_hold_the_prediction(emulated: 
     assert wider[0] < low
     assert math.isnan(intervals.around("loss", 0.1, 0.3)[0])
     assert flow_intervals(base, None) is None
+
+
+@pytest.mark.parametrize("jitter_ms", [0, 40, 300])
+async def test_figures_that_come_every_second_with_jitter_are_all_taken(
+    tmp_path: Path, jitter_ms: int
+) -> None:
+    """A step as long as the measuring interval took every second one: each taking moved the next one on."""
+    rng = np.random.default_rng(jitter_ms)
+    heard = [
+        START + second * SECOND + round(float(rng.uniform(-jitter_ms, jitter_ms)) * 1e6)
+        for second in range(1, 61)
+    ]
+    history = await History.open(tmp_path, clock=lambda: START + 100 * SECOND)
+    try:
+        changes: list[tuple[int, str, Any]] = [(START, "host-id", "urn:h"), (START, "node-id", "urn:h")]
+        changes += [(at, "performance/handled-rate", Decimal(100 + n)) for n, at in enumerate(heard)]
+        for n, (at, place, value) in enumerate(changes):
+            change = Change("h", f"/fedtwin-edge:edge-host/{place}", value, at, at, Origin.MEASURED, False)
+            history.append(Delta(Version("e", n), Version("e", n + 1, at), (change,)))
+
+        observations = await observe(history, "edge", START, START + 62 * SECOND)
+    finally:
+        await history.close()
+
+    assert list(observations.series["urn:h"].rate) == [100.0 + n for n in range(60)]
+    assert not observations.thinned
 
 
 async def test_the_recorded_history_gives_the_same_fit(emulated: Emulated, tmp_path: Path) -> None:

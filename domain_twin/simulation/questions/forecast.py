@@ -23,6 +23,7 @@ from domain_twin.model.job import (
 )
 from domain_twin.model.network import Finding, Severity
 from domain_twin.simulation.graph import FloatArray, Law, SimGraph
+from domain_twin.simulation.learned.flow_error import noise_s
 from domain_twin.simulation.percentiles import percentiles
 from domain_twin.simulation.solve import Solution
 
@@ -170,8 +171,7 @@ def _figures(solution: Solution, at: _Place | None, intervals: Intervals | None)
         * traffic_class.mean_octets
         * 8e-6,
     }
-    packets_per_s = float(solution.throughput_pps[at.c, at.d, at.s])
-    noise = math.sqrt(variance_s2 / packets_per_s) * 1e3 if packets_per_s > 0.0 and variance_s2 > 0.0 else 0.0
+    noise = float(noise_s(variance_s2, float(solution.throughput_pps[at.c, at.d, at.s]))) * 1e3
     return FlowFigures(
         **{
             key: _figure(key, value, busiest, intervals, noise if key == "delay_ms" else 0.0)

@@ -64,7 +64,7 @@ def packet_octets(network: Network) -> float:
 
 
 def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calibration:
-    """Fit a domain to its observations. Raises NotFound: no element reports delays."""
+    """Fit a domain to its observations. Raises NotFound: no element reports delays, or for long enough."""
     said: list[str] = []
     points = {name: _blocks(series) for name, series in observations.series.items()}
     if not any(np.isfinite(series.delay_s).any() for series in observations.series.values()):
@@ -73,6 +73,13 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
             " no delay of any element; calibrate over a time in which devices were heard"
         )
     enough = {name: part for name, part in points.items() if len(part) >= LEAST_BLOCKS}
+    if not enough:
+        step = _step(observations)
+        raise NotFound(
+            f"the history of {observations.domain} holds {max(map(len, observations.series.values()))} figures"
+            f" of an element at most, and a fit needs {LEAST_BLOCKS} points of {BLOCK}: calibrate over"
+            f" {math.ceil(LEAST_BLOCKS * BLOCK * step) + 1} s or more in which devices were heard"
+        )
     traffic = _traffic(enough, packet_octets, said)
     fits = {
         name: ElementFit(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from domain_twin.simulation.graph import FloatArray
+from domain_twin.simulation.learned.flow_error import FLOW_ERROR, Z90
 from domain_twin.simulation.learned.intervals import Intervals, Misses, Quantity, calibrate, misses_of
 from domain_twin.simulation.solve import Solution
 from domain_twin.simulation.twin.calibration import Calibration
@@ -22,10 +23,6 @@ from domain_twin.simulation.twin.calibration import Calibration
 __all__ = ["FlowIntervals", "flow_intervals"]
 
 HORIZON = 3  # stretches that a predicted mean is a mean over
-FLOW_ERROR = 0.01
-"""Relative standard error of a flow's delay as the sum of its elements' means; from benchmarks.fidelity on
-seeds 3 and 4, which its figures are not taken on."""
-_Z90 = 1.645
 _MOST_FLOWS = 400
 _FIGURES = {"delay_ms": Quantity.DELAY}
 
@@ -48,8 +45,8 @@ class FlowIntervals:
         if quantity is None or not math.isfinite(value):
             return math.nan, math.nan
         _, high = self.intervals.bounds(quantity, np.array([value]), np.array([utilisation]))
-        sampling = _Z90 * noise / math.sqrt(self.over_s)
-        half = math.hypot(float(high[0]) - value, _Z90 * FLOW_ERROR * value, sampling)
+        sampling = Z90 * noise / math.sqrt(self.over_s)
+        half = math.hypot(float(high[0]) - value, Z90 * FLOW_ERROR * value, sampling)
         return max(0.0, value - half), value + half
 
 
