@@ -39,9 +39,10 @@ def check(
 ) -> None:
     """Check what the twin knows of the network for flaws.
 
-    Against the ontology's shapes: is it whole, does it agree with itself? At an agent its own graph, at a broker what lies between the domains. Each finding names element, shape
-    and remedy. It is about the network as the twin sees it: files are checked by `fedtwin config check`, an
-    installation by `fedtwin doctor`. Exit status 1 where there is an error; warnings alone leave it 0.
+    Against the ontology's shapes: is it whole, does it agree with itself? At an agent its own graph, at a
+    broker what lies between the domains; each finding names element, shape and remedy. Files are checked by
+    `fedtwin config check`, an installation by `fedtwin doctor`. Exit status 1 where there is an error;
+    warnings alone leave it 0.
     """
     from federation.cli.asking import ask
 

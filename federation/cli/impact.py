@@ -66,8 +66,9 @@ def impact(
 ) -> None:
     """Show which services and customers depend on an element.
 
-    Slices as well: nearest first, each with its chain of dependency. An agent knows the chain inside its own domain, and
-    passes on only the points and segments at which it comes out; the broker knows what runs over those.
+    Slices as well: nearest first, each with its chain of dependency. An agent knows the chain inside its
+    own domain, and passes on only the points and segments at which it comes out; the broker knows what runs
+    over those.
     """
     from federation.cli.asking import ask
     from federation.cli.query import requirement
@@ -137,18 +138,19 @@ def show(found: Impact, *, full: bool = False, top: int = 20) -> None:
 
 
 def summary(found: Impact) -> Text:
-    """How many of what people ask for depend on it, in one line."""
+    """How many of what people ask for depend on it, in a sentence."""
     from rich.text import Text
 
-    from federation.cli.bindings import short
     from federation.cli.console import count
-    from federation.cli.impact_tree import outcome
+    from federation.cli.impact_tree import key, outcome
 
-    line = Text.assemble(("On ", "dim"), (short(found.element), "bold"))
+    line = Text.assemble(("If ", "dim"), (key(found.element), "bold"), (" fails, ", "dim"))
     numbers = [count(len(some), kind) for kind in ENDS if (some := outcome(found, kind))]
     if not numbers:
-        return line.append(" no service depends, as far as this twin sees", "dim")
-    return line.append(" depend ", "dim").append(", ".join(numbers), "bold")
+        return line.append("no service is affected, as far as this twin sees", "dim")
+    words = ", ".join(numbers[:-1]) + (" and " if numbers[1:] else "") + numbers[-1]
+    one = len(numbers) == 1 and words.startswith("1 ")
+    return line.append(words, "bold").append(" is affected" if one else " are affected", "dim")
 
 
 def drawing(found: Impact, *, full: bool, top: int) -> Tree:
@@ -180,9 +182,9 @@ def _matters(branch: Branch) -> bool:
 
 
 def _name(branch: Branch) -> str:
-    from federation.cli.bindings import short
+    from federation.cli.impact_tree import key
 
-    return (branch.affected.name if branch.affected else "") or short(branch.id)
+    return (branch.affected.name if branch.affected else "") or key(branch.id)
 
 
 def _label(branch: Branch) -> Text:

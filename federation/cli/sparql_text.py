@@ -79,13 +79,14 @@ def read(source: str) -> QueryText:
         return _text(source.encode(), "the query")
     try:
         with Path(source).open("rb") as file:
-            return _text(file.read(MAX_BYTES + 1), source)
+            data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no file has such a name"
         raise ConfigError(
             f"{source}: cannot be read ({why}), and it is no query: that would have SELECT, ASK or"
             " CONSTRUCT, and braces"
         ) from error
+    return _text(data, source)
 
 
 def everything() -> QueryText:
