@@ -222,8 +222,8 @@ def _bad_rules(sources: Sources) -> Iterator[str]:
                 yield f"rules/{name}.rq: has no line `# {word}: ...`"
         for read in header(text, "reads").split(","):
             other = read.strip().removeprefix("inferred/")
-            if read.strip() != "topo" and read.strip() != "records" and other not in sources.rules:
-                yield f"rules/{name}.rq: reads {read.strip()!r}; there are topo, records and inferred/RULE"
+            if read.strip() not in ("topo", "kpi", "records") and other not in sources.rules:
+                yield f"rules/{name}.rq: reads {read.strip()!r}; there are topo, kpi, records and inferred/RULE"
         try:
             algebra = prepareQuery(text).algebra
         except Exception as error:
