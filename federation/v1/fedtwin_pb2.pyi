@@ -341,7 +341,7 @@ class SimulatePrepared(_message.Message):
     def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., points: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[_Union[SimulateClass, _Mapping]]] = ..., tables: _Optional[_Iterable[_Union[SimulateWays, _Mapping]]] = ..., table_of: _Optional[_Iterable[int]] = ..., offered: _Optional[_Union[SimulateOffered, _Mapping]] = ..., assumptions: _Optional[_Iterable[str]] = ..., private_changes: _Optional[bool] = ...) -> None: ...
 
 class SimulateClass(_message.Message):
-    __slots__ = ("name", "sizes", "probabilities", "exponential", "arrivals", "on_s", "off_s", "priority", "weight")
+    __slots__ = ("name", "sizes", "probabilities", "exponential", "arrivals", "on_s", "off_s", "priority", "weight", "packets", "measured")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -351,6 +351,8 @@ class SimulateClass(_message.Message):
     OFF_S_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
     name: str
     sizes: _containers.RepeatedScalarFieldContainer[float]
     probabilities: _containers.RepeatedScalarFieldContainer[float]
@@ -360,7 +362,9 @@ class SimulateClass(_message.Message):
     off_s: float
     priority: int
     weight: float
-    def __init__(self, name: _Optional[str] = ..., sizes: _Optional[_Iterable[float]] = ..., probabilities: _Optional[_Iterable[float]] = ..., exponential: _Optional[bool] = ..., arrivals: _Optional[str] = ..., on_s: _Optional[float] = ..., off_s: _Optional[float] = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+    packets: float
+    measured: bool
+    def __init__(self, name: _Optional[str] = ..., sizes: _Optional[_Iterable[float]] = ..., probabilities: _Optional[_Iterable[float]] = ..., exponential: _Optional[bool] = ..., arrivals: _Optional[str] = ..., on_s: _Optional[float] = ..., off_s: _Optional[float] = ..., priority: _Optional[int] = ..., weight: _Optional[float] = ..., packets: _Optional[float] = ..., measured: _Optional[bool] = ...) -> None: ...
 
 class SimulateWays(_message.Message):
     __slots__ = ("source", "target", "metric")
