@@ -143,7 +143,7 @@ def caret(text: QueryText, message: str) -> str:
     width = len(str(line))
     shown = [f"  {number:>{width}} | {_flat(lines[number - 1])}" for number in range(first, line + 1)]
     shown.append(" " * (width + 5 + column - 1) + "^")
-    return "\n".join([f"{text.name}: {told}", *shown])
+    return "\n".join([f"{text.name}, {told.removeprefix('query, ')}", *shown])
 
 
 def _flat(line: str) -> str:

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdflib.plugins.sparql import prepareQuery
 
@@ -76,6 +76,7 @@ def test_prefixes_are_added_where_they_are_used_and_not_declared(query: str, kno
     assert [line.split()[1].rstrip(":") for line in added.splitlines()] == known
 
 
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(sorted(PREFIXES)), max_size=6))
 def test_with_prefixes_added_a_query_parses_and_is_still_the_same(prefixes: list[str]) -> None:
     body = " . ".join(f"?a {prefix}:p{n} ?b{n}" for n, prefix in enumerate(prefixes))
@@ -110,10 +111,10 @@ def test_everything_is_a_query_for_all_triples() -> None:
 def test_an_error_is_shown_at_its_place_as_typed() -> None:
     text = read("# services\nSELECT ?service WHERE {\n\t?service a ndt:Service ;; }\n")
 
-    shown = caret(text, "line 4, column 27: expected a verb")
+    shown = caret(text, "query, line 4, column 27: expected a verb")
 
     assert shown.splitlines() == [
-        "the query: line 3, column 27: expected a verb",
+        "the query, line 3, column 27: expected a verb",
         "  1 | # services",
         "  2 | SELECT ?service WHERE {",
         "  3 |  ?service a ndt:Service ;; }",
@@ -122,9 +123,9 @@ def test_an_error_is_shown_at_its_place_as_typed() -> None:
 
 
 def test_an_error_at_the_end_is_shown_behind_the_last_line() -> None:
-    shown = caret(read("SELECT ?x {\n?x a ndt:Link"), "line 9, column 1: the query ends too early")
+    shown = caret(read("SELECT ?x {\n?x a ndt:Link"), "query, line 9, column 1: the query ends too early")
 
-    assert shown.splitlines()[0] == "the query: line 2, column 14: the query ends too early"
+    assert shown.splitlines()[0] == "the query, line 2, column 14: the query ends too early"
     assert shown.splitlines()[-1] == " " * (6 + 13) + "^"
 
 
