@@ -13,7 +13,7 @@ import numpy as np
 
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model.scenario import DemandChange, NewService
-from domain_twin.simulation.graph import Arrivals, FloatArray, TrafficClass, packets_together
+from domain_twin.simulation.graph import Arrivals, FloatArray, TrafficClass
 from federation.whatif_changes import Case
 from federation.whatif_routes import RouteFinder
 from federation.wire.simulate import Prepared
@@ -76,11 +76,10 @@ def known_flows(
                 raise ConfigError(
                     f"service {service.name!r} is added in two ways; give each a name of its own"
                 )
-    together = packets_together(draft.kind for draft in drafts)
     for service in added.values():
         kind = TrafficClass(
             service.name,
-            (service.packet_octets * together,),
+            (service.packet_octets,),
             arrivals=Arrivals(service.arrivals),
             on_s=service.on_s,
             off_s=service.off_s,

@@ -19,6 +19,7 @@ from domain_twin.disclosure.precision import BANDWIDTH, EXACT, FIGURES, Precisio
 from domain_twin.errors import ContractError, OverCapacity
 from domain_twin.model import Version
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, SimGraph, TrafficClass, Variant
+from domain_twin.simulation.grouping import as_here
 from domain_twin.simulation.questions.forecast import Intervals
 from domain_twin.simulation.routing import Trees
 from domain_twin.simulation.routing import path as path_of
@@ -81,6 +82,8 @@ class _Rows:
     kind: npt.NDArray[np.int64]
     target: npt.NDArray[np.int64]
     source: npt.NDArray[np.int64]
+    arrivals: FloatArray
+    """Of this domain's own for each that the broker counts."""
     of_variant: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
 
@@ -132,8 +135,6 @@ class WhatIfPart:
         """What the rows' packets meet when so many arrive. Raises ContractError, NotShared."""
         if ask.keys is not None:
             self._take_keys(ask.keys)
-            self._without_known(ask.rate)
-            self._apply()
         rows = self._rows
         if rows is None:
             raise ContractError("SimulateRound.keys: missing in the first round")
@@ -141,6 +142,11 @@ class WhatIfPart:
             raise ContractError(
                 f"SimulateRound.rate: {len(ask.rate)} rows found, {len(rows.keys)} were agreed by the keys"
             )
+        given = ask
+        ask = replace(ask, rate=ask.rate * rows.arrivals, square=ask.square * rows.arrivals**2)
+        if given.keys is not None:
+            self._without_known(ask.rate)
+            self._apply()
         count = len(rows.keys)
         columns = {name: np.full(count, np.nan) for name in (_ALL if ask.final else _ALL[:1])}
         self._unsettled = False
@@ -249,21 +255,23 @@ class WhatIfPart:
                 )
         graph = self._twin.graph
         classes = list(graph.classes)
-        kinds = []
+        kinds, arrivals = [], []
         for asked in keys.classes:
             if asked.arrivals is Arrivals.ELASTIC:
                 raise ContractError(
                     f"SimulateKeys.classes: {asked.name!r} is elastic; only its own domain knows what comes"
                 )
-            if asked not in classes:
+            here, count = as_here(asked, graph.classes)
+            arrivals.append(count)
+            if here not in classes:
                 taken = {kind.name for kind in classes}
-                name = asked.name
+                name = here.name
                 while name in taken:
                     name += "'"
-                classes.append(replace(asked, name=name))
+                classes.append(replace(here, name=name))
                 kinds.append(len(classes) - 1)
             else:
-                kinds.append(classes.index(asked))
+                kinds.append(classes.index(here))
         more = len(classes) - len(graph.classes)
         self._graph = replace(graph, classes=tuple(classes))
         self._rate = np.pad(self._twin.demand.rate, ((0, more), (0, 0), (0, 0)))
@@ -274,6 +282,7 @@ class WhatIfPart:
             np.array(kinds, dtype=np.int64)[keys.traffic_class],
             leaves[keys.target].astype(np.int64),
             enters[keys.source].astype(np.int64),
+            np.array(arrivals, dtype=np.float64)[keys.traffic_class],
         )
         if (rows.target == rows.source).any():
             raise ContractError("SimulateKeys: a row enters and leaves at the same place")

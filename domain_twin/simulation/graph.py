@@ -7,7 +7,7 @@ the node that it runs on, joined by an edge of law STATION. N nodes, E edges, C 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
@@ -29,17 +29,10 @@ __all__ = [
     "SimGraph",
     "TrafficClass",
     "Variant",
-    "packets_together",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int32]
-
-
-MEASURED = "measured"
-"""What names of classes begin with whose traffic devices report."""
-PACKET_OCTETS = 1000.0
-"""Mean packet size where devices do not tell it."""
 
 
 class Law(IntEnum):
@@ -92,6 +85,10 @@ class TrafficClass:
     off_s: float = 0.0
     priority: int = 0
     weight: float = 1.0
+    packets: float = 1.0
+    """Packets that travel together and count as one everywhere: `sizes` are of all of them."""
+    measured: bool = False
+    """It stands for what devices count of all traffic, as its domain's history describes that."""
 
     @property
     def mean_octets(self) -> float:
@@ -105,15 +102,6 @@ class TrafficClass:
             return 1.0
         square = float(np.dot(np.square(self.sizes), self.probabilities))
         return square / self.mean_octets**2 - 1.0
-
-
-def packets_together(classes: Iterable[TrafficClass]) -> int:
-    """How many packets travel as one in measured traffic: a new service's do the same.
-
-    Stations and queues are calibrated for such trains; a packet alone would count as a whole one.
-    """
-    trains = [kind.mean_octets for kind in classes if kind.name.startswith(MEASURED)]
-    return max(1, round(max(trains, default=0.0) / PACKET_OCTETS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +121,7 @@ class SimGraph:
     fixed_s: FloatArray  # [E] propagation, or the constant part of a delay
     buffer: FloatArray  # [E] packets that may wait beside those in service; inf: no bound
     servers: IntArray  # [E] STATION
-    service_s: FloatArray  # [E] STATION: mean service time of a packet
+    service_s: FloatArray  # [E] STATION: mean service time of what counts as one packet
     service_scv: FloatArray  # [E] STATION: its squared coefficient of variation
     loss: FloatArray  # [E] probability that a packet is lost whatever the queue
     transit: npt.NDArray[np.bool_]  # [N] whether paths may cross the node

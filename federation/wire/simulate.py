@@ -319,6 +319,8 @@ def _encode_class(kind: TrafficClass) -> pb.SimulateClass:
         off_s=kind.off_s,
         priority=kind.priority,
         weight=kind.weight,
+        packets=kind.packets,
+        measured=kind.measured,
     )
 
 
@@ -339,6 +341,11 @@ def _decode_class(message: pb.SimulateClass) -> TrafficClass:
         )
     if not 0.0 < message.weight < np.inf:
         raise ContractError(f"SimulateClass.weight: {message.weight} found, more than 0 is accepted")
+    packets = message.packets or 1.0  # an older peer does not say it
+    if not 0.0 < packets <= _LARGEST:
+        raise ContractError(
+            f"SimulateClass.packets: {packets} found, more than 0 and up to {_LARGEST:g} is accepted"
+        )
     return TrafficClass(
         name,
         sizes,
@@ -349,6 +356,8 @@ def _decode_class(message: pb.SimulateClass) -> TrafficClass:
         at_least_zero(message, "off_s"),
         message.priority,
         message.weight,
+        packets,
+        message.measured,
     )
 
 

@@ -13,7 +13,7 @@ from whatif_network import CLASSES, DOMAIN, Network, link, name, ring
 from domain_twin.errors import ConfigError, NotFound, OverCapacity
 from domain_twin.model.scenario import MAX_VARIANTS
 from domain_twin.simulation.checks import check_variant
-from domain_twin.simulation.graph import TrafficClass, Variant, packets_together
+from domain_twin.simulation.graph import Variant
 from domain_twin.simulation.questions.changes import Elements, same_demand, with_services
 from domain_twin.simulation.questions.scenario_file import make_scenario
 from domain_twin.simulation.questions.sweeps import Plan, plan
@@ -437,8 +437,3 @@ def test_demand_is_carried_to_another_graph_by_name() -> None:
     assert moved.rate[0, place[node("host-1")], place[node("cell-1")]] == pytest.approx(375.0)
     assert "375 packets/s begin or end where nothing is any more" in lost[0]
     assert name("cell-1") in lost[0]
-
-
-@pytest.mark.parametrize(("octets", "expected"), [((1000.0,), 1), ((500.0,), 1), ((100_000.0,), 100)])
-def test_new_packets_travel_together_like_measured_ones(octets: tuple[float, ...], expected: int) -> None:
-    assert packets_together([TrafficClass("measured", octets), TrafficClass("video", (9e9,))]) == expected

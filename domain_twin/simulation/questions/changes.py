@@ -25,8 +25,8 @@ from domain_twin.simulation.graph import (
     SimGraph,
     TrafficClass,
     Variant,
-    packets_together,
 )
+from domain_twin.simulation.grouping import packets_together
 
 __all__ = ["Arrays", "Elements", "changed", "same_demand", "with_services"]
 
@@ -170,6 +170,7 @@ def with_services(base: Arrays, scenario: Scenario, elements: Elements) -> tuple
                 on_s=service.on_s if "on-off" in service.arrivals else 0.0,
                 off_s=service.off_s if "on-off" in service.arrivals else 0.0,
                 priority=service.priority,
+                packets=together,
             )
         )
     return replace(graph, classes=tuple(classes)), Demand(np.concatenate(planes))

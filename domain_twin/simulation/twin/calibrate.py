@@ -76,8 +76,8 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
     if not enough:
         step = _step(observations)
         raise NotFound(
-            f"the history of {observations.domain} holds {max(map(len, observations.series.values()))} figures"
-            f" of an element at most, and a fit needs {LEAST_BLOCKS} points of {BLOCK}: calibrate over"
+            f"the history of {observations.domain} holds {max(map(len, observations.series.values()))}"
+            f" figures of an element at most, and a fit needs {LEAST_BLOCKS} points of {BLOCK}: calibrate over"
             f" {math.ceil(LEAST_BLOCKS * BLOCK * step) + 1} s or more in which devices were heard"
         )
     traffic = _traffic(enough, packet_octets, said)

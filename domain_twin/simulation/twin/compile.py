@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -104,19 +104,24 @@ def traffic_classes(calibration: Calibration) -> tuple[TrafficClass, ...]:
     """The classes that measured traffic is split into: smooth, and bursty where history shows bursts."""
     traffic = calibration.traffic
     sizes, probabilities, exponential = _size_law(traffic.train_octets, traffic.size_scv)
-    smooth = TrafficClass("measured", sizes, probabilities, exponential)
+    smooth = TrafficClass(
+        "measured",
+        sizes,
+        probabilities,
+        exponential,
+        packets=traffic.packets_per_train,
+        measured=True,
+    )
     if traffic.bursty_share <= 0.0:
         return (smooth,)
     return (
         smooth,
-        TrafficClass(
-            "measured-bursty",
-            sizes,
-            probabilities,
-            exponential,
-            Arrivals.ON_OFF,
-            traffic.on_s,
-            traffic.off_s,
+        replace(
+            smooth,
+            name="measured-bursty",
+            arrivals=Arrivals.ON_OFF,
+            on_s=traffic.on_s,
+            off_s=traffic.off_s,
         ),
     )
 
