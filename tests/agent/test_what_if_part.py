@@ -365,3 +365,47 @@ def test_how_busy_links_are_is_bandwidth_and_withheld_with_it():
     told = WhatIfPart(twin(), figures=frozenset({"one_way_delay"})).round(asked([400.0], THROUGH))
 
     assert len(told.link_utilisation) == 0
+
+
+TRAINS = TrafficClass("measured", (100_000.0,), exponential=True, packets=100.0, measured=True)
+UP = (0, "d/cell", "d/app", 0)
+
+
+def calibrated():
+    """The same twin, whose traffic is 100 trains/s of 100 packets from the cell to a host with 4 workers."""
+    base = twin(measured=0.0)
+    law, service = base.graph.law.copy(), base.graph.service_s.copy()
+    law[3], service[3] = Law.STATION, 4e-3
+    graph = dataclasses.replace(
+        base.graph,
+        classes=(TRAINS,),
+        law=law,
+        service_s=service,
+        service_scv=np.ones_like(service),
+        capacity_bps=np.full_like(service, 1e9),
+        servers=np.full(len(service), 4, np.int32),
+    )
+    return dataclasses.replace(base, graph=graph)
+
+
+@pytest.mark.parametrize(("octets", "packets"), [(1_000.0, 1.0), (93_000.0, 93.0), (250_000.0, 250.0)])
+def test_measured_traffic_of_another_domain_meets_what_is_measured_here(octets, packets):
+    """Each domain has its own length of trains; a station would take one of another's for one of its own."""
+    own = WhatIfPart(calibrated()).round(asked([100.0], UP, classes=(TRAINS,)))
+    other = TrafficClass("measured", (octets,), exponential=True, packets=packets, measured=True)
+
+    told = WhatIfPart(calibrated()).round(asked([100.0 * 100_000 / octets], UP, classes=(other,)))
+
+    assert told.delay_s[0] == pytest.approx(own.delay_s[0], rel=1e-6)
+    assert told.variance_s2[0] == pytest.approx(own.variance_s2[0], rel=1e-6)
+
+
+def test_single_packets_travel_together_as_those_that_were_measured_here():
+    """1,000 packets/s are 10 trains more; taken for 1,000 trains they would need all workers."""
+    together = TrafficClass("any", (100_000.0,), packets=100.0)
+    as_trains = WhatIfPart(calibrated()).round(asked([10.0], UP, classes=(together,)))
+
+    told = WhatIfPart(calibrated()).round(asked([1000.0], UP, classes=(TrafficClass("any"),)))
+
+    assert told.loss[0] == 0.0
+    assert told.delay_s[0] == pytest.approx(as_trains.delay_s[0], rel=1e-6)
