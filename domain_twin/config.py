@@ -186,6 +186,15 @@ class HistoryConfig(_Strict):
     flush_s: float = Field(1.0, gt=0, description="longest time a change waits before it is written")
 
 
+class SemanticConfig(_Strict):
+    """The twin as a graph: what can be asked in SPARQL, derived by rules and checked by shapes."""
+
+    enabled: bool = Field(True, description="keep a graph at all")
+    rules: Path | None = Field(None, description="folder with rules of your own, one CONSTRUCT per .rq file")
+    shapes: Path | None = Field(None, description="folder with SHACL shapes of your own, .ttl files")
+    kpis: bool = Field(True, description="have the latest figures and counters in the graph")
+
+
 class SyslogConfig(_Strict):
     """Where records of the audit are sent as OCSF events, over syslog (RFC 5424)."""
 
@@ -227,6 +236,7 @@ class AgentConfig(_Strict):
     intake: IntakeConfig = IntakeConfig()
     yang: YangConfig = YangConfig()
     history: HistoryConfig = HistoryConfig()
+    semantic: SemanticConfig = SemanticConfig()
     metrics: MetricsConfig = MetricsConfig()
     audit: AuditConfig = AuditConfig()
     broker: BrokerAddress | None = Field(None, description="left out: the agent works alone")

@@ -20,6 +20,7 @@ from domain_twin.agent.mirror import Mirror
 from domain_twin.agent.ndt_jobs import CalibrationFile, NdtJobs
 from domain_twin.agent.pipeline import Pipeline
 from domain_twin.agent.publisher import Publisher
+from domain_twin.agent.semantics import Semantics
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.state_copy import copy_state
 from domain_twin.agent.unheard import Unheard
@@ -113,6 +114,17 @@ class DomainTwin:
             interval_s=config.view_interval_ms / 1000,
             figures_interval_s=config.figures_interval_ms / 1000,
             send=self._send,
+        )
+        self.semantics = (
+            Semantics(
+                config.semantic,
+                domain=config.domain,
+                operator=config.operator,
+                state=config.state,
+                network=self.network,
+            )
+            if config.semantic.enabled
+            else None
         )
         self._trees = TreeCheck(
             config.domain, self.schemas.of, self._leaves_of, complete=self.pipeline.synchronised
@@ -244,6 +256,8 @@ class DomainTwin:
                 owned.append(tasks.create_task(self._trees.run()))
                 owned.append(tasks.create_task(self.desk.run()))
                 owned.append(tasks.create_task(self._housekeeping()))
+                if self.semantics:
+                    owned.append(tasks.create_task(self.semantics.run()))
                 session = tasks.create_task(self._take_part(self.broker)) if self.broker else None
                 await self._stopping.wait()
                 if self.broker and session:
@@ -276,6 +290,8 @@ class DomainTwin:
 
     def _changed(self, delta: Delta | None, restructured: bool) -> None:
         self.publisher.notify(urgent=restructured)
+        if self.semantics:
+            self.semantics.note(delta, restructured)
         if delta is None:
             return
         self._trees.note_config(delta.changes)
@@ -353,6 +369,7 @@ class DomainTwin:
             *self._trees.findings(),
             *self.schemas.findings(),
             *(self._history.findings(self.domain) if self._history else ()),
+            *(self.semantics.findings() if self.semantics else ()),
             *(self._jobs.findings() if self._jobs else ()),
             *(self.broker.findings() if self.broker else ()),
         ]

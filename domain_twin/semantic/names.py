@@ -17,6 +17,7 @@ __all__ = [
     "device_graph",
     "domain_node",
     "element",
+    "figures_graph",
     "inferred_graph",
     "inter_domain_link",
     "point",
@@ -116,6 +117,11 @@ def device_graph(domain: str, device: str, kind: str) -> str:
 def topology_graph(domain: str) -> str:
     """The domain's network in terms of the upper ontology."""
     return f"{AUTHORITY}/g/{_part(domain)}/topo"
+
+
+def figures_graph(domain: str) -> str:
+    """The figures of the domain's elements as they are now (their counters are in the devices' graphs)."""
+    return f"{AUTHORITY}/g/{_part(domain)}/figures"
 
 
 def inferred_graph(rule: str) -> str:

@@ -2,7 +2,8 @@
 
 The network model is normalised already (`mapping`), so the graph says what it says, in other words. What one
 element makes depends on that element alone: a change is the difference of what it made and what it makes.
-Figures go to the graphs of latest values, the rest to the domain's topology graph. Names of published points
+Figures go to a graph of their own, the rest to the
+domain's topology graph. Names of published points
 are `disclosure`'s, and are not made here.
 """
 
@@ -29,9 +30,9 @@ from domain_twin.model import (
 )
 from domain_twin.semantic.names import (
     NDT,
-    device_graph,
     domain_node,
     element,
+    figures_graph,
     inter_domain_link,
     topology_graph,
 )
@@ -87,7 +88,7 @@ class Topology:
         for kind, before, after in _changed(self._figures, network):
             was = getattr(before, "kpis", None) or {}
             now = getattr(after, "kpis", None) or {}
-            if was == now and getattr(before, "device", "") == getattr(after, "device", ""):
+            if was == now:
                 continue
             old = set(figure_quads(self.domain, kind, before))
             made = dict.fromkeys(figure_quads(self.domain, kind, after))
@@ -122,11 +123,11 @@ def network_quads(network: Network, *, operator: str = "") -> list[ox.Quad]:
 
 
 def figure_quads(domain: str, kind: str, item: Any) -> Iterator[ox.Quad]:
-    """The figures of one element, in the graph of its device's latest values."""
+    """The figures of one element, in the domain's graph of latest figures."""
     kpis: Mapping[str, Kpi] = getattr(item, "kpis", None) or {}
     if not kpis:
         return
-    graph = ox.NamedNode(device_graph(domain, item.device, "kpi"))
+    graph = ox.NamedNode(figures_graph(domain))
     subject = _element(domain, kind, item.id)
     for kpi in kpis.values():
         figure = ox.NamedNode(f"{subject.value}/kpi/{kpi.name}")
@@ -154,8 +155,9 @@ def double(value: float) -> ox.Literal:
 
 def date_time(at: Nanoseconds) -> ox.Literal:
     """A moment, to the millisecond, in UTC."""
-    moment = datetime.fromtimestamp(at // 1_000_000 / 1e3, UTC)
-    return ox.Literal(moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), datatype=_DATE_TIME)
+    moment = datetime.fromtimestamp(at // 1_000_000 / 1e3, UTC).isoformat(timespec="milliseconds")
+    text = moment.removesuffix("+00:00").rstrip("0").rstrip(".")  # as the engine writes it
+    return ox.Literal(text + "Z", datatype=_DATE_TIME)
 
 
 def _changed(before: Network | None, after: Network) -> Iterator[tuple[str, Any, Any]]:

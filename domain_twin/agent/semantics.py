@@ -1,0 +1,117 @@
+"""The running twin's graph: opened, fed, derived, checked. Owns when; what is in it is `semantic`'s.
+
+It works in a thread of its own, from what the event loop notes. Whatever goes wrong with it is a finding and
+is tried again; the mirroring of devices goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from domain_twin.config import SemanticConfig
+from domain_twin.errors import TwinError
+from domain_twin.model import Delta, Finding, Network, Severity
+
+if TYPE_CHECKING:
+    from domain_twin.semantic.live import LiveGraph, LiveStatus
+
+__all__ = ["FOLDER", "Semantics"]
+
+log = logging.getLogger(__name__)
+
+FOLDER = "graph"
+"""Below the agent's state; made anew from the live state wherever it is missing."""
+_RETRY_S = 30.0
+
+
+class Semantics:
+    """Keeps one domain's graph."""
+
+    def __init__(
+        self,
+        config: SemanticConfig,
+        *,
+        domain: str,
+        operator: str,
+        state: Path,
+        network: Callable[[], Network],
+    ) -> None:
+        self.live: LiveGraph | None = None
+        """The graph while it is open."""
+        self._config = config
+        self._domain = domain
+        self._operator = operator
+        self._folder = state / FOLDER
+        self._network = network
+        self._problem = ""
+        self._problem_since = 0
+
+    def note(self, delta: Delta | None, restructured: bool) -> None:
+        """The twin changed; `restructured`: by more than figures."""
+        if self.live is None:
+            return
+        if restructured:
+            self.live.note("topology")
+        self.live.note("figures")
+
+    def status(self) -> LiveStatus | None:
+        """How well the graph follows; None while it is not open."""
+        return self.live.status() if self.live else None
+
+    async def run(self) -> None:
+        """Keep the graph until cancelled, and close it then."""
+        while True:
+            try:
+                await self._keep()
+            except (TwinError, OSError) as error:
+                self._fail(str(error))
+            except Exception as error:  # a mistake here must not end the twin
+                log.exception("the graph failed")
+                self._fail(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_RETRY_S)
+
+    async def _keep(self) -> None:
+        from domain_twin.semantic.live import LiveGraph
+        from domain_twin.semantic.sources import FigureSource, TopologySource
+        from domain_twin.semantic.store import SemanticStore
+
+        store = await asyncio.to_thread(SemanticStore, self._folder)
+        self.live = live = LiveGraph(store)
+        self._problem = ""
+        live.add(TopologySource(self._network, operator=self._operator))
+        if self._config.kpis:
+            live.add(FigureSource(self._network))
+        try:
+            await live.run()
+        finally:
+            self.live = None
+            await live.close()
+
+    def findings(self) -> list[Finding]:
+        """That the graph is not that of now, while it is not."""
+        status = self.status()
+        problem = self._problem or (status.problem if status else "")
+        if not problem:
+            return []
+        return [
+            Finding(
+                "graph.behind",
+                Severity.WARNING,
+                self._domain,
+                "graph",
+                f"the graph does not follow the twin: {problem}",
+                "mend what is named; the agent tries again by itself and makes the graph anew",
+                self._problem_since,
+            )
+        ]
+
+    def _fail(self, problem: str) -> None:
+        if problem != self._problem:
+            log.error("graph not kept", extra={"problem": problem})
+            self._problem_since = time.time_ns()
+        self._problem = problem
