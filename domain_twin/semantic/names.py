@@ -6,7 +6,7 @@ A name never depends on what is stored, so that any process makes the same one. 
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 __all__ = [
     "AUTHORITY",
@@ -20,7 +20,10 @@ __all__ = [
     "figures_graph",
     "inferred_graph",
     "inter_domain_link",
+    "owner",
+    "plain_name",
     "point",
+    "points_graph",
     "provenance_graph",
     "record",
     "run_graph",
@@ -124,6 +127,11 @@ def figures_graph(domain: str) -> str:
     return f"{AUTHORITY}/g/{_part(domain)}/figures"
 
 
+def points_graph(domain: str) -> str:
+    """The domain's points and segments with what they rest on inside: for the owner alone."""
+    return f"{AUTHORITY}/g/{_part(domain)}/points"
+
+
 def inferred_graph(rule: str) -> str:
     """What one rule derived."""
     return f"{AUTHORITY}/g/inferred/{_part(rule)}"
@@ -152,6 +160,34 @@ def yang_graph(modules: str) -> str:
 def run_graph(run: str) -> str:
     """What a simulation says, dropped as a whole."""
     return f"{AUTHORITY}/g/sim/{_part(run)}"
+
+
+def plain_name(iri: str) -> str:
+    """What people call the thing that an IRI of ours names; empty for any other IRI.
+
+    `ran/cell-1` is a point, `ran/cell-1>ran/idl-x` a segment; an element, record or inter-domain link has
+    its own identifier, which commands and records know.
+    """
+    for place in ("record/", "link/"):
+        if iri.startswith(base := f"{AUTHORITY}/{place}"):
+            return unquote(iri[len(base) :].rpartition("/")[2])
+    if not iri.startswith(base := f"{AUTHORITY}/id/"):
+        return ""
+    match [unquote(part) for part in iri[len(base) :].split("/")]:
+        case [domain, "point", alias]:
+            return f"{domain}/{alias}"
+        case [domain, "segment", source, target]:
+            return f"{domain}/{source}>{domain}/{target}"
+        case [_, _, name] if name.startswith("urn:"):
+            return name
+        case parts:
+            return "/".join(parts)
+
+
+def owner(iri: str) -> str:
+    """The domain that an IRI of ours belongs to; empty: to nobody, as records and inter-domain links."""
+    base = f"{AUTHORITY}/id/"
+    return unquote(iri[len(base) :].partition("/")[0]) if iri.startswith(base) else ""
 
 
 def _part(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from domain_twin.errors import ContractError
-from domain_twin.semantic.names import AUTHORITY
+from domain_twin.semantic.names import plain_name
 from federation.cli.sparql_text import PREFIXES, YANG_NAMESPACE
 
 if TYPE_CHECKING:
@@ -79,27 +79,14 @@ def short(iri: str) -> str:
 
     `transport/urn:ndt:transport:warsaw` is an element, `ran/cell-1` a point, `ndt:Link` a term.
     """
-    for name in ("id", "record"):
-        if iri.startswith(base := f"{AUTHORITY}/{name}/"):
-            parts = [unquote(part) for part in iri[len(base) :].split("/")]
-            return _thing(parts) if name == "id" else parts[-1]
+    if name := plain_name(iri):
+        return name
     if iri.startswith(YANG_NAMESPACE):
         return iri.removeprefix(YANG_NAMESPACE).replace("#", ":", 1)
     for prefix, namespace in PREFIXES.items():
         if iri.startswith(namespace) and len(iri) > len(namespace):
             return f"{prefix}:{unquote(iri[len(namespace) :])}"
     return f"<{iri}>"
-
-
-def _thing(parts: Sequence[str]) -> str:
-    """`domain/kind/name` without the kind; what has a form of its own keeps it."""
-    if len(parts) == 3 and parts[1] == "point":
-        return f"{parts[0]}/{parts[2]}"
-    if len(parts) == 4 and parts[1] == "segment":
-        return f"{parts[0]}/{parts[2]}>{parts[0]}/{parts[3]}"
-    if len(parts) == 3 and parts[2].startswith("urn:"):
-        return parts[2]
-    return "/".join(parts)
 
 
 def parts_table(parts: Sequence[QueryPart]) -> Table:
