@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from pyoxigraph import Literal, Quad
+from pyoxigraph import Quad
 
 from domain_twin.errors import SchemaViolation
 from domain_twin.semantic.yang_plan import LeafPlan, NodePlan, Plan
 from domain_twin.semantic.yang_quads import POSITION_OF
-from domain_twin.semantic.yang_values import Unfit, read_json, read_value
+from domain_twin.semantic.yang_values import read_json, read_value
 from domain_twin.yang.schema import NodeKind
 
 __all__ = ["read_back"]
@@ -32,8 +32,16 @@ class _Object:
     position: int = 0
     members: dict[str, Any] = field(default_factory=dict)
     below: dict[str, list[_Object]] = field(default_factory=dict)
-    values: dict[str, tuple[LeafPlan, list[Any]]] = field(default_factory=dict)
-    sent: dict[str, str] = field(default_factory=dict)
+    values: dict[str, _Held] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """What the graph holds of one leaf."""
+
+    leaf: LeafPlan
+    terms: list[Any] = field(default_factory=list)
+    sent: str | None = None
 
 
 def read_back(plan: Plan, quads: Iterable[Quad]) -> dict[str, Any]:
@@ -51,25 +59,28 @@ class _Reader:
         self.base = ""
         self.objects: dict[str, _Object] = {"": self.root}
         self.tops = {
-            leaf.property.value: leaf for leaf in plan.leaves.values() if leaf.node.path.count("/") == 1
+            leaf.predicate.value: leaf for leaf in plan.leaves.values() if leaf.node.path.count("/") == 1
         }
         self.tops |= {leaf.sent.value: leaf for leaf in self.tops.values()}
 
     def take(self, quad: Quad) -> None:
         """Put what one quad says where it belongs."""
-        item = self._object(_iri(quad.subject))
+        item = self._object(_text(quad.subject))
         predicate = quad.predicate.value
         leaf = (item.plan.leaves if item.plan else self.tops).get(predicate)
         if leaf is None:
             if predicate == POSITION_OF.value:
-                item.position = int(quad.object.value)
+                item.position = int(_text(quad.object))
             return  # what ties nodes together is in their IRIs
         if leaf.is_key:
             return
-        if predicate == leaf.sent.value and isinstance(quad.object, Literal):
-            item.sent[leaf.node.path] = quad.object.value
-            return
-        item.values.setdefault(leaf.node.path, (leaf, []))[1].append(quad.object)
+        held = item.values.get(leaf.node.path)
+        if held is None:
+            held = item.values[leaf.node.path] = _Held(leaf)
+        if predicate == leaf.sent.value:
+            held.sent = _text(quad.object)
+        else:
+            held.terms.append(quad.object)
 
     def _object(self, iri: str) -> _Object:
         if not self.base:
@@ -103,7 +114,7 @@ class _Reader:
 _DATA = "/data/"
 
 
-def _iri(term: Any) -> str:
+def _text(term: Any) -> str:
     return str(getattr(term, "value", term))
 
 
@@ -115,10 +126,8 @@ def _tree(item: _Object) -> dict[str, Any]:
             codec = leaf.node.codec
             out[leaf.node.name] = codec.json(codec.text(text))
     above = plan.node if plan is not None else None
-    for path in {**item.values, **{path: None for path in item.sent}}:
-        leaf, terms = item.values[path] if path in item.values else (None, [])
-        node = (leaf.node if leaf is not None else None) or _node(item, path)
-        out[node.step(above)] = _value(item.sent.get(path), leaf, terms)
+    for held in item.values.values():
+        out[held.leaf.node.step(above)] = _value(held)
     for step, objects in item.below.items():
         made = objects[0].plan
         assert made is not None  # only the root has none
@@ -129,12 +138,6 @@ def _tree(item: _Object) -> dict[str, Any]:
     return out
 
 
-def _node(item: _Object, path: str) -> Any:
-    assert item.plan is not None or path  # `sent` came by a leaf's plan
-    leaves = item.plan.leaves.values() if item.plan is not None else ()
-    return next(leaf.node for leaf in leaves if leaf.node.path == path)
-
-
 def _rank(item: _Object) -> tuple[Any, ...]:
     assert item.plan is not None  # only the root has none
     if item.plan.unkeyed and item.keys[0].isdigit():
@@ -142,20 +145,21 @@ def _rank(item: _Object) -> tuple[Any, ...]:
     return (0 if item.position else 1, item.position, item.keys)
 
 
-def _value(sent: str | None, leaf: LeafPlan | None, terms: list[Any]) -> Any:
+def _value(held: _Held) -> Any:
     """The JSON of a leaf: as it was sent, where that is told, else of its terms. Raises SchemaViolation."""
-    if sent is not None:
+    leaf = held.leaf
+    codec = leaf.node.codec
+    if held.sent is not None:
         try:
-            return json.loads(sent)
+            return json.loads(held.sent)
         except ValueError as error:
-            raise SchemaViolation(f"{sent[:80]!r} is no JSON") from error
-    assert leaf is not None  # there are terms
+            raise SchemaViolation(f"{held.sent[:80]!r} is no JSON") from error
     try:
         if leaf.is_bits:
-            held = leaf.node.codec.type.native(" ".join(str(read_value(t, leaf.form)) for t in terms))
-            return leaf.node.codec.type.json(held)
-        found = [read_json(term, leaf.form, leaf.node.codec) for term in terms]
-    except Unfit as error:
+            names = " ".join([str(read_value(term, leaf.form)) for term in held.terms])
+            return codec.type.json(codec.type.native(names))
+        found = [read_json(term, leaf.form, codec) for term in held.terms]
+    except ValueError as error:
         raise SchemaViolation(f"{leaf.node.path}: {error}") from error
     if leaf.is_list:
         return found

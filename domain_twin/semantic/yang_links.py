@@ -2,8 +2,8 @@
 
 A leafref's value is one key; the others are, in this order: those of the entry that holds both ends of a
 relative path; what a predicate names; a leaf beside it, or a key of an entry that it is in, that points to
-that key; the key of the list that both are in, where the path is absolute. Where one is in none of these places there is no link, and the
-report says so: nothing is guessed from values.
+that key; the key of the list that both are in, where the path is absolute. Where one is in none of these
+places there is no link, and the report says so: nothing is guessed from values.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Part = str | Above | Own | Beside
 class LinkPlan:
     """How the entry that a leaf points to is called. No parts: the value is an instance-identifier."""
 
-    property: NamedNode
+    predicate: NamedNode
     parts: tuple[tuple[bool, Part], ...] = ()  # whether it is a key's value; the piece
 
     @property

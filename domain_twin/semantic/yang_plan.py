@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pyoxigraph import NamedNode
 
 from domain_twin.semantic import names
-from domain_twin.semantic.yang_links import Leafref, LinkPlan, Linker
+from domain_twin.semantic.yang_links import Leafref, Linker, LinkPlan
 from domain_twin.semantic.yang_values import Writer, writer
 from domain_twin.yang.codec import Form
 from domain_twin.yang.paths import Step
@@ -36,7 +36,7 @@ class LeafPlan:
     """A leaf, leaf-list or anydata: its property, its graph, and what writes its values."""
 
     node: SchemaNode
-    property: NamedNode
+    predicate: NamedNode
     sent: NamedNode
     graph: str
     form: Form
@@ -46,11 +46,7 @@ class LeafPlan:
     is_moment: bool = False
     is_key: bool = False
     link: LinkPlan | None = None
-
-    @property
-    def scalar(self) -> bool:
-        """Whether one value is one triple and nothing else, as of most leaves."""
-        return not (self.is_list or self.is_bits or self.is_moment or self.is_key or self.link)
+    scalar: bool = False  # one value is one triple and nothing else, as of most leaves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +55,12 @@ class NodePlan:
 
     node: SchemaNode
     step: str
-    property: NamedNode
+    predicate: NamedNode
     graph: str
     type: NamedNode | None
     keys: tuple[LeafPlan, ...]
-    leaves: Mapping[str, LeafPlan]  # by the IRIs of `property` and `sent`
+    steps: Mapping[str, LeafPlan]  # its leaves, as canonical paths write them
+    leaves: Mapping[str, LeafPlan]  # its leaves by the IRIs of `predicate` and `sent`
 
     @property
     def unkeyed(self) -> bool:
@@ -131,11 +128,12 @@ def compile_plan(schema: SchemaSet) -> Plan:
         nodes[node.path] = NodePlan(
             node=node,
             step=node.path[node.path.rfind("/") + 1 :],
-            property=NamedNode(names.yang_term(node.module, node.name)),
+            predicate=NamedNode(names.yang_term(node.module, node.name)),
             graph=CONFIG if node.config else STATE,
             type=NamedNode(class_of(node)) if is_list or node.presence else None,
             keys=keys,
-            leaves={iri: leaf for leaf in own.values() for iri in (leaf.property.value, leaf.sent.value)},
+            steps={child.step(node): own[child.path] for child in _leaves(node)},
+            leaves={iri: leaf for leaf in own.values() for iri in (leaf.predicate.value, leaf.sent.value)},
         )
     for top in schema.tops.values():
         if top.is_leaf:
@@ -171,19 +169,27 @@ def _leaf(above: SchemaNode | None, node: SchemaNode, linker: Linker, schema: Sc
     is_moment = form[0] == "string" and "date-and-time" in typedefs
     counts = not node.config and not typedefs.isdisjoint(_COUNTERS)
     is_list = node.kind is NodeKind.LEAF_LIST
-    is_key = above is not None and above.kind is NodeKind.LIST and node.name in above.keys
+    is_bits = form[0] == "bits" and not is_list
+    is_key = (
+        above is not None
+        and above.kind is NodeKind.LIST
+        and node.name in above.keys
+        and node.module == above.module
+    )
+    link = linker.link(node)
     return LeafPlan(
         node=node,
-        property=NamedNode(names.yang_term(node.module, node.name)),
+        predicate=NamedNode(names.yang_term(node.module, node.name)),
         sent=NamedNode(names.yang_sent(node.module, node.name)),
         graph=CONFIG if node.config else KPI if counts else STATE,
         form=form,
         write=writer(form, node, is_moment=is_moment),
         is_list=is_list,
-        is_bits=form[0] == "bits" and not is_list,
+        is_bits=is_bits,
         is_moment=is_moment,
-        is_key=is_key and node.module == above.module if above is not None else False,
-        link=linker.link(node),
+        is_key=is_key,
+        link=link,
+        scalar=not (is_list or is_bits or is_moment or is_key or link),
     )
 
 

@@ -74,13 +74,26 @@ def quads(
 class _Node:
     """A container or list entry that is there, or above one that is."""
 
-    __slots__ = ("above", "count", "entries", "iri", "keys", "links", "own", "path", "plan", "subject")
+    __slots__ = (
+        "above",
+        "count",
+        "entries",
+        "iri",
+        "keys",
+        "links",
+        "own",
+        "path",
+        "plan",
+        "steps",
+        "subject",
+    )
 
     def __init__(self, path: str, plan: NodePlan | None, above: _Node | None, iri: str) -> None:
         self.path = path
         self.plan = plan
         self.above = above
         self.iri = iri  # after `/data/`
+        self.steps: Mapping[str, LeafPlan] = plan.steps if plan is not None else {}
         self.subject: Any = None
         self.keys: tuple[str, ...] = ()
         self.own: list[tuple[NamedNode, Term, NamedNode]] = []  # what its keys say: property, value, graph
@@ -106,11 +119,11 @@ class _Leaf:
 class _Link:
     """What a leafref's leaf points to now. A piece that is True is the leaf's own value."""
 
-    __slots__ = ("beside", "graph", "pieces", "plan", "property", "subject", "targets", "texts")
+    __slots__ = ("beside", "graph", "pieces", "plan", "predicate", "subject", "targets", "texts")
 
     def __init__(self, plan: LeafPlan, link: LinkPlan, node: _Node, graph: NamedNode) -> None:
         self.plan = plan
-        self.property = link.property
+        self.predicate = link.predicate
         self.subject = node.subject
         self.graph = graph
         self.texts: tuple[str, ...] = ()
@@ -176,8 +189,8 @@ class DeviceQuads:
             leaf.value = value
             subject, graph = leaf.node.subject, self._graphs[plan.graph]
             return (
-                [Quad(subject, plan.property, plan.write(before), graph)],
-                [Quad(subject, plan.property, term, graph)],
+                [Quad(subject, plan.predicate, plan.write(before), graph)],
+                [Quad(subject, plan.predicate, term, graph)],
             )
         return self._set(path, change.value)
 
@@ -188,20 +201,22 @@ class DeviceQuads:
         removed: list[Quad] = []
         try:
             if leaf is None:
-                leaf = self._placed(path, value)
+                leaf, own = self._placed(path, value)
                 self._leaves[path] = leaf
-                added = self._enter(leaf.node) + self._own(leaf, value)
+                added = self._enter(leaf.node)
+                added += own
             else:
                 removed, added = _difference(self._own(leaf, leaf.value), self._own(leaf, value))
                 leaf.value = value
         except (Unfit, ValueError) as why:
             self.unmapped.add(path, str(why))
             return self._drop(path)
-        if leaf.plan is not None and leaf.plan.link is not None and not leaf.plan.is_key:
+        if not leaf.simple and leaf.plan is not None and leaf.plan.link is not None and not leaf.plan.is_key:
             if leaf.link is None:
                 leaf.link = self._link(leaf.plan, leaf.plan.link, leaf.node)
             self._point(leaf.link, _texts(leaf.plan, value), removed, added)
-        self._decide(path, removed, added)
+        if path in self._beside:
+            self._decide(path, removed, added)
         return removed, added
 
     def _drop(self, path: str) -> Diff:
@@ -213,29 +228,39 @@ class DeviceQuads:
         if leaf.link is not None:
             self._point(leaf.link, (), removed, added)
             self._forget(leaf.link)
-        self._decide(path, removed, added)
+        if path in self._beside:
+            self._decide(path, removed, added)
         self._leave(leaf.node, removed)
         return removed, added
 
-    def _placed(self, path: str, value: Value) -> _Leaf:
-        """A new leaf, and the nodes above it. Raises Unfit or SchemaViolation, and then has made nothing."""
-        at = strip_keys(path)
-        plan = self.plan.leaves.get(at)
-        if plan is None:
-            node = self.plan.nodes.get(at)
-            if node is None:
-                raise Unfit("no loaded module defines it")
-            if not node.node.presence:
-                raise Unfit(f"a {node.node.kind}, which carries no value")
-            leaf = _Leaf(path, None, self._node_of(parse_path(path)))
-        else:
+    def _placed(self, path: str, value: Value) -> tuple[_Leaf, list[Quad]]:
+        """A new leaf with its quads, and the nodes above it. Raises Unfit or ValueError, and made nothing."""
+        cut = path.rfind("/")
+        node = None if path.endswith("]") else self._nodes.get(path[:cut])  # no slash behind it is quoted
+        plan = node.steps.get(path[cut + 1 :]) if node is not None else None
+        if node is None or plan is None:
+            at = strip_keys(path)
+            plan = self.plan.leaves.get(at)
+            if plan is None:
+                return self._present(path, at), []
             if path.endswith("]"):
                 raise Unfit("one entry of a leaf-list: its values come together")
-            if not plan.is_key:
-                _terms(plan, value)
-            above = path[: path.rfind("/")]  # its last step has no key, so no slash of it is quoted
-            leaf = _Leaf(path, plan, self._nodes.get(above) or self._node_of(parse_path(path)[:-1]))
+        terms, sent = ([], None) if plan.is_key else _terms(plan, value)
+        if node is None:
+            node = self._node_of(parse_path(path)[:-1])
+        leaf = _Leaf(path, plan, node)
         leaf.value = value
+        return leaf, self._stated(node.subject, plan, terms, sent)
+
+    def _present(self, path: str, at: str) -> _Leaf:
+        """A presence container that says that it is there."""
+        plan = self.plan.nodes.get(at)
+        if plan is None:
+            raise Unfit("no loaded module defines it")
+        if not plan.node.presence:
+            raise Unfit(f"a {plan.node.kind}, which carries no value")
+        leaf = _Leaf(path, None, self._node_of(parse_path(path)))
+        leaf.value = None
         return leaf
 
     def _own(self, leaf: _Leaf, value: Any) -> list[Quad]:
@@ -243,9 +268,11 @@ class DeviceQuads:
         plan = leaf.plan
         if plan is None or plan.is_key:
             return []  # the entry's own quads say it
-        subject, graph = leaf.node.subject, self._graphs[plan.graph]
-        terms, sent = _terms(plan, value)
-        out = [Quad(subject, plan.property, term, graph) for term in terms]
+        return self._stated(leaf.node.subject, plan, *_terms(plan, value))
+
+    def _stated(self, subject: NamedNode, plan: LeafPlan, terms: list[Term], sent: str | None) -> list[Quad]:
+        graph = self._graphs[plan.graph]
+        out = [Quad(subject, plan.predicate, term, graph) for term in terms]
         if sent is not None:
             out.append(Quad(subject, plan.sent, Literal(sent, datatype=JSON), graph))
         return out
@@ -286,7 +313,7 @@ class DeviceQuads:
         for leaf, text in zip(plan.keys, keys, strict=False):
             terms, sent = _terms(leaf, leaf.node.codec.text(text))
             graph = self._graphs[leaf.graph]
-            node.own += [(leaf.property, term, graph) for term in terms]
+            node.own += [(leaf.predicate, term, graph) for term in terms]
             if sent is not None:
                 node.own.append((leaf.sent, Literal(sent, datatype=JSON), graph))
         if self._ordered and plan.node.user_ordered:
@@ -296,6 +323,9 @@ class DeviceQuads:
 
     def _enter(self, node: _Node) -> list[Quad]:
         """One more is in a node: its quads where it is the first, and those of the nodes above."""
+        if node.count:
+            node.count += 1
+            return []
         out: list[Quad] = []
         at: _Node | None = node
         while at is not None and at.plan is not None:
@@ -324,9 +354,10 @@ class DeviceQuads:
     def _structure(self, node: _Node) -> list[Quad]:
         """That a node is there, of what type, and with which keys."""
         plan, above, subject = node.plan, node.above, node.subject
-        assert plan is not None and above is not None  # it is not the root
+        assert plan is not None  # it is not the root
+        assert above is not None
         graph = self._graphs[plan.graph]
-        out = [Quad(above.subject, plan.property, subject, graph)]
+        out = [Quad(above.subject, plan.predicate, subject, graph)]
         if plan.type is not None:
             out.append(Quad(subject, TYPE, plan.type, graph))
         out += [Quad(subject, predicate, term, where) for predicate, term, where in node.own]
@@ -384,12 +415,12 @@ class DeviceQuads:
         if targets == link.targets:
             return
         removed += [
-            Quad(link.subject, link.property, target, link.graph)
+            Quad(link.subject, link.predicate, target, link.graph)
             for target in link.targets
             if target not in targets
         ]
         added += [
-            Quad(link.subject, link.property, target, link.graph)
+            Quad(link.subject, link.predicate, target, link.graph)
             for target in targets
             if target not in link.targets
         ]
@@ -423,6 +454,8 @@ class DeviceQuads:
 
 def _terms(plan: LeafPlan, value: Any) -> tuple[list[Term], str | None]:
     """The terms of a leaf's value, and its JSON where they do not tell what was sent. Raises Unfit."""
+    if plan.scalar:
+        return [plan.write(value)], None
     if plan.is_list:
         if not isinstance(value, tuple):
             raise Unfit(f"not a leaf-list ({type(value).__name__})")

@@ -27,10 +27,10 @@ from domain_twin.yang.types import IdentityrefType, UnionType
 
 __all__ = [
     "JSON",
+    "XSD",
     "Term",
     "Unfit",
     "Writer",
-    "XSD",
     "canonical_moment",
     "datatype",
     "identity_name",
@@ -168,7 +168,7 @@ def moment(value: Any) -> Term:
 
 
 def canonical_moment(value: Any) -> str | None:
-    """The canonical text of a date-and-time, None for what XSD does not know (a leap second). Raises Unfit."""
+    """The canonical text of a date-and-time, None where xsd:dateTime knows no such moment. Raises Unfit."""
     if type(value) is not str:
         raise Unfit(f"not a string ({type(value).__name__})")
     parts = _MOMENT_TEXT.fullmatch(value)
