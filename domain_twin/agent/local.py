@@ -18,6 +18,7 @@ from typing import Protocol
 
 from domain_twin.agent.elements import KINDS, elements
 from domain_twin.agent.inner_path import find_inside
+from domain_twin.agent.semantics import Semantics
 from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.disclosure.abstraction import abstract
 from domain_twin.errors import ConfigError, ContractError, NotFound, TwinError
@@ -38,6 +39,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.job import Job
+from domain_twin.model.query import Impact, Require
 from domain_twin.simulation.jobs.desk import JobDesk
 from federation.wire.event_log import EventLog
 from federation.wire.questions import (
@@ -72,6 +74,8 @@ class LocalTwin(Protocol):
     records: ServiceRecords
     alarms: AlarmDesk
     desk: JobDesk
+    semantics: Semantics | None
+    """The twin as a graph; None: it keeps none."""
 
     def network(self) -> Network:
         """The domain's network now."""
@@ -198,6 +202,18 @@ class LocalFace:
     async def report(self, identity: str) -> bytes:
         """A job's report. Raises NotFound."""
         return await self._twin.desk.report(identity)
+
+    async def impact(self, elements: Sequence[str], require: Require) -> Impact:
+        """What depends on elements of the domain, inside it. Raises NotFound, OverCapacity, Unreachable."""
+        return await self._graph().impact(elements)
+
+    def _graph(self) -> Semantics:
+        if self._twin.semantics is None:
+            raise NotFound(
+                f"the agent of {self._twin.domain} keeps no graph; set enabled = true under [semantic] in its"
+                " agent.toml"
+            )
+        return self._twin.semantics
 
     async def history(self, query: HistoryQuery) -> AsyncIterator[HistoryPage]:
         """A leaf's series. Raises NotFound."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from domain_twin.config import SemanticConfig
-from domain_twin.errors import TwinError
-from domain_twin.model import Delta, Finding, Network, Severity
+from domain_twin.errors import TwinError, Unreachable
+from domain_twin.model import Delta, Finding, Network, Outcome, Severity
+from domain_twin.model.query import Affected, Impact, QueryPart
+from domain_twin.semantic.names import plain_name
 
 if TYPE_CHECKING:
     from domain_twin.semantic.live import LiveGraph, LiveStatus
@@ -40,7 +42,9 @@ class Semantics:
         operator: str,
         state: Path,
         network: Callable[[], Network],
+        published: Mapping[str, str],
     ) -> None:
+        """`published` maps aliases to element ids."""
         self.live: LiveGraph | None = None
         """The graph while it is open."""
         self._config = config
@@ -48,6 +52,7 @@ class Semantics:
         self._operator = operator
         self._folder = state / FOLDER
         self._network = network
+        self._published = published
         self._problem = ""
         self._problem_since = 0
 
@@ -57,6 +62,7 @@ class Semantics:
             return
         if restructured:
             self.live.note("topology")
+            self.live.note("points")
         self.live.note("figures")
 
     def status(self) -> LiveStatus | None:
@@ -76,6 +82,7 @@ class Semantics:
             await asyncio.sleep(_RETRY_S)
 
     async def _keep(self) -> None:
+        from domain_twin.disclosure.points_graph import PointsSource
         from domain_twin.semantic.live import LiveGraph
         from domain_twin.semantic.sources import FigureSource, TopologySource
         from domain_twin.semantic.store import SemanticStore
@@ -84,6 +91,7 @@ class Semantics:
         self.live = live = LiveGraph(store)
         self._problem = ""
         live.add(TopologySource(self._network, operator=self._operator))
+        live.add(PointsSource(self._network, self._published))
         if self._config.kpis:
             live.add(FigureSource(self._network))
         try:
@@ -91,6 +99,29 @@ class Semantics:
         finally:
             self.live = None
             await live.close()
+
+    async def impact(self, elements: Sequence[str]) -> Impact:
+        """What depends on any of `elements` in this domain. Raises NotFound, OverCapacity, Unreachable."""
+        from domain_twin.semantic.impact import dependents, find
+
+        if self.live is None:
+            raise Unreachable(f"the graph of {self._domain} is not open now; ask again in a moment")
+        ask = self.live.store.query
+
+        def follow() -> tuple[str, tuple[Affected, ...]]:
+            iris = [find(ask, name, domain=self._domain) for name in elements]
+            return plain_name(iris[0]) or iris[0], dependents(ask, iris)
+
+        name, affected = await asyncio.to_thread(follow)
+        status = self.status()
+        behind = bool(status and status.problem)
+        part = QueryPart(
+            self._domain,
+            Outcome.STALE if behind else Outcome.OK,
+            reason=status.problem if status and behind else "",
+            version=self._network().version,
+        )
+        return Impact(name, affected, (part,))
 
     def findings(self) -> list[Finding]:
         """That the graph is not that of now, while it is not."""

@@ -122,6 +122,7 @@ class DomainTwin:
                 operator=config.operator,
                 state=config.state,
                 network=self.network,
+                published=self.published,
             )
             if config.semantic.enabled
             else None

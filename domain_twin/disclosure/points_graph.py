@@ -6,7 +6,7 @@ segments that peers know. It never becomes part of a view: `view_graph` makes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pyoxigraph as ox
 
@@ -14,6 +14,7 @@ from domain_twin.disclosure.figures import Figures
 from domain_twin.disclosure.plan import Entry, Ground, Risks, mesh_entries, topology_differs, usable
 from domain_twin.disclosure.terminals import Terminal, terminals
 from domain_twin.model import Network
+from domain_twin.semantic.live import Sink
 from domain_twin.semantic.names import (
     NDT,
     domain_node,
@@ -24,7 +25,7 @@ from domain_twin.semantic.names import (
     segment,
 )
 
-__all__ = ["PointsGraph", "points_quads"]
+__all__ = ["PointsGraph", "PointsSource", "points_quads"]
 
 _TYPE = ox.NamedNode("http://www.w3.org/1999/02/22-rdf-syntax-ns#type")
 _Pair = tuple[ox.NamedNode, ox.NamedNode | ox.Literal]
@@ -48,6 +49,33 @@ class PointsGraph:
         return [quad for quad in old if quad not in self._quads], [
             quad for quad in self._quads if quad not in old
         ]
+
+
+class PointsSource:
+    """Keeps that graph in the live one."""
+
+    name = "points"
+    interval_s = 0.0
+
+    def __init__(self, network: Callable[[], Network], published: Mapping[str, str]) -> None:
+        self._network = network
+        self._published = published
+        self._taken: Network | None = None
+        self._graph: PointsGraph | None = None
+
+    def take(self) -> None:
+        """Note the network of now."""
+        self._taken = self._network()
+
+    def write(self, sink: Sink, *, whole: bool) -> None:
+        """Write what changed, or the whole graph. Raises StoreUnwritable."""
+        assert self._taken is not None
+        if whole or self._graph is None:
+            self._graph = PointsGraph(self._published)
+            _, quads = self._graph.update(self._taken)
+            sink.replace(points_graph(self._taken.domain), quads)
+        else:
+            sink.apply(*self._graph.update(self._taken))
 
 
 def points_quads(network: Network, published: Mapping[str, str]) -> Iterator[ox.Quad]:
