@@ -24,6 +24,7 @@ from domain_twin.model import (
 )
 
 _COUNTERS = frozenset(Counters.__slots__)
+_CASTS = ("unicast", "multicast", "broadcast")
 _CHASSIS = "CHASSIS"
 _SYSTEM = "OPERATING_SYSTEM"
 
@@ -78,7 +79,13 @@ def termination_point(
 def _counters(record: Record | None) -> Counters | None:
     if record is None:
         return None
-    return Counters(**{name: value for name, value in record.attributes.items() if name in _COUNTERS})
+    said = record.attributes
+    found = {name: value for name, value in said.items() if name in _COUNTERS}
+    for way in ("in", "out"):  # RFC 8343 counts packets by whom they are for, and has no sum
+        casts = [said[name] for cast in _CASTS if (name := f"{way}_{cast}_pkts") in said]
+        if casts:
+            found.setdefault(f"{way}_pkts", sum(casts))
+    return Counters(**found)
 
 
 def _border(said: Mapping[str, Any]) -> InterDomainEnd | None:

@@ -33,6 +33,15 @@ TABLE: Table = (
         ],
     ),
     *attributes(
+        f"{_INTERFACE}/statistics",
+        Kind.COUNTERS,
+        [
+            (f"{way}-{what}", f"{way}_{what}".replace("-", "_"), number)
+            for way in ("in", "out")
+            for what in ("octets", "unicast-pkts", "multicast-pkts", "broadcast-pkts", "errors", "discards")
+        ],
+    ),
+    *attributes(
         _NODE,
         Kind.NODE,
         [("node-id", "id", text), (f"{_L3}:l3-node-attributes/name", "name", text)],

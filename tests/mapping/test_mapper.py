@@ -37,6 +37,7 @@ from domain_twin.model import (
     LOSS,
     MCS,
     UNITS,
+    Counters,
     Network,
     Update,
     UpdateBatch,
@@ -140,10 +141,24 @@ def test_only_what_a_change_touches_is_rebuilt() -> None:
 def test_change_that_no_table_reads_changes_the_version_only() -> None:
     mapper = mapped(whole())
     before = mapper.network()
-    assert not mapper.apply(delta([("warsaw", f"{ETH0}/statistics/in-octets", 5)], 2))
+    assert not mapper.apply(delta([("warsaw", f"{ETH0}/statistics/in-unknown-protos", 5)], 2))
     after = mapper.network()
     assert after == replace(before, version=after.version)
     assert after.version.sequence == 2
+
+
+def test_packets_are_counted_by_whom_they_are_for_and_shown_together() -> None:
+    """RFC 8343 has no sum of them."""
+    mapper = mapped(whole())
+    counted = [("out-octets", 4500), ("out-unicast-pkts", 5), ("out-multicast-pkts", 2), ("in-octets", 7)]
+    mapper.apply(delta([("warsaw", f"{ETH0}/statistics/{leaf}", value) for leaf, value in counted], 2))
+
+    assert mapper.network().termination_points[f"{node_id('warsaw')}:eth0"].counters == Counters(
+        in_octets=7, out_octets=4500, out_pkts=7
+    )
+    mapper.apply(delta([("warsaw", f"{ETH0}/statistics/out-unicast-pkts", 8)], 3))
+    assert not mapper.restructured, "it is a figure"
+    assert mapper.network().termination_points[f"{node_id('warsaw')}:eth0"].counters.out_pkts == 10
 
 
 def test_stale_device_marks_its_elements_and_the_links_that_end_there() -> None:

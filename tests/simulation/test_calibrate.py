@@ -27,10 +27,11 @@ from domain_twin.errors import ConfigError, NotFound
 from domain_twin.mapping.mapper import Mapper
 from domain_twin.model import Change, Counters, Delta, Network, Origin, TerminationPoint, Version
 from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.twin.calibrate import calibrate, fit, packet_octets
+from domain_twin.simulation.twin.calibrate import calibrate, fit
 from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic, load, save
 from domain_twin.simulation.twin.compile import compile_network
 from domain_twin.simulation.twin.observed import Observations, Recorder, Series, observe
+from domain_twin.simulation.twin.packet_size import packet_octets
 from domain_twin.simulation.twin.traffic import loads_between, loads_over
 from domain_twin.simulation.twin.uncertainty import flow_intervals
 
@@ -140,8 +141,12 @@ def test_interfaces_that_count_say_the_packet_size() -> None:
 
     counted = point("a", Counters(out_octets=700_000, out_pkts=1000)), point("b", None)
     twin = network(["r1"], borders=counted)
+    later = network(["r1"], borders=[point("a", Counters(out_octets=1_000_000, out_pkts=1200))])
 
     assert packet_octets(twin) == 700
+    assert packet_octets(later, twin) == 1500
+    assert packet_octets(twin, later) == 700, "counters that went back were reset"
+    assert math.isnan(packet_octets(twin, twin))
     assert math.isnan(packet_octets(small()))
     assert fit(
         seen(line("l1", 0.3, fixed_s=0)), packet_octets=500
@@ -293,6 +298,8 @@ async def test_the_recorded_history_gives_the_same_fit(emulated: Emulated, tmp_p
         observations = await observe(history, "edge", *window)
         loads = await loads_between(history, "edge", *window)
 
+        assert calibration.traffic.octets_counted
+        assert calibration.traffic.packet_octets == pytest.approx(1000, rel=0.02)
         expected = fit(emulated.observations)
         assert calibration.traffic == pytest.approx(expected.traffic) or (
             calibration.traffic.packets_per_train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from twin_networks import border, both, cell, host, kpis, link, link_id, network, node_id, small, upf
 
-from domain_twin.model import Network
+from domain_twin.model import Counters, Network
 from domain_twin.simulation.graph import Law
 from domain_twin.simulation.joined import join
 from domain_twin.simulation.solve import Engine
@@ -195,3 +195,14 @@ def test_figures_that_are_no_numbers_are_not_computed_with() -> None:
     assert np.isfinite(compiled.graph.fixed_s).all()
     assert np.isfinite(compiled.graph.service_s).all()
     assert not compiled.demand.rate.any()
+
+
+def test_a_report_says_where_the_packet_size_is_from() -> None:
+    counted = border("r1", "urn:idl:1", counters=Counters(out_octets=60_000, out_pkts=100))
+
+    told = compile_network(network(["r1"], borders=[counted]))
+    silent = compile_network(small())
+
+    assert "a packet has 600 octets on the mean, as interfaces have counted them" in told.assumptions
+    assert told.classes[0].mean_octets == 600
+    assert "no interface counts packets; a mean packet of 1,000 octets is assumed" in silent.assumptions

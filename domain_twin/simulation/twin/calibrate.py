@@ -23,6 +23,8 @@ from domain_twin.model import Nanoseconds, Network
 from domain_twin.simulation.graph import FloatArray
 from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic
 from domain_twin.simulation.twin.observed import Observations, Series, observe
+from domain_twin.simulation.twin.packet_size import ASSUMED_OCTETS, packet_octets
+from domain_twin.simulation.twin.packet_size import told as told_size
 
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History
@@ -48,19 +50,12 @@ async def calibrate(
     history: History, network: Network, window: tuple[Nanoseconds, Nanoseconds]
 ) -> Calibration:
     """Fit `network`'s domain to what was recorded in the window. Raises NotFound: nothing was."""
+    from domain_twin.mapping.mapper import Mapper
+
     observations = await observe(history, network.domain, *window)
-    return fit(observations, packet_octets=packet_octets(network))
-
-
-def packet_octets(network: Network) -> float:
-    """Mean size of the packets that interfaces have counted; NaN where they do not count."""
-    octets = packets = 0
-    for point in network.termination_points.values():
-        counted = point.counters
-        if counted is not None and counted.out_octets is not None and counted.out_pkts is not None:
-            octets += counted.out_octets
-            packets += counted.out_pkts
-    return octets / packets if packets else math.nan
+    mapper = Mapper(network.domain)
+    mapper.apply((await history.state_at(window[0])).as_delta())
+    return fit(observations, packet_octets=packet_octets(network, mapper.network()))
 
 
 def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calibration:
@@ -77,8 +72,8 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         step = _step(observations)
         raise NotFound(
             f"the history of {observations.domain} holds {max(map(len, observations.series.values()))}"
-            f" figures of an element at most, and a fit needs {LEAST_BLOCKS} points of {BLOCK}: calibrate over"
-            f" {math.ceil(LEAST_BLOCKS * BLOCK * step) + 1} s or more in which devices were heard"
+            f" figures of an element at most, and a fit needs {LEAST_BLOCKS} points of {BLOCK}: calibrate"
+            f" over {math.ceil(LEAST_BLOCKS * BLOCK * step) + 1} s or more in which devices were heard"
         )
     traffic = _traffic(enough, packet_octets, said)
     fits = {
@@ -243,22 +238,21 @@ class _Evidence:
 
 
 def _traffic(train: Mapping[str, Series], octets: float, said: list[str]) -> Traffic:
-    known = math.isfinite(octets) and octets > 0
-    if not known:
-        octets = 1000.0
-        said.append("no interface counts packets; a mean packet of 1,000 octets is assumed")
+    counted = math.isfinite(octets) and octets > 0
+    octets = octets if counted else ASSUMED_OCTETS
+    said.append(told_size(octets, counted))
     stations = [series for series in train.values() if series.kind in _PROCESSORS]
     told = [item for series in stations if (item := _station_evidence(series)) is not None]
     seen = [item for series in train.values() if (item := _queue_evidence(series, octets)) is not None]
     if not seen and not told:
         said.append("no element shows the variance of its delay under load: single packets are assumed")
-        return Traffic(packet_octets=octets)
+        return Traffic(octets, octets_counted=counted)
     length, scv = _length_and_scv(told, seen)
     said.append(
         f"{len(told) + len(seen)} elements show trains of {length:.3g} packets, whose sizes have a squared"
         f" coefficient of variation of {scv:.2f}"
     )
-    return Traffic(octets, max(1.0, length), scv)
+    return Traffic(octets, max(1.0, length), scv, octets_counted=counted)
 
 
 def _length_and_scv(told: Sequence[_Evidence], seen: Sequence[_Evidence]) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from domain_twin.errors import ConfigError
 from domain_twin.model import Nanoseconds
+from domain_twin.simulation.twin.packet_size import ASSUMED_OCTETS
 
 __all__ = ["DEFAULT", "FORMAT", "Calibration", "ElementFit", "Traffic", "load", "save"]
 
@@ -31,12 +32,14 @@ class Traffic:
     A share `bursty_share` of the rate comes from sources that are on and off by turns.
     """
 
-    packet_octets: float = 1000.0
+    packet_octets: float = ASSUMED_OCTETS
     packets_per_train: float = 1.0
     size_scv: float = 1.0
     bursty_share: float = 0.0
     on_s: float = 0.0
     off_s: float = 0.0
+    octets_counted: bool = False
+    """Whether interfaces said `packet_octets`."""
 
     @property
     def train_octets(self) -> float:
@@ -148,7 +151,7 @@ _NOT_ZERO = frozenset({"packet_octets", "packets_per_train"})
 def _check(traffic: Traffic, elements: Mapping[str, ElementFit]) -> None:
     """Raise ValueError for a figure that nothing can be computed with."""
     for owner, record, names in (
-        ("traffic", traffic, [f.name for f in dataclasses.fields(Traffic)]),
+        ("traffic", traffic, [f.name for f in dataclasses.fields(Traffic) if f.type == "float"]),
         *((name, fit, _NOT_NEGATIVE) for name, fit in elements.items()),
     ):
         for name in names:

@@ -33,6 +33,8 @@ from domain_twin.model import (
 )
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, Scheduler, SimGraph, TrafficClass
 from domain_twin.simulation.twin.calibration import DEFAULT, Calibration
+from domain_twin.simulation.twin.packet_size import packet_octets
+from domain_twin.simulation.twin.packet_size import told as told_size
 from domain_twin.simulation.twin.traffic import UNLIKELY, DemandFit, Ends, Loads, estimate, loads_of
 
 __all__ = ["Compiled", "compile_network", "traffic_classes"]
@@ -75,7 +77,8 @@ def compile_network(
 
     `published` maps aliases to element ids (`[[publish]]` of the agent).
     """
-    builder = _Builder(network, calibration or DEFAULT, calibrated=calibration is not None)
+    known = calibration or _uncalibrated(network)
+    builder = _Builder(network, known, calibrated=calibration is not None)
     builder.build()
     builder.name_published(published or {})
     graph = builder.graph()
@@ -98,6 +101,14 @@ def compile_network(
         (*builder.said, *fit.assumptions),
         fit,
     )
+
+
+def _uncalibrated(network: Network) -> Calibration:
+    """Nothing fitted, but for the packet size where interfaces count."""
+    octets = packet_octets(network)
+    if not octets > 0:
+        return DEFAULT
+    return replace(DEFAULT, traffic=replace(DEFAULT.traffic, packet_octets=octets, octets_counted=True))
 
 
 def traffic_classes(calibration: Calibration) -> tuple[TrafficClass, ...]:
@@ -354,9 +365,11 @@ class _Builder:
     def _summarise(self) -> None:
         if not self.calibrated:
             self.said.append(
-                "this domain is not calibrated: single packets of 1,000 octets and Poisson arrivals are"
-                " assumed; run fedtwin calibrate"
+                "this domain is not calibrated: single packets and Poisson arrivals are assumed; run fedtwin"
+                " calibrate"
             )
+        traffic = self.calibration.traffic
+        self.said.append(told_size(traffic.packet_octets, traffic.octets_counted))
         if self._unfitted:
             self.said.append(
                 "fixed delays are taken from the figures of now, not from a calibration:"
