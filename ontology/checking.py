@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rdflib import DCTERMS, OWL, RDF, RDFS, SKOS, Graph, Namespace, URIRef
 from rdflib.namespace import SH
-from rdflib.plugins.sparql import prepareQuery
+from rdflib.plugins.sparql import prepareQuery, prepareUpdate
 from rdflib.term import Node
 
 HERE = Path(__file__).resolve().parent
@@ -94,6 +94,7 @@ def problems(sources: Sources) -> list[str]:
             _bad_alignments(sources),
             _bad_shapes(sources),
             _bad_rules(sources),
+            _bad_deprecations(sources),
         )
     )
 
@@ -145,7 +146,8 @@ def _accidental(sources: Sources) -> Iterator[str]:
     for place, graph in {"ndt.ttl": sources.terms, **sources.parts}.items():
         for term in sorted(_used(graph) - known):
             yield f"{place}: ndt:{local(term)} {_fate(term, gone)}"
-    for term in sorted(_used(sources.deprecations) - known - gone):
+    notes = set(sources.deprecations.subjects(RDF.type, OWL.AnnotationProperty))
+    for term in sorted(_used(sources.deprecations) - known - gone - notes):
         yield f"deprecations.ttl: ndt:{local(term)} is not declared, neither here nor in ndt.ttl"
     texts = {f"rules/{name}.rq": text for name, text in sources.rules.items()}
     texts |= {
@@ -231,6 +233,24 @@ def _bad_rules(sources: Sources) -> Iterator[str]:
             continue
         if algebra.name != "ConstructQuery":
             yield f"rules/{name}.rq: is no CONSTRUCT"
+
+
+def _bad_deprecations(sources: Sources) -> Iterator[str]:
+    gone = sources.deprecations
+    for term in sorted(named(gone.subjects(OWL.deprecated))):
+        needed = {
+            "version": NDT.deprecatedInVersion,
+            "message": RDFS.comment,
+            "replacement": DCTERMS.isReplacedBy,
+            "migration": NDT.migration,
+        }
+        for what, predicate in needed.items():
+            if gone.value(term, predicate) is None:
+                yield f"deprecations.ttl: {short(term)} has no {what} ({predicate.n3()})"
+        try:
+            prepareUpdate(str(gone.value(term, NDT.migration)))
+        except Exception as error:
+            yield f"deprecations.ttl: the migration of {short(term)} is no SPARQL update: {error}"
 
 
 def header(rule: str, word: str) -> str:
