@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
 
 from federation.cli.options import At, Json
@@ -13,6 +14,8 @@ from federation.cli.query import RequireOption
 from federation.cli.register import command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.text import Text
     from rich.tree import Tree
 
@@ -40,10 +43,12 @@ def add_to(app: typer.Typer) -> None:
 
 def impact(
     *,
-    element: Annotated[
-        str,
+    elements: Annotated[
+        list[str],
         typer.Argument(
-            help="A point, inter-domain link or segment; at an agent any element of its own.",
+            metavar="ELEMENT...",
+            help="A point, inter-domain link, segment or service; at an agent any element of its own."
+            " Several: what depends on any of them.",
             show_default=False,
         ),
     ],
@@ -76,8 +81,11 @@ def impact(
     required = requirement(require)
     outer = _broker(at, broker)
 
+    if any(not name.isprintable() or not name for name in elements):
+        raise click.BadParameter("an element's name is not empty and holds no control characters")
+
     async def question(twin: TwinClient) -> Impact:
-        return await asked(twin, element, outer, required)
+        return await asked(twin, elements, outer, required)
 
     found = ask(at, question, "following what depends on it")
     if as_json:
@@ -103,9 +111,9 @@ def _broker(at: str, given: str) -> Path | None:
 
 
 async def asked(
-    twin: TwinClient, element: str, broker: Path | None, require: Require | None = None
+    twin: TwinClient, elements: Sequence[str], broker: Path | None, require: Require | None = None
 ) -> Impact:
-    """What depends on `element`: asked of one twin, and of a broker where one is named.
+    """What depends on any of `elements`: asked of one twin, and of a broker where one is named.
 
     The broker is told only of points, segments and inter-domain links: names that it knows.
     Raises NotFound, NotShared, Unreachable.
@@ -113,7 +121,7 @@ async def asked(
     from federation.cli.impact_tree import joined, key
     from federation.client import TwinClient
 
-    inner = await twin.impact(element, require=require)
+    inner = await twin.impact(elements[0], also=elements[1:], require=require)
     if broker is None:
         return inner
     known = [each.id for each in inner.affected if each.kind in ("point", "segment", "inter-domain-link")]

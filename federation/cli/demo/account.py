@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from federation.cli.console import iso, plain
 
 if TYPE_CHECKING:
+    from federation.cli.demo.dependence import Compared
     from federation.cli.demo.evidence import Evidence
     from federation.cli.demo.outage import Outage
     from federation.cli.demo.prediction import Verdict
@@ -78,6 +79,7 @@ class Account:
     phases: list[Phase] = field(default_factory=list)
     reactions: list[Reaction] = field(default_factory=list)
     predictions: list[Verdict] = field(default_factory=list)
+    impacts: list[Compared] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     audits: list[Evidence] = field(default_factory=list)
     history_samples: int = 0
@@ -121,6 +123,7 @@ class Account:
                 for each in self.reactions
             ],
             "predictions": [_prediction(each) for each in self.predictions],
+            "impacts": [_impact(each) for each in self.impacts],
             "outages": [
                 {
                     "process": each.process,
@@ -170,6 +173,22 @@ def _prediction(verdict: Verdict) -> dict[str, Any]:
                 "assumptions": said.assumptions,
             }
         ),
+    }
+
+
+def _impact(told: Compared) -> dict[str, Any]:
+    said = told.said
+    return {
+        "link": said.link,
+        "problem": said.problem or None,
+        "services": sorted(said.services),
+        "slices": list(said.names("slice")),
+        "customers": list(said.names("customer")),
+        "changed": sorted(told.changed),
+        "unchanged": sorted(told.asked - told.changed),
+        "same": told.same if said.impact else None,
+        "domains": [part.domain for part in said.impact.parts] if said.impact else [],
+        "answered_in_ms": round(said.took_ms, 3),
     }
 
 

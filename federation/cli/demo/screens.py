@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from domain_twin.model import DomainStatus, Event, ServiceStatus
     from federation.cli.demo.account import Account, Phase, Reaction
+    from federation.cli.demo.dependence import Compared, Said
     from federation.cli.demo.evidence import Evidence
     from federation.cli.demo.files import DemoFiles
     from federation.cli.demo.inside import Inside, Stretch
@@ -189,6 +190,40 @@ def _interval(said: Prediction) -> str:
     if math.isfinite(said.low_ms) and math.isfinite(said.high_ms):
         return f"90 % interval {said.low_ms:.3f} to {said.high_ms:.3f} ms"
     return "no interval: this twin is not calibrated"
+
+
+def dependents(said: Said, services: Sequence[ServiceStatus]) -> RenderableType:
+    """The chains from the link to customers, and who answered; where nobody did, why."""
+    from federation.cli.impact import drawing, summary
+
+    if said.impact is None:
+        return Text.assemble(("no answer  ", "warn"), said.problem)
+    untouched = [each.service.name for each in services if each.service.id not in said.services]
+    table = _facts()
+    if untouched:
+        table.add_row("not affected", "", Text(", ".join(sorted(untouched))))
+    domains = [part.domain for part in said.impact.parts]
+    whom = Text("transport's own agent and the broker")
+    if len(domains) > 1:
+        whom.append(f" of {', '.join(domains)}", "dim")
+    table.add_row("answered in", f"{said.took_ms:,.0f} ms", whom)
+    return Group(summary(said.impact), Text(), drawing(said.impact, full=False, top=8), Text(), table)
+
+
+def compared(told: Compared, services: Sequence[ServiceStatus]) -> RenderableType:
+    """Who was said to depend on the link, and whose path changed when it was cut."""
+    names = {each.service.id: each.service.name for each in services}
+
+    def listed(ids: Iterable[str]) -> str:
+        return ", ".join(sorted(names.get(each, each) for each in ids)) or "none"
+
+    table = _facts()
+    table.add_row("said to depend on it", "", Text(listed(told.said.services), "bold"))
+    table.add_row("their path changed", "", Text(listed(told.changed), "bold"))
+    table.add_row("it did not", "", listed(told.asked - told.changed))
+    verdict = Text("as was said", "good") if told.same else Text("not as was said", "bad")
+    table.add_row("so it came", "", verdict)
+    return table
 
 
 def verdict_on(verdict: Verdict) -> RenderableType:

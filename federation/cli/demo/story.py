@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from domain_twin.config import DeviceConfig
     from domain_twin.model import DomainStatus, Event, ServiceStatus
+    from federation.cli.demo.dependence import Said
     from federation.cli.demo.folder import DemoFolder
     from federation.cli.demo.inside import Inside, Stretch
     from federation.cli.demo.prediction import Prediction
@@ -69,8 +70,11 @@ class Story:
             await self._screen.pause(5)
             stretch, prediction = await self._foresee(twin, before)
             await self._screen.pause(4)
+            said, services = await self._dependents(twin, stretch)
+            await self._screen.pause(4)
             device, began = await self._cut(twin, watcher, before, stretch)
             await self._compare(twin, prediction)
+            await self._changed(twin, said, services)
             await self._screen.pause(5)
             await self._repair(twin, watcher, device, stretch)
             await self._screen.pause(3)
@@ -250,6 +254,34 @@ class Story:
             steps.done("what if", "answered" if prediction.made else "no prediction; the story goes on")
         self._screen.show(screens.prediction(prediction))
         return stretch, prediction
+
+    async def _dependents(self, twin: TwinClient, stretch: Stretch) -> tuple[Said, Sequence[ServiceStatus]]:
+        """Ask who depends on the link that will be cut; the services as they stand before it."""
+        from federation.cli.demo.dependence import dependents
+
+        self._screen.act(
+            "Who depends on this link?",
+            "The same link as a question of meaning. Transport's agent follows its own graph from the link to"
+            " the segments that it shows; the broker goes on from those to services, slices and customers."
+            " Neither knows the other's half.",
+        )
+        services = (await twin.services()).statuses
+        async with self._screen.steps(["dependence"]) as steps:
+            steps.begin("dependence", "followed inside transport, then across the four")
+            said = await dependents(self._files.socket("transport"), self._files.client, stretch.link)
+            steps.done("dependence", "answered" if said.impact else "no answer; the story goes on")
+        self._screen.show(screens.dependents(said, services))
+        return said, services
+
+    async def _changed(self, twin: TwinClient, said: Said, before: Sequence[ServiceStatus]) -> None:
+        """Who was said to depend on the link, beside whose path has changed."""
+        from federation.cli.demo.dependence import compare
+
+        compared = compare(said, before, (await twin.services()).statuses)
+        self._account.impacts.append(compared)
+        if said.impact:
+            self._screen.say("And who had been said to depend on it?")
+            self._screen.show(screens.compared(compared, before))
 
     async def _compare(self, twin: TwinClient, prediction: Prediction) -> None:
         """What was said before the cut, beside what came."""
