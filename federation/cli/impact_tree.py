@@ -43,7 +43,20 @@ def tree(impact: Impact) -> Branch:
             if at is not root and at not in root.branches and not affected.evidence:
                 root.branches.append(at)
         at.affected = affected
+    _shorten(root)
     return root
+
+
+def _shorten(branch: Branch) -> None:
+    """Leave out paths, which stand between each service and what its traffic crosses."""
+    shown: list[Branch] = []
+    for each in branch.branches:
+        _shorten(each)
+        passed = each.affected is not None and each.affected.kind == "path"
+        shown += each.branches if passed else [each]
+    for each in shown:
+        each.relation = "" if each.relation == "follows" else each.relation
+    branch.branches = shown
 
 
 def _grown(places: dict[str, Branch], at: Branch, step: Dependency) -> Branch:

@@ -204,6 +204,23 @@ def test_impact_is_drawn_from_the_element_to_the_customer() -> None:
     assert "and 1 more (--top)" in plain(drawing(found, full=True, top=1))
 
 
+def test_a_services_path_is_no_branch_of_its_own() -> None:
+    path = "urn:service:factory/path"
+    chain = (
+        depends(path, WAY, relation="usesSegment"),
+        depends("urn:service:factory", path, relation="follows"),
+    )
+    found = Impact(
+        WAY,
+        (
+            Affected("path", path, "", "", chain[:1]),
+            Affected("service", "urn:service:factory", "f", "", chain),
+        ),
+    )
+
+    assert plain(drawing(found, full=False, top=9)).splitlines() == [WAY, "└── f  service"]
+
+
 def test_nothing_affected_is_said_so() -> None:
     assert "no service is affected" in plain(summary(Impact(LINK, ())))
 
