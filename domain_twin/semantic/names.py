@@ -26,6 +26,7 @@ __all__ = [
     "points_graph",
     "provenance_graph",
     "record",
+    "records_graph",
     "run_graph",
     "segment",
     "topology_graph",
@@ -142,6 +143,11 @@ def view_graph(agreement: str) -> str:
     return f"{AUTHORITY}/g/view/{_part(agreement)}"
 
 
+def records_graph() -> str:
+    """Services, slices and customers, as this domain's or broker's records say."""
+    return f"{AUTHORITY}/g/records"
+
+
 def boundary_graph() -> str:
     """At the broker: points, inter-domain links and services, always at hand."""
     return f"{AUTHORITY}/g/boundary"
@@ -170,7 +176,7 @@ def plain_name(iri: str) -> str:
     """
     for place in ("record/", "link/"):
         if iri.startswith(base := f"{AUTHORITY}/{place}"):
-            return unquote(iri[len(base) :].rpartition("/")[2])
+            return unquote(iri[len(base) :].partition("/")[2] if place == "record/" else iri[len(base) :])
     if not iri.startswith(base := f"{AUTHORITY}/id/"):
         return ""
     match [unquote(part) for part in iri[len(base) :].split("/")]:
