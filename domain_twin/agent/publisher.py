@@ -44,6 +44,8 @@ class Publisher:
         self._figures_interval_s = figures_interval_s
         self.on_expired: Callable[[str, Level], None] = lambda *_: None
         """Told when an agreement has ended, with the level of its view: nothing more of it is sent."""
+        self.on_views: Callable[[], None] = lambda: None
+        """Told that a view was opened, has changed or is made no more."""
         self._send = send
         self._clock = clock
         self._opened = asyncio.Event()
@@ -76,6 +78,7 @@ class Publisher:
                 await asyncio.to_thread(builder.update, self._network(), now=self._clock())
                 self._builders[key] = held = (builder, grant)
                 self._opened.set()
+                self.on_views()
             # Without a pause until the peer has them: what `send` gets next follows these.
             return held[0].resume(resume_from)
 
@@ -90,6 +93,15 @@ class Publisher:
     def close(self, agreement: str, level: Level) -> None:
         """Make this view no more."""
         self._builders.pop((agreement, level), None)
+        self.on_views()
+
+    def open_views(self) -> dict[tuple[str, Level], tuple[Grant, View]]:
+        """The views that are open, as last built, by agreement and level."""
+        return {
+            key: (grant, builder.view)
+            for key, (builder, grant) in self._builders.items()
+            if builder.view is not None
+        }
 
     def findings(self) -> list[Finding]:
         """What the owner should see about what its views can and cannot show."""
@@ -140,6 +152,7 @@ class Publisher:
                     delta = await asyncio.to_thread(builder.update, network, now=now)
                     if delta is not None and self._builders.get(key, (None,))[0] is builder:
                         self._send(delta)
+                        self.on_views()
 
     async def _wait(self) -> None:
         due = [b.due_at for b, _ in self._builders.values() if b.due_at is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,25 @@ from typing import TYPE_CHECKING
 
 from domain_twin.config import SemanticConfig
 from domain_twin.errors import TwinError, Unreachable
-from domain_twin.model import Delta, Finding, Network, Outcome, Severity
+from domain_twin.model import (
+    Delta,
+    Finding,
+    Level,
+    Network,
+    Outcome,
+    ServiceRecords,
+    Severity,
+    View,
+)
 from domain_twin.model.query import Affected, Impact, QueryPart
 from domain_twin.semantic.names import plain_name
 
 if TYPE_CHECKING:
+    from domain_twin.datastore.snapshot import Snapshot
+    from domain_twin.disclosure.policy import Grant
+    from domain_twin.semantic.devices import DeviceSource
     from domain_twin.semantic.live import LiveGraph, LiveStatus
+    from domain_twin.yang.schema import SchemaSet
 
 __all__ = ["FOLDER", "Semantics"]
 
@@ -29,6 +43,7 @@ log = logging.getLogger(__name__)
 FOLDER = "graph"
 """Below the agent's state; made anew from the live state wherever it is missing."""
 _RETRY_S = 30.0
+_TURN_S = 0.001
 
 
 class Semantics:
@@ -43,8 +58,12 @@ class Semantics:
         state: Path,
         network: Callable[[], Network],
         published: Mapping[str, str],
+        records: ServiceRecords,
+        schema_of: Callable[[str], SchemaSet],
+        snapshot: Callable[[], Snapshot],
+        views: Callable[[], Mapping[tuple[str, Level], tuple[Grant, View]]],
     ) -> None:
-        """`published` maps aliases to element ids."""
+        """`published` maps aliases to element ids; `views` are those open, by agreement and level."""
         self.live: LiveGraph | None = None
         """The graph while it is open."""
         self._config = config
@@ -53,17 +72,30 @@ class Semantics:
         self._folder = state / FOLDER
         self._network = network
         self._published = published
+        self._records = records
+        self._schema_of = schema_of
+        self._snapshot = snapshot
+        self._views = views
+        self._devices: DeviceSource | None = None
         self._problem = ""
         self._problem_since = 0
 
     def note(self, delta: Delta | None, restructured: bool) -> None:
         """The twin changed; `restructured`: by more than figures."""
-        if self.live is None:
+        if self.live is None or self._devices is None:
             return
+        if delta is not None:
+            self._devices.note(delta)
+            self.live.note("devices")
         if restructured:
-            self.live.note("topology")
-            self.live.note("points")
+            for source in ("topology", "points", "records"):
+                self.live.note(source)
         self.live.note("figures")
+
+    def note_views(self) -> None:
+        """A view was opened, has changed or is made no more."""
+        if self.live is not None:
+            self.live.note("views")
 
     def status(self) -> LiveStatus | None:
         """How well the graph follows; None while it is not open."""
@@ -83,15 +115,29 @@ class Semantics:
 
     async def _keep(self) -> None:
         from domain_twin.disclosure.points_graph import PointsSource
+        from domain_twin.disclosure.view_graph import ViewSource
+        from domain_twin.semantic.devices import DeviceSource
         from domain_twin.semantic.live import LiveGraph
-        from domain_twin.semantic.sources import FigureSource, TopologySource
+        from domain_twin.semantic.sources import FigureSource, RecordSource, TopologySource
         from domain_twin.semantic.store import SemanticStore
 
+        # The writer is a thread: while it computes, the event loop may have to wait this long for its turn.
+        sys.setswitchinterval(min(sys.getswitchinterval(), _TURN_S))
         store = await asyncio.to_thread(SemanticStore, self._folder)
-        self.live = live = LiveGraph(store)
+        live = LiveGraph(store)
         self._problem = ""
+        self._devices = DeviceSource(
+            self._domain,
+            schema_of=self._schema_of,
+            snapshot=self._snapshot,
+            counters=self._config.kpis,
+        )
+        self.live = live
         live.add(TopologySource(self._network, operator=self._operator))
         live.add(PointsSource(self._network, self._published))
+        live.add(RecordSource(self._records, self._network, self._published))
+        live.add(ViewSource(self._views))
+        live.add(self._devices)
         if self._config.kpis:
             live.add(FigureSource(self._network))
         try:

@@ -123,10 +123,16 @@ class DomainTwin:
                 state=config.state,
                 network=self.network,
                 published=self.published,
+                records=records,
+                schema_of=self.schemas.of,
+                snapshot=self.pipeline.store.snapshot,
+                views=self.publisher.open_views,
             )
             if config.semantic.enabled
             else None
         )
+        if self.semantics:
+            self.publisher.on_views = self.semantics.note_views
         self._trees = TreeCheck(
             config.domain, self.schemas.of, self._leaves_of, complete=self.pipeline.synchronised
         )

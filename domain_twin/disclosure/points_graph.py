@@ -63,7 +63,7 @@ class PointsSource:
         self._taken: Network | None = None
         self._graph: PointsGraph | None = None
 
-    def take(self) -> None:
+    def take(self, *, whole: bool) -> None:
         """Note the network of now."""
         self._taken = self._network()
 

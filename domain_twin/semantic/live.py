@@ -45,6 +45,9 @@ class Sink(Protocol):
     def graphs(self) -> list[str]:
         """Names of the graphs that hold something."""
 
+    def made_of(self, graph: str, origin: str, version: str) -> None:
+        """What a graph is made of (an IRI), and of which version of it: for the provenance graph."""
+
 
 class Source(Protocol):
     """One kind of news for the graph."""
@@ -53,8 +56,8 @@ class Source(Protocol):
     interval_s: float
     """The least time between two rounds of it."""
 
-    def take(self) -> None:
-        """On the event loop: note what the next `write` is about. Quick."""
+    def take(self, *, whole: bool) -> None:
+        """On the event loop: note what the next `write` is about, with the same `whole`. Quick."""
 
     def write(self, sink: Sink, *, whole: bool) -> None:
         """In the writer's thread: say what changed, or all there is. Raises StoreUnwritable."""
@@ -128,7 +131,7 @@ class LiveGraph:
             self._wake.set()
 
     def made_of(self, graph: str, origin: str, version: str) -> None:
-        """What a graph is made of, and of which version of it: for the provenance graph."""
+        """What a graph is made of (an IRI), and of which version of it: for the provenance graph."""
         self._provenance.note(graph, origin, version)
 
     def status(self) -> LiveStatus:
@@ -162,7 +165,7 @@ class LiveGraph:
                 feed.due_at = now + feed.source.interval_s
                 due.append((feed, feed.news_at))
                 feed.news_at = None
-                feed.source.take()
+                feed.source.take(whole=feed.whole)
             else:
                 self._wake.set()
         if due:

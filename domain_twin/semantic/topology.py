@@ -37,7 +37,7 @@ from domain_twin.semantic.names import (
     topology_graph,
 )
 
-__all__ = ["Topology", "date_time", "double", "figure_quads", "ndt", "network_quads"]
+__all__ = ["WORDS", "Topology", "date_time", "double", "figure_quads", "ndt", "network_quads"]
 
 _DATE_TIME = ox.NamedNode("http://www.w3.org/2001/XMLSchema#dateTime")
 _TRUE, _FALSE = ox.Literal(True), ox.Literal(False)
@@ -187,7 +187,7 @@ def _domain_quads(domain: str, operator: str) -> Iterator[ox.Quad]:
         yield ox.Quad(runs, ndt("name"), ox.Literal(operator), graph)
 
 
-_WORDS = {
+WORDS = {
     "nodes": "node",
     "termination_points": "termination-point",
     "links": "link",
@@ -195,10 +195,11 @@ _WORDS = {
     "cells": "cell",
     "hosts": "host",
 }
+"""Collections of a Network and the word for what they hold, as in names of elements."""
 
 
 def _element(domain: str, kind: str, identity: str) -> ox.NamedNode:
-    return ox.NamedNode(element(domain, _WORDS.get(kind, kind), identity))
+    return ox.NamedNode(element(domain, WORDS.get(kind, kind), identity))
 
 
 def _quads(domain: str, subject: ox.NamedNode, pairs: Iterable[Pair]) -> Iterator[ox.Quad]:
