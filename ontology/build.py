@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import sample
 from checking import HERE, KINDS, NDT, Sources, constant, header, local, named, parsed, problems
 from rdflib import DCTERMS, OWL, RDFS, XSD, Graph, Literal, URIRef
 from rdflib.namespace import SH
@@ -27,6 +28,7 @@ def generated(sources: Sources) -> dict[Path, str]:
         ROOT / "domain_twin" / "semantic" / "terms.py": constants(sources),
         HERE / "context" / "ndt.jsonld": context(sources),
         ROOT / "docs" / "ontology.md": page(sources),
+        **{HERE / "examples" / "four-domains" / name: text for name, text in sample.files().items()},
     }
 
 
@@ -199,7 +201,7 @@ def main(arguments: Iterable[str]) -> int:
             if options.check:
                 wrong.append(f"{path.relative_to(ROOT)}: is out of date; run python ontology/build.py")
             else:
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
     print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
     return 1 if wrong else 0

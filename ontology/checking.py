@@ -225,7 +225,7 @@ def _bad_rules(sources: Sources) -> Iterator[str]:
         for read in header(text, "reads").split(","):
             other = read.strip().removeprefix("inferred/")
             if read.strip() not in ("topo", "kpi", "records") and other not in sources.rules:
-                yield f"rules/{name}.rq: reads {read.strip()!r}; there are topo, kpi, records and inferred/RULE"
+                yield f"rules/{name}.rq: reads {read.strip()!r}, not one of topo, kpi, records, inferred/RULE"
         try:
             algebra = prepareQuery(text).algebra
         except Exception as error:
