@@ -193,6 +193,9 @@ class SemanticConfig(_Strict):
     rules: Path | None = Field(None, description="folder with rules of your own, one CONSTRUCT per .rq file")
     shapes: Path | None = Field(None, description="folder with SHACL shapes of your own, .ttl files")
     kpis: bool = Field(True, description="have the latest figures and counters in the graph")
+    max_rows: int = Field(100_000, gt=0, description="rows or triples that one query may answer with")
+    timeout_s: float = Field(10.0, gt=0, description="a query is stopped after this time, seconds")
+    memory_mb: int = Field(512, gt=0, description="memory that one query may take, in MB")
 
 
 class SyslogConfig(_Strict):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from domain_twin.agent.elements import KINDS, elements
+from domain_twin.agent.graph_face import answer_operator
 from domain_twin.agent.inner_path import find_inside
 from domain_twin.agent.semantics import Semantics
 from domain_twin.alarms.desk import AlarmDesk
@@ -49,6 +50,8 @@ from federation.wire.questions import (
     HistoryQuery,
     JobQuestion,
     PathQuery,
+    QueryQuestion,
+    QueryReply,
     ServiceList,
     ViewList,
     ViewQuery,
@@ -202,6 +205,10 @@ class LocalFace:
     async def report(self, identity: str) -> bytes:
         """A job's report. Raises NotFound."""
         return await self._twin.desk.report(identity)
+
+    async def query(self, question: QueryQuestion) -> QueryReply:
+        """What the graph answers in SPARQL. Raises ContractError, NotFound, OverCapacity, Unreachable."""
+        return await answer_operator(self._graph(), self._twin.domain, question)
 
     async def impact(self, elements: Sequence[str], require: Require) -> Impact:
         """What depends on elements of the domain, inside it. Raises NotFound, OverCapacity, Unreachable."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from domain_twin.disclosure.policy import Grant
     from domain_twin.semantic.devices import DeviceSource
     from domain_twin.semantic.live import LiveGraph, LiveStatus
+    from domain_twin.semantic.workers import QueryPool
     from domain_twin.yang.schema import SchemaSet
 
 __all__ = ["FOLDER", "Semantics"]
@@ -66,6 +67,8 @@ class Semantics:
         """`published` maps aliases to element ids; `views` are those open, by agreement and level."""
         self.live: LiveGraph | None = None
         """The graph while it is open."""
+        self.queries: QueryPool | None = None
+        """Where it can be asked by others than the product itself, while it is open."""
         self._config = config
         self._domain = domain
         self._operator = operator
@@ -120,6 +123,7 @@ class Semantics:
         from domain_twin.semantic.live import LiveGraph
         from domain_twin.semantic.sources import FigureSource, RecordSource, TopologySource
         from domain_twin.semantic.store import SemanticStore
+        from domain_twin.semantic.workers import PoolLimits, QueryPool
 
         # The writer is a thread: while it computes, the event loop may have to wait this long for its turn.
         sys.setswitchinterval(min(sys.getswitchinterval(), _TURN_S))
@@ -133,6 +137,14 @@ class Semantics:
             counters=self._config.kpis,
         )
         self.live = live
+        self.queries = QueryPool(
+            store,
+            PoolLimits(
+                max_rows=self._config.max_rows,
+                timeout_s=self._config.timeout_s,
+                memory_bytes=self._config.memory_mb << 20,
+            ),
+        )
         live.add(TopologySource(self._network, operator=self._operator))
         live.add(PointsSource(self._network, self._published))
         live.add(RecordSource(self._records, self._network, self._published))
@@ -143,7 +155,9 @@ class Semantics:
         try:
             await live.run()
         finally:
+            pool, self.queries = self.queries, None
             self.live = None
+            await pool.close()
             await live.close()
 
     async def impact(self, elements: Sequence[str]) -> Impact:
