@@ -135,9 +135,38 @@ def network_schema() -> str:
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
+QUERIES_INTRODUCTION = """# Twenty queries
+
+Each runs against the demo's networks (`fedtwin demo --keep`); the files lie in `examples/queries`, and this page
+is made from them by `./dev docs`. A broker answers from all domains, an agent from its own: those for an agent
+come last. The words: [ontology](ontology.md), or `fedtwin ontology`; what may be asked: [sparql](sparql.md).
+"""
+
+
+def queries() -> str:
+    """The page of example queries: what each answers, and how to ask it."""
+    parts = [QUERIES_INTRODUCTION]
+    files = (Path(__file__).parent.parent / "examples" / "queries").glob("*.rq")
+    for path in sorted(files, key=lambda path: (_asked(path) != "broker", path.name)):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        title, _, *words = [line.removeprefix("# ") for line in lines if line.startswith("#")]
+        whom = _asked(path)
+        at = "" if whom == "broker" else f" --at .fedtwin/demo/{whom}/state/agent.sock"
+        body = "\n".join(line for line in lines if not line.startswith("#"))
+        parts.append(f"\n## {title}\n\n{' '.join(words)}\n\n```sparql\n{body}\n```\n")
+        parts.append(f"```sh\nfedtwin query examples/queries/{path.name}{at}\n```")
+    return "\n".join(parts) + "\n"
+
+
+def _asked(path: Path) -> str:
+    """Who an example is for: its second line says so."""
+    return path.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ask: ")
+
+
 PAGES = {
     "configuration.md": configuration,
     "metrics.md": metrics,
+    "queries.md": queries,
     "scenario.schema.json": scenario_schema,
     "network.schema.json": network_schema,
 }
