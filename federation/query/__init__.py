@@ -1,0 +1,1 @@
+"""Questions in SPARQL across domains: who is asked what, what is gathered, how it is answered."""

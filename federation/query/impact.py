@@ -1,0 +1,39 @@
+"""What depends on an element, across domains: the outer chain, from what domains show to services and customers.
+
+The inner chain, from a link or node to the points and segments that peers know, is its own domain's: that
+domain's agent follows it (`domain_twin.agent.semantics`) and asks here about the points at which it comes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pyoxigraph as ox
+
+from domain_twin.model.query import Impact, QueryPart
+from domain_twin.semantic.impact import dependents, find
+from domain_twin.semantic.names import plain_name
+from federation.query.boundary import SeenBoundary
+
+__all__ = ["impact_of"]
+
+
+async def impact_of(elements: Sequence[str], seen: SeenBoundary, parts: tuple[QueryPart, ...]) -> Impact:
+    """What depends on any of `elements`, nearest first. Raises NotFound where none of them is seen."""
+    return await asyncio.to_thread(_impact, elements, seen, parts)
+
+
+def _impact(elements: Sequence[str], seen: SeenBoundary, parts: tuple[QueryPart, ...]) -> Impact:
+    store = ox.Store()
+    store.bulk_extend(ox.Quad(*triple) for _, triple in seen.all_triples())
+
+    def ask(text: str) -> Any:
+        return store.query(text)
+
+    first = find(ask, elements[0])
+    iris = [first]
+    for name in elements[1:]:
+        iris.append(find(ask, name))
+    return Impact(plain_name(first) or first, dependents(ask, iris), parts)
