@@ -18,7 +18,7 @@ from domain_twin.errors import SchemaViolation
 from domain_twin.model import Change, Value
 from domain_twin.semantic import names
 from domain_twin.semantic.yang_links import Above, Beside, LinkPlan, Own
-from domain_twin.semantic.yang_plan import KPI, LeafPlan, NodePlan, Plan, segment
+from domain_twin.semantic.yang_plan import CONFIG, KPI, STATE, LeafPlan, NodePlan, Plan, segment
 from domain_twin.semantic.yang_values import JSON, Term, Unfit, canonical_moment
 from domain_twin.yang.paths import POSITION, Step, parse_path, predicates, strip_keys
 
@@ -144,10 +144,15 @@ class DeviceQuads:
         self.unmapped = Unmapped()
         self._base = names.data_node(domain, device, "")
         self._graphs = {
-            kind: NamedNode(names.device_graph(domain, device, kind)) for kind in ("config", "state", KPI)
+            kind: NamedNode(names.device_graph(domain, device, kind)) for kind in (CONFIG, STATE, KPI)
         }
         self._ordered = ordered
         self._clear()
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs that are this device's."""
+        return tuple(graph.value for graph in self._graphs.values())
 
     def _clear(self) -> None:
         root = _Node("", None, None, "")

@@ -255,11 +255,11 @@ def read_value(term: Any, form: Form) -> Any:
 
 
 def read_json(term: Any, form: Form, codec: LeafCodec) -> Any:
-    """The RFC 7951 JSON of a scalar's term. Raises Unfit."""
+    """The RFC 7951 JSON of a scalar's term. Raises ValueError where it is not of the leaf's type."""
     value = read_value(term, form)
     if isinstance(value, Decimal) and (codec.type.name.startswith(("int", "uint")) or abs(value) >= 2**63):
         value = int(value)  # beyond 64 signed bits: no decimal64 is as large
-    return codec.type.json(value)
+    return codec.type.json(value if form[0] == "union" else codec.type.native(value))
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
