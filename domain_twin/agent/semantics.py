@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.query import Affected, Impact, QueryPart
+from domain_twin.semantic import names
 from domain_twin.semantic.names import plain_name
 
 if TYPE_CHECKING:
@@ -166,7 +168,10 @@ class Semantics:
 
         if self.live is None:
             raise Unreachable(f"the graph of {self._domain} is not open now; ask again in a moment")
-        ask = self.live.store.query
+        store = self.live.store
+        others = (names.view_graph(""), names.run_graph(""))  # what peers see, and what is not so
+        mine = [graph for graph in store.graphs() if not graph.startswith(others)]
+        ask = partial(store.query, default=mine)
 
         def follow() -> tuple[str, tuple[Affected, ...]]:
             iris = [find(ask, name, domain=self._domain) for name in elements]

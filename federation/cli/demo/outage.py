@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from domain_twin.model.network import Counters
 from federation.cli.demo.files import SERVICE
 from federation.cli.demo.phase import until
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NEWS_S = 30.0
 DOMAIN = "transport"
+_COUNTED = frozenset(name.replace("_", "-") for name in Counters.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,13 @@ async def _alarm(twin: TwinClient, since: int) -> Alarm:
 def structure(elements: list[Element]) -> dict[str, tuple[object, ...]]:
     """What a network is made of, without the figures that change all the time."""
     return {
-        each.id: (each.kind, each.up, each.stale, tuple(sorted(each.attributes.items()))) for each in elements
+        each.id: (
+            each.kind,
+            each.up,
+            each.stale,
+            tuple(sorted(item for item in each.attributes.items() if item[0] not in _COUNTED)),
+        )
+        for each in elements
     }
 
 
