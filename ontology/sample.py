@@ -122,13 +122,18 @@ SERVICES = [
         [("ran", ["gnb-2"]), ("transport", ["warszawa", "krakow"]), ("core", ["core-1", "core-2"]),
          ("edge", ["edge-2", "edge-3"])],
         ["ran-transport-2", "transport-core-1", "core-edge-1"],
-        "broadband", "cityline", {"delayMs": 4.0, "lossRatio": 0.001}, "missed",
+        "broadband", "cityline", {"delayMs": 3.5, "lossRatio": 0.001}, "missed",
     ),
     Service(
         "metering", "ran/cell-6", "edge/host-2",
         [("ran", ["gnb-3", "gnb-2"]), ("transport", ["warszawa", "gdansk", "poznan"]),
          ("edge", ["edge-1", "edge-2"])],
         ["ran-transport-2", "transport-edge-1"],
+    ),
+    Service(
+        "ticket-kiosks", "ran/cell-5", "edge/host-2",
+        [("ran", ["gnb-3", "gnb-1"]), ("transport", ["gdansk", "poznan"]), ("edge", ["edge-1", "edge-2"])],
+        ["ran-transport-1", "transport-edge-1"], "", "cityline", {"lossRatio": 0.01}, "missed",
     ),
 ]  # fmt: skip
 AGREEMENTS = {  # agreement: domain, peer, level, actions, end
