@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urljoin
 
 from domain_twin.errors import ContractError
-from domain_twin.semantic.names import NDT
+from domain_twin.semantic.names import AUTHORITY, NDT
 
 __all__ = ["PREFIXES", "Token", "place", "tokens"]
 
@@ -91,7 +91,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._prefixes = dict(PREFIXES)
-        self._base = ""
+        self._base = f"{AUTHORITY}/"
         self._found: list[Token] = []
 
     def read(self) -> list[Token]:
@@ -181,11 +181,9 @@ class _Reader:
     def _iri(self, written: str, start: int) -> str:
         iri = self._unescaped(written, start) if "\\" in written else written
         if not _SCHEME.match(iri):
-            if not self._base:
-                raise self._error(
-                    start, f"<{iri}> is a relative IRI: write it in full, or declare BASE in the first line"
-                )
             iri = urljoin(self._base, iri) if iri else self._base
+            if not _SCHEME.match(iri):
+                raise self._error(start, f"<{written}> is relative to {self._base}, which is no full IRI")
         if found := _NO_IRI.search(iri):
             raise self._error(start, f"an IRI cannot hold {found.group()!r}; write it percent-encoded")
         return iri

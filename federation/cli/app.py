@@ -13,6 +13,7 @@ import typer
 from domain_twin.errors import TwinError
 from federation.cli import (
     alarms,
+    api,
     ask,
     audit,
     authority,
@@ -76,6 +77,7 @@ def fedtwin(
 demo.add_to(app)
 for part in (
     processes,
+    api,
     ask,
     inventory,
     alarms,

@@ -52,7 +52,7 @@ def emulate(
 
         return lambda path, **told: run(load_network(path), **told)
 
-    _serve("emulated network", load, network, log_level, log_format)
+    run_process("emulated network", load, network, log_level, log_format)
 
 
 def agent(
@@ -72,7 +72,7 @@ def agent(
 
         return run_agent
 
-    _serve("agent", load, config, log_level, log_format)
+    run_process("agent", load, config, log_level, log_format)
 
 
 def broker(
@@ -94,10 +94,13 @@ def broker(
 
         return partial(run_broker, load_records=load_services)
 
-    _serve("broker", load, config, log_level, log_format)
+    run_process("broker", load, config, log_level, log_format)
 
 
-def _serve(title: str, load: Callable[[], Run], config: Path, log_level: str, log_format: str) -> None:
+def run_process(
+    title: str, load: Callable[[], Run], config: Path | str, log_level: str, log_format: str
+) -> None:
+    """Run what `load` gives until it ends or is ended; `config` is what it is given, and told in the log."""
     import asyncio
     import logging
 

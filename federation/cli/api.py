@@ -1,0 +1,50 @@
+"""`fedtwin api`: the HTTP face. A client of the twin like any other command, that serves what it may ask."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from federation.cli.options import At, LogFormat, LogLevel
+from federation.cli.processes import Run, run_process
+from federation.cli.register import command
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    examples = ("fedtwin api", "fedtwin api --at .fedtwin/demo/state/ran/agent.sock --listen 127.0.0.1:8081")
+    command(app, "api", section="Run", example=examples)(api)
+
+
+def api(
+    *,
+    at: At = "",
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", help="Loopback address to serve on; port 0: any free one."
+        ),
+    ] = "127.0.0.1:8080",
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
+) -> None:
+    """Serve the SPARQL 1.1 protocol over HTTP, in front of a broker or of an agent.
+
+    Every request is asked with the identity of the profile, so only this machine is served. In front of an
+    agent's socket it is the operator's own endpoint, over the whole graph of the domain.
+    """
+
+    def load() -> Run:
+        from twin_api.server import run_api
+
+        async def run(_: str, *, ready: Any, stopping: Any) -> None:
+            def told(address: str, twin: str) -> None:
+                ready()
+                typer.echo(f"serving {address}/sparql, asking {twin}; Ctrl-C ends it", err=True)
+
+            await run_api(at, listen=listen, ready=told, stopping=stopping)
+
+        return run
+
+    run_process("api", load, at or "the twin in use", log_level, log_format)
