@@ -195,26 +195,41 @@ def _name(branch: Branch) -> str:
     return (branch.affected.name if branch.affected else "") or key(branch.id)
 
 
+_BACK = {
+    "dependsOn": "",
+    "follows": "",
+    "atSite": "stands there",
+    "carriedBy": "is carried by it",
+    "endsAt": "ends at it",
+    "hasDestination": "ends at it",
+    "hasSource": "begins at it",
+    "hasSubnet": "has it as a part",
+    "hostedOn": "runs on it",
+    "inRiskGroup": "fails with it",
+    "onNode": "is on it",
+    "partOf": "is part of it",
+    "servedBy": "is served by it",
+    "supportedBy": "stands for it",
+    "usesLink": "uses it",
+    "usesSegment": "crosses it",
+}
+"""How what depends stands to what is above it in the tree."""
+_ALONG = {"carriedBy": "in slice", "forCustomer": "for customer"}
+
+
 def _label(branch: Branch) -> Text:
     from rich.text import Text
 
     from federation.cli.console import domain_style
 
     kind = branch.affected.kind if branch.affected else ""
-    relation = "" if branch.relation == "dependsOn" else _words(branch.relation)
-    line = Text()
-    if relation and branch.forwards:
-        line.append(f"{relation} ", "dim")
     domain = branch.affected.domain if branch.affected else ""
+    line = Text()
+    if branch.forwards:
+        line.append(f"{_ALONG.get(branch.relation, branch.relation)} ", "dim")
     style = "bold" if kind == "service" else domain_style(domain) if domain else ""
     line.append(_name(branch), style)
-    if kind and not (branch.forwards and kind in relation):
-        line.append(f"  {kind}", "dim")
-    if relation and not branch.forwards:
-        line.append(f", {relation} it", "dim")
-    return line
-
-
-def _words(relation: str) -> str:
-    """`forCustomer` as people say it: `for customer`."""
-    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in relation)
+    if branch.forwards:
+        return line
+    how = _BACK.get(branch.relation, branch.relation)
+    return line.append("  " + ", ".join(word for word in (kind, how) if word), "dim")

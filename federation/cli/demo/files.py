@@ -150,12 +150,12 @@ signing_key = "pki/agent-{domain}-signing.key"
 listen = "127.0.0.1:0"
 
 # The one peer that sees anything, and what it sees: border points, published end points, and the figures
-# between them, also as they would be (what-if). No device, no router, no link of the inside.
+# between them, also as they would be (what-if) and as a graph (query). No device, router or inner link.
 [[agreement]]
 id = "{domain}-exchange"
 peer = "{BROKER_IDENTITY}"
 level = "mesh"
-actions = ["view", "evaluate", "describe", "what-if"]
+actions = ["view", "evaluate", "describe", "what-if", "query"]
 
 # What peers may name, under names that say nothing about the inside.
 {published}"""
