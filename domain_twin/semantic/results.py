@@ -7,6 +7,7 @@ them all; what is owned here is which is meant, and how an answer ends that a li
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,20 +77,21 @@ def media_type_of(fitting: Format) -> str:
     return f"{own}; charset=utf-8" if own.startswith("text/") else own
 
 
-def whole(raw: bytes, form: QueryForm, max_rows: int, *, cut: bool) -> tuple[bytes, int]:
+def whole(
+    raw: bytes, form: QueryForm, max_rows: int, *, cut: bool, variables: Sequence[str] = ()
+) -> tuple[bytes, int]:
     """An answer with at most `max_rows` rows, well formed, and how many it has.
 
     `raw` is what an engine has written so far: SPARQL JSON as pyoxigraph writes it, or N-Triples. `cut`: it
-    may end anywhere. Not for the event loop where it has megabytes.
+    may end anywhere. `variables` are named where it was cut before its head. Not for the event loop where it
+    has megabytes.
     """
     if form is QueryForm.BOOLEAN:
         return raw, 1
     if form is QueryForm.TRIPLES:
         return _lines(raw, max_rows)
-    if not raw:
-        return b'{"head":{"vars":[]},"results":{"bindings":[]}}', 0
     if cut:
-        raw = _closed(raw)
+        raw = _closed(raw, variables)
     if b"[{}" in raw or b",{}" in raw:  # perhaps rows without a value, which look like other things
         document = json.loads(raw)
         rows = document["results"]["bindings"]
@@ -108,14 +110,15 @@ def whole(raw: bytes, form: QueryForm, max_rows: int, *, cut: bool) -> tuple[byt
     return raw[: at + 1] + b"]}}", max_rows
 
 
-def _closed(raw: bytes) -> bytes:
+def _closed(raw: bytes, variables: Sequence[str]) -> bytes:
     """What was cut anywhere, up to its last whole row."""
     last = raw.rfind(_ROW_END)
     if last >= 0:
         return raw[: last + 1] + b"]}}"
     start = raw.find(b'"bindings":[')
     if start < 0:
-        return b'{"head":{"vars":[]},"results":{"bindings":[]}}'
+        head = json.dumps(list(variables), separators=(",", ":"), ensure_ascii=False).encode()
+        return b'{"head":{"vars":%b},"results":{"bindings":[]}}' % head
     return raw[: start + len(b'"bindings":[')] + b"]}}"
 
 
@@ -135,6 +138,7 @@ def convert(results: bytes, form: QueryForm, wanted: Format) -> bytes:
     if wanted.name in ("json", "n-triples"):
         return results
     if wanted.triples:
+        results = b"\n".join(sorted(results.splitlines()))  # what is of one subject stands together
         return (
             ox.serialize(
                 ox.parse(results, format=ox.RdfFormat.N_TRIPLES),

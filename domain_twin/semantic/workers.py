@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import signal
@@ -155,7 +156,7 @@ class QueryPool:
         content = struct.pack("!I", len(header)) + header + data
         async with self._turn(dataset):
             raw, outcome = await self._ask(content, limit_s)
-        return await self._answer(guarded.form, raw, outcome, rows, limit_s)
+        return await self._answer(guarded, raw, outcome, rows, limit_s)
 
     async def renew(self) -> None:
         """Have the copies made anew at the next question: the store was replaced as a whole."""
@@ -202,9 +203,9 @@ class QueryPool:
         return raw, outcome
 
     async def _answer(
-        self, form: QueryForm, raw: bytes, outcome: Outcome, rows: int, limit_s: float
+        self, guarded: Guarded, raw: bytes, outcome: Outcome, rows: int, limit_s: float
     ) -> QueryAnswer:
-        limits = self.limits
+        form, limits = guarded.form, self.limits
         match outcome.kind:
             case "syntax":
                 raise ContractError(f"query: the engine does not take it ({_plain(outcome.message)})")
@@ -226,11 +227,10 @@ class QueryPool:
         }[outcome.stopped]
         if form is QueryForm.BOOLEAN and stopped_by:
             raise OverCapacity(f"query: {stopped_by} stopped it before ASK had an answer; ask for less")
-        cut = bool(stopped_by)
-        if len(raw) < _LARGE:
-            data, found = results.whole(raw, form, rows, cut=cut)
-        else:
-            data, found = await asyncio.to_thread(results.whole, raw, form, rows, cut=cut)
+        make = functools.partial(
+            results.whole, raw, form, rows, cut=bool(stopped_by), variables=guarded.variables
+        )
+        data, found = make() if len(raw) < _LARGE else await asyncio.to_thread(make)
         return QueryAnswer(form, data, found, stopped_by)
 
     @contextlib.asynccontextmanager
