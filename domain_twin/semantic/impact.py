@@ -17,7 +17,7 @@ from domain_twin.errors import NotFound, OverCapacity
 from domain_twin.model.query import Affected, Dependency
 from domain_twin.semantic.names import AUTHORITY, NDT, owner, plain_name
 
-__all__ = ["MAX_AFFECTED", "Ask", "dependents", "find"]
+__all__ = ["MAX_AFFECTED", "Ask", "dependents", "find", "find_known"]
 
 Ask = Callable[[str], Any]
 """Answers a SELECT with solutions, each by the names of its variables (`pyoxigraph.QuerySolutions`)."""
@@ -75,6 +75,23 @@ def find(ask: Ask, name: str, *, domain: str = "") -> str:
             several = ", ".join(plain_name(iri) or iri for iri in found[:5])
             raise NotFound(f"{name!r} may be any of {several}; name one of these")
     raise NotFound(f"no element {name!r} is known here{_near(ask, name)}")
+
+
+def find_known(ask: Ask, names: Sequence[str]) -> list[str]:
+    """The IRIs of those of `names` that are known: not everything that an owner names is shown to everybody.
+
+    Raises NotFound where none is, about the first.
+    """
+    found: list[str] = []
+    trouble: NotFound | None = None
+    for name in names:
+        try:
+            found.append(find(ask, name))
+        except NotFound as error:
+            trouble = trouble or error
+    if trouble is not None and not found:
+        raise trouble
+    return found
 
 
 def _node(text: str) -> ox.NamedNode | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from domain_twin.errors import NotFound, OverCapacity
 from domain_twin.resources import data_folder
 from domain_twin.semantic import impact, names
-from domain_twin.semantic.impact import dependents, find
+from domain_twin.semantic.impact import dependents, find, find_known
 
 LINK = names.element("transport", "link", "urn:ndt:transport:a:out")
 WAY = names.segment("transport/idl-1", "transport/idl-2")
@@ -125,6 +125,15 @@ def test_names_of_several_things_are_asked_back(ask: Callable[[str], Any]) -> No
 def test_unknown_names_are_refused_with_what_is_near(ask: Callable[[str], Any]) -> None:
     with pytest.raises(NotFound, match="no element 'ran/cell-3' is known here; did you mean ran/cell-"):
         find(ask, "ran/cell-3")
+
+
+def test_what_is_not_shown_is_left_out_beside_what_is(ask: Callable[[str], Any]) -> None:
+    assert find_known(ask, ["transport/hidden", "ran/cell-1", "factory"]) == [
+        names.point("ran/cell-1"),
+        FACTORY,
+    ]
+    with pytest.raises(NotFound, match="'transport/hidden'"):
+        find_known(ask, ["transport/hidden", "ran/hidden"])
 
 
 @given(st.text(max_size=30))
