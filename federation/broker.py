@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from domain_twin.config import BrokerConfig, load_broker
 from domain_twin.errors import ConfigError
-from domain_twin.model import Alarm, EventKind, Finding, ServiceRecords, Severity
+from domain_twin.model import Alarm, EventKind, Finding, ServiceRecords, Severity, View
 from domain_twin.operations.endpoint import serve_metrics
 from domain_twin.trust import tls
 from domain_twin.trust.identity import Role
 
 if TYPE_CHECKING:
+    from federation.assurance import Assurance
+    from federation.query.desk import FederatedQueries
+    from federation.registry import Change, Registry
     from federation.session import Session
 
 __all__ = ["Broker", "run_broker", "serve"]
@@ -186,7 +189,6 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             restored=restored.statuses,
             sample_interval_s=config.sample_interval_s,
         )
-        registry.on_change = assurance.notify
         registry.audit = auditor.note
         face = BrokerFace(
             registry,
@@ -200,6 +202,13 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         )
         jobs = BrokerJobs(registry, records)
         face.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
+        face.queries = queries = _queries(registry, assurance, records)
+
+        def on_change(change: Change) -> None:
+            queries.changed(change.domain, structural=change.structural)
+            assurance.notify(change)
+
+        registry.on_change = on_change
         federation = FederationService(registry, config, identity, trust)
         guard = Guard(trust, rates.check(access_check(config)))
         server = grpc.aio.server(interceptors=[AuditGate(auditor, rates), guard], options=STREAM_OPTIONS)
@@ -229,6 +238,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         finally:
             registry.close()
             await federation.close("the broker is stopping")
+            await queries.close()
             events.close()
             await server.stop(_GRACE_S)
             await alarms.flush()
@@ -237,6 +247,29 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         await storage.close()
         if trail:
             trail.close("the broker ended")
+
+
+def _queries(registry: Registry, assurance: Assurance, records: ServiceRecords) -> FederatedQueries:
+    """Questions across the domains of the registry."""
+    from federation.query.asking import SessionDomains
+    from federation.query.desk import Federated, FederatedQueries
+
+    def view_of(domain: str) -> View | None:
+        member = registry.graph.members.get(domain)
+        return member.view if member else None
+
+    domains = SessionDomains(registry.session)
+    return FederatedQueries(
+        Federated(
+            members=lambda: tuple(sorted(registry.graph.members)),
+            connected=lambda domain: registry.session(domain) is not None,
+            view_of=view_of,
+            records=records,
+            statuses=assurance.statuses,
+            domains=domains,
+            card=domains.card,
+        )
+    )
 
 
 class _Work:

@@ -53,12 +53,16 @@ _ANSWERS: dict[str, Any] = {
     "describe": pb.DescribeAnswer,
     "budget": pb.BudgetAnswer,
     "simulate": pb.SimulateAnswer,
+    "query": pb.QueryAnswer,
+    "card": pb.CardAnswer,
 }
 _FIELDS: dict[str, str] = {
     "EvaluateAsk": "evaluate",
     "DescribeAsk": "describe",
     "BudgetAsk": "budget",
     "SimulateAsk": "simulate",
+    "QueryAsk": "query",
+    "CardAsk": "card",
 }
 _OFF_LOOP = 1 << 20  # answers from this size on are verified and parsed in a thread
 _OBO_LIFE_S = 60
@@ -223,7 +227,7 @@ class Session:
     ) -> Any:
         """Ask the agent and return its answer message, verified.
 
-        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk or SimulateAsk. Raises the error that a refusal
+        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk or CardAsk. Raises the error that a refusal
         stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`,
         SessionLost, ContractError.
         """

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from domain_twin.alarms.desk import AlarmDesk
 from domain_twin.config import BrokerConfig
@@ -39,6 +40,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.job import Job
+from domain_twin.model.query import GraphCheck, Impact, Require
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.assurance import Assurance
@@ -53,11 +55,16 @@ from federation.wire.questions import (
     HistoryQuery,
     JobQuestion,
     PathQuery,
+    QueryQuestion,
+    QueryReply,
     ServiceList,
     ViewList,
     ViewQuery,
     WatchQuery,
 )
+
+if TYPE_CHECKING:
+    from federation.query.desk import FederatedQueries
 
 __all__ = ["BrokerFace", "access_check"]
 
@@ -127,6 +134,8 @@ class BrokerFace:
         self._clock = clock
         self.desk: JobDesk | None = None
         """Where questions become jobs; None: this broker takes none."""
+        self.queries: FederatedQueries | None = None
+        """Who answers questions about the graph across domains; None: nobody does."""
 
     async def domains(self) -> Sequence[DomainStatus]:
         """Every member of the federation, connected or not."""
@@ -257,6 +266,23 @@ class BrokerFace:
     async def report(self, identity: str) -> bytes:
         """The report of one of the caller's jobs. Raises NotFound."""
         return await self._open_desk().report((await self.job(identity)).id)
+
+    async def query(self, question: QueryQuestion) -> QueryReply:
+        """What a question in SPARQL answers, across the domains, for the caller. Raises TwinError."""
+        return await self._open_queries().query(question, self._caller())
+
+    async def impact(self, elements: Sequence[str], require: Require) -> Impact:
+        """What depends on any of `elements`, as far as the caller sees. Raises TwinError."""
+        return await self._open_queries().impact(elements, require, self._caller())
+
+    async def check_graph(self, shape: str) -> GraphCheck:
+        """What the shapes find between the domains, as far as the caller sees. Raises NotFound."""
+        return await self._open_queries().check(shape, self._caller())
+
+    def _open_queries(self) -> FederatedQueries:
+        if self.queries is None:
+            raise NotFound("this broker keeps no graph; ask a domain's own agent, on its socket")
+        return self.queries
 
     def _open_desk(self) -> JobDesk:
         if self.desk is None:

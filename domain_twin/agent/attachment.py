@@ -88,6 +88,12 @@ class AskHandler(Protocol):
     async def simulate(self, ask: Asked, body: pb.SimulateAsk) -> pb.SimulateAnswer:
         """Take one step of this domain's part in a what-if."""
 
+    async def query(self, ask: Asked, body: pb.QueryAsk) -> pb.QueryAnswer:
+        """Answer a question in SPARQL from the peer's view."""
+
+    async def card(self, ask: Asked, body: pb.CardAsk) -> pb.CardAnswer:
+        """Say what the peer's view holds, counted."""
+
     async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """What to send first: the deltas since `resume_from`, else a snapshot. Raises NotShared."""
 
@@ -377,6 +383,10 @@ class Attachment:
                 return self._handler.budget(asked, ask.budget)
             case "simulate":
                 return self._handler.simulate(asked, ask.simulate)
+            case "query":
+                return self._handler.query(asked, ask.query)
+            case "card":
+                return self._handler.card(asked, ask.card)
             case _:
                 raise ContractError("this agent does not know such a question; update it")
 
@@ -512,7 +522,7 @@ class Attachment:
 
 def _only_body(ask: pb.Ask) -> dict[str, Any]:
     kind = ask.WhichOneof("body")
-    if kind not in {"evaluate", "describe", "budget", "simulate"}:
+    if kind not in {"evaluate", "describe", "budget", "simulate", "query", "card"}:
         raise ContractError("the chunks of an ask hold no question")
     return {kind: getattr(ask, kind)}
 

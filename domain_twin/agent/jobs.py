@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from domain_twin import __version__
 from domain_twin.agent.auditor import Auditor
@@ -35,12 +36,16 @@ from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis
 from federation.wire.simulate import Figures, Prepare, Prepared, decode_ask, encode_answer
 
+if TYPE_CHECKING:
+    from domain_twin.agent.queries import PeerQueries
+
 _COMMITMENTS = 1000  # a peer that makes up services costs no memory
 _MOST_SEGMENTS = 4096
 _SEGMENTS_PER_ASK = 20  # so many cost as much as an ask: by the time they take
 _VIEW_COST = 5.0  # a new view may cost a search
 _AT_ONCE = 128
-_BYTES_PER_ASK = 100_000  # of a what-if: so many cost as much as an ask
+_BYTES_PER_ASK = 100_000  # of a what-if or query: so many cost as much as an ask
+_QUERY_KEPT = 2000  # letters of a query that the audit keeps, besides its digest
 _OFF_LOOP = 1 << 16  # bytes of a what-if from which on it is read beside the loop
 
 
@@ -72,6 +77,8 @@ class Jobs:
         self.auditor = auditor or Auditor()
         self.what_ifs: WhatIfJobs | None = None
         """Who computes this domain's part in what-ifs; None: nobody does."""
+        self.queries: PeerQueries | None = None
+        """Who answers peers' questions in SPARQL; None: nobody does."""
         self._domain = domain
         self._agreements = tuple(agreements)
         self._published = published
@@ -151,6 +158,27 @@ class Jobs:
         message = await asyncio.to_thread(encode_answer, answer) if large else encode_answer(answer)
         await self._disclose(ask, grant, message, **about)
         return message
+
+    async def query(self, ask: Asked, body: pb.QueryAsk) -> pb.QueryAnswer:
+        """Rows of what this peer sees, for a question in SPARQL. Raises also ContractError, Unreachable."""
+        grant = self._granted(ask, Action.QUERY, cost=body.ByteSize() / _BYTES_PER_ASK)
+        answer = await self._open_queries().answer(grant, body, deadline=ask.deadline)
+        asked = hashlib.sha256(body.query.encode()).hexdigest()
+        about = {"query": body.query[:_QUERY_KEPT], "query_sha256": asked, "rows": answer.rows}
+        await self._disclose(ask, grant, answer, **about)
+        return answer
+
+    async def card(self, ask: Asked, body: pb.CardAsk) -> pb.CardAnswer:
+        """What this peer's view holds, counted: where a question is worth asking."""
+        grant = self._granted(ask, Action.QUERY)
+        answer = await self._open_queries().card(grant, self._domain)
+        await self._disclose(ask, grant, answer, triples=answer.triples)
+        return answer
+
+    def _open_queries(self) -> PeerQueries:
+        if self.queries is None:
+            raise NotFound(f"{self._domain} answers no queries")
+        return self.queries
 
     def job_end(self, job_id: str) -> None:
         """Forget what was kept for a job between its rounds."""

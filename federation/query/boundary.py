@@ -1,9 +1,9 @@
 """What the broker can say itself, as triples: points, segments, inter-domain links, services and their paths.
 
-Made from the views at hand, a domain at a time when it changed; always there, so that what joins the domains
-costs no request. It holds structure and no figures: those are asked of the domains, whose they are. What one
-asker sees of it is decided by the domains' cards: of a domain whose card is of another agreement than the view
-that the broker has, nothing, and nothing that names its elements.
+Made from the views at hand, a domain at a time when it changed; always there, so that what joins the
+domains costs no request. It holds structure and no figures: those are asked of the domains, whose they are.
+What one asker sees of it is decided by the domains' cards: of a domain whose card is of another agreement
+than the view that the broker has, nothing, and nothing that names its elements.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeGuard
 
 from pyoxigraph import Literal, NamedNode, Variable
 
 from domain_twin.model import ANY_POINT, Point, PointKind, ServiceRecords, ServiceStatus, View
-from domain_twin.semantic import names
+from domain_twin.semantic import names, terms
 from domain_twin.semantic.names import NDT
 from federation.query.cards import Card, Count
 from federation.query.gathered import Solution, Triple, Value
@@ -26,15 +27,30 @@ from federation.query.sources import RDF_TYPE
 __all__ = ["Boundary", "Facts", "SeenBoundary", "record_triples", "view_triples"]
 
 _CLASSES = {PointKind.BORDER: "BorderPoint", PointKind.ENDPOINT: "EndPoint", PointKind.NODE: "Node"}
+_FEW = 1000
+"""With so few values known for a variable, they are looked up one by one."""
 _SIGHTS = 16
 """So many sets of domains that askers see are kept joined."""
 DEPENDS_ON = NamedNode(f"{NDT}dependsOn")
 _DEPENDENCE = frozenset(
-    NamedNode(NDT + name)
-    for name in (
-        "atSite carriedBy endsAt follows hasDestination hasSource hasSubnet hostedOn inRiskGroup onNode partOf"
-        " servedBy supportedBy usesLink usesSegment"
-    ).split()
+    NamedNode(iri)
+    for iri in (
+        terms.AT_SITE,
+        terms.CARRIED_BY,
+        terms.ENDS_AT,
+        terms.FOLLOWS,
+        terms.HAS_DESTINATION,
+        terms.HAS_SOURCE,
+        terms.HAS_SUBNET,
+        terms.HOSTED_ON,
+        terms.IN_RISK_GROUP,
+        terms.ON_NODE,
+        terms.PART_OF,
+        terms.SERVED_BY,
+        terms.SUPPORTED_BY,
+        terms.USES_LINK,
+        terms.USES_SEGMENT,
+    )
 )
 """By which a failure travels (ontology/rules/direct-dependence.rq)."""
 
@@ -159,26 +175,38 @@ class Facts:
             self.by_object.setdefault(triple[2], []).append(triple)
         self.card = self._counts(domain)
 
-    def match(self, pattern: Pattern) -> Iterator[Solution]:
-        """What matches a pattern."""
-        among: Sequence[Triple] = self.triples
-        if isinstance(pattern.subject, NamedNode):
-            among = self.by_subject.get(pattern.subject, ())
-        elif isinstance(pattern.object, NamedNode | Literal):
-            among = self.by_object.get(pattern.object, ())
-        elif isinstance(pattern.predicate, NamedNode):
-            among = self.by_predicate.get(pattern.predicate, ())
+    def match(self, pattern: Pattern, known: Mapping[Variable, frozenset[Value]]) -> Iterator[Solution]:
+        """What matches a pattern, of the values that are known to be left for its variables."""
         wanted = (pattern.subject, pattern.predicate, pattern.object)
-        for triple in among:
+        for triple in self._among(pattern, known):
             row: dict[Variable, Value] = {}
             for term, value in zip(wanted, triple, strict=True):
                 if isinstance(term, Variable):
-                    if row.setdefault(term, value) != value:
+                    if row.setdefault(term, value) != value or value not in known.get(term, (value,)):
                         break
                 elif term != value:
                     break
             else:
                 yield row
+
+    def _among(self, pattern: Pattern, known: Mapping[Variable, frozenset[Value]]) -> Iterable[Triple]:
+        """The triples that are worth looking at."""
+        subject, obj = pattern.subject, pattern.object
+        if isinstance(subject, NamedNode):
+            return self.by_subject.get(subject, ())
+        if isinstance(obj, NamedNode | Literal) and pattern.predicate != RDF_TYPE:
+            return self.by_object.get(obj, ())
+        if isinstance(subject, Variable) and _few(values := known.get(subject)):
+            return chain.from_iterable(
+                self.by_subject.get(value, ()) for value in values if isinstance(value, NamedNode)
+            )
+        if isinstance(obj, Variable) and _few(others := known.get(obj)):
+            return chain.from_iterable(self.by_object.get(value, ()) for value in others)
+        if isinstance(obj, NamedNode):
+            return self.by_object.get(obj, ())
+        if isinstance(pattern.predicate, NamedNode):
+            return self.by_predicate.get(pattern.predicate, ())
+        return self.triples
 
     def edges(self, node: NamedNode, steps: Steps) -> Iterator[Triple]:
         """The triples that may be stepped over from a node."""
@@ -201,10 +229,19 @@ class Facts:
         return Card(domain, triples=len(self.triples), classes=classes, properties=properties)
 
 
+def _few(values: frozenset[Value] | None) -> TypeGuard[frozenset[Value]]:
+    return values is not None and len(values) <= _FEW
+
+
 def _count(triples: Sequence[Triple]) -> Count:
     subjects = {triple[0] for triple in triples}
     objects = {triple[2] for triple in triples}
-    return Count(len(triples), len(subjects), len(objects), len(subjects), len(objects))
+    return Count(len(triples), len(subjects), len(objects), _of_domains(subjects), _of_domains(objects))
+
+
+def _of_domains(terms: Iterable[Value]) -> int:
+    """How many of these are names of domains' elements."""
+    return sum(isinstance(term, NamedNode) and bool(names.owner(term.value)) for term in terms)
 
 
 class Boundary:
@@ -340,10 +377,12 @@ class SeenBoundary:
             _triples(card.properties, name) == _triples(here.properties, name) for name in predicates
         ) and all(_triples(card.classes, name) == _triples(here.classes, name) for name in classes)
 
-    def match(self, domain: str, pattern: Pattern) -> list[Solution]:
-        """What matches, of one domain's triples; of the broker's own under the empty name."""
+    def match(
+        self, domain: str, pattern: Pattern, known: Mapping[Variable, frozenset[Value]]
+    ) -> list[Solution]:
+        """What matches, of one domain's triples (of the broker's own under the empty name)."""
         facts = self._facts(domain)
-        return list(facts.match(pattern)) if facts else []
+        return list(facts.match(pattern, known)) if facts else []
 
     def edges(self, domain: str, node: NamedNode, steps: Steps) -> list[Triple]:
         """The triples that a walk may step over from a node."""

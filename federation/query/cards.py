@@ -117,7 +117,7 @@ class CardBook:
         self.changed(domain)
         for book in (self._kept, self._known):
             for key in [key for key in book if key[0] == domain]:
-                del book[key]  # type: ignore[attr-defined]  # both are dictionaries with these keys
+                del book[key]
 
     def known(self, domain: str, asker: str) -> Card | None:
         """The last card of a domain for this asker, for a domain that does not answer now."""
@@ -139,7 +139,7 @@ class CardBook:
     def _begin(self, key: tuple[str, str], stamp: int) -> _Kept:
         for book in (self._kept, self._known):
             while len(book) >= _MOST_CARDS:
-                del book[next(iter(book))]  # type: ignore[attr-defined]
+                del book[next(iter(book))]
 
         async def ask() -> Card:
             self.asked += 1

@@ -24,13 +24,13 @@ from federation.query.cards import Card, CardBook
 from federation.query.execute import Execution, covered
 from federation.query.explain import expected_plan, plan_as_it_went
 from federation.query.gathered import Gathered
-from federation.query.needs import Scope
+from federation.query.needs import Pattern, Scope, Walk
 from federation.query.reading import Reading, read
 from federation.query.sources import Sources
 from federation.query.units import units_of
 from federation.wire.questions import QueryQuestion, QueryReply
 
-__all__ = ["FederatedQueries", "Federated"]
+__all__ = ["Federated", "FederatedQueries"]
 
 _TIMEOUT_S = 25.0
 _ASK_SHARE = 0.8
@@ -101,7 +101,7 @@ class FederatedQueries:
         _require(question.require, sight.missing, relevant)
         absent = {domain: str(error) for domain, error in sight.missing.items() if domain in relevant}
         if question.explain:
-            plan = expected_plan(reading.needs, sight.sources, sight.seen, absent)
+            plan = expected_plan(reading.needs, sight.sources, absent)
             return QueryReply(
                 reading.guarded.form,
                 media_type_of(wanted),
@@ -165,13 +165,13 @@ class FederatedQueries:
             else:
                 cards[domain] = card
         for domain in missing:
-            if (card := self._cards.known(domain, asker)) is not None:
-                cards[domain] = card
+            if (known := self._cards.known(domain, asker)) is not None:
+                cards[domain] = known
         seen = await asyncio.to_thread(self._boundary.seen, cards, members)
         parts = {
             domain: Part(domain, missing.get(domain), version=self._version(domain)) for domain in members
         }
-        return _Sight(members, cards, missing, seen, Sources(cards, seen.card), parts)
+        return _Sight(members, cards, missing, seen, Sources(cards, seen.card, seen.covers), parts)
 
     async def _card(self, domain: str, asker: str) -> Card:
         if not self._federated.connected(domain):
@@ -204,7 +204,7 @@ class FederatedQueries:
         return await impact_of(elements, sight.seen, _whole_parts(sight))
 
     async def check(self, shape: str, asker: str) -> GraphCheck:
-        """What the shapes find in what stands between the domains, as far as `asker` sees. Raises NotFound."""
+        """What the shapes find between the domains, as far as `asker` sees. Raises NotFound."""
         from federation.query.check import findings_of
 
         sight = await self._sight(asker)
@@ -229,7 +229,7 @@ def _from_copies(reading: Reading, sight: _Sight, domain: str) -> bool:
     """Whether all that is needed of a domain was at hand in the view that the broker has."""
     units = [unit for scope in reading.needs.walk_scopes() for unit in units_of(scope, sight.sources)]
     return domain in sight.seen.parts and all(
-        covered(unit, domain, sight.seen) for unit in units if domain in unit.domains
+        covered(unit, domain, sight.sources) for unit in units if domain in unit.domains
     )
 
 
@@ -250,7 +250,7 @@ def _relevant(reading: Reading, sight: _Sight) -> set[str]:
 
 
 def _named_only(scope: Scope) -> bool:
-    parts = (*scope.patterns, *scope.walks)
+    parts: tuple[Pattern | Walk, ...] = (*scope.patterns, *scope.walks)
     return all(isinstance(part.graph, NamedNode) for part in parts)
 
 
@@ -272,7 +272,7 @@ def _complete(parts: Sequence[QueryPart]) -> None:
     for part in parts:
         if part.outcome.value != "ok":
             raise OverCapacity(
-                f"{part.domain}: {part.reason or part.outcome}; ask for less, or with best-effort for what came"
+                f"{part.domain}: {part.reason or part.outcome}; ask for less, or with best-effort"
             )
 
 

@@ -1,8 +1,9 @@
-"""Gather what a query needs from the domains: wave by wave, the cheapest first, each bound by what is known.
+"""Gather what a query needs from the domains: wave by wave, the cheapest first, bound by what is known.
 
-In every wave all units go out that are expected to cost little, else the one that costs least; what comes back
-narrows the values that are left for the variables, and with them what the next wave asks for (bound joins in
-blocks). Values are kept per variable and scope: a superset of what joins, found without joining anything.
+What the broker has itself comes first. Then in every wave all units go out that are expected to cost little,
+else the one that costs least; what comes back narrows the values that are left for the variables, and with
+them what the next wave asks for (bound joins in blocks). Values are kept per variable and scope: a superset
+of what joins, found without joining anything.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pyoxigraph import Literal, NamedNode, Variable
 from federation.query.asking import BLOCK, Desk
 from federation.query.gathered import Gathered, Solution, Triple, read_rows
 from federation.query.needs import Pattern, Scope, Steps
-from federation.query.sources import RDF_TYPE, Sources
+from federation.query.sources import Sources
 from federation.query.texts import BOUND, Branch, branches_text, name_of
 from federation.query.units import Unit, expected_rows, units_of
 from federation.query.walks import follow
 
-__all__ = ["Held", "Step", "Execution"]
+__all__ = ["Execution", "Held", "Step", "covered", "words"]
 
 CHEAP_ROWS = 1000
 """A unit expected to answer with so few rows is asked at once, with nothing bound."""
@@ -35,11 +36,10 @@ Value: TypeAlias = NamedNode | Literal
 class Held(Protocol):
     """What the broker has of its own, and of views: asked without a request. All methods block."""
 
-    def covers(self, domain: str, names: Iterable[NamedNode], classes: Iterable[NamedNode]) -> bool:
-        """Whether all triples of a domain with these predicates, and instances of these classes, are here."""
-
-    def match(self, domain: str, pattern: Pattern) -> list[Solution]:
-        """What matches of one domain's triples; the broker's own under the empty name."""
+    def match(
+        self, domain: str, pattern: Pattern, known: Mapping[Variable, frozenset[Value]]
+    ) -> list[Solution]:
+        """What matches of one domain's triples (the broker's own under the empty name), of what is left."""
 
     def edges(self, domain: str, node: NamedNode, steps: Steps) -> list[Triple]:
         """The triples that a walk may step over from a node."""
@@ -107,9 +107,18 @@ class Execution:
                 open_units.append(unit)
         if not open_units:
             return []
+        local = [unit for unit in open_units if not any(self._asked(unit))]
+        if at_once := [unit for unit in local if unit.walk is None] or local:
+            # Costs no request, and may tell that others need none: one by one, the least first.
+            return [min(at_once, key=self._rows_here)]
         costs = [(self._cost(unit), number, unit) for number, unit in enumerate(open_units)]
         cheap = [unit for cost, _, unit in costs if cost <= CHEAP_ROWS]
         return cheap or [min(costs, key=lambda each: each[:2])[2]]
+
+    def _rows_here(self, unit: Unit) -> float:
+        bound = self._counts(unit)
+        own = expected_rows(unit, "", self._sources, bound) if unit.held else 0.0
+        return own + sum(expected_rows(unit, domain, self._sources, bound) for domain in unit.domains)
 
     def _cost(self, unit: Unit) -> float:
         if unit.walk is not None:
@@ -117,15 +126,12 @@ class Execution:
             return sum(
                 expected_rows(unit, domain, self._sources, bound)
                 for domain in unit.domains
-                if not self._covered(unit, domain)
+                if not covered(unit, domain, self._sources)
             )
         return sum(self._choice(unit, domain)[1] for domain in self._asked(unit))
 
     def _asked(self, unit: Unit) -> list[str]:
-        return [d for d in unit.domains if not self._covered(unit, d) and not self._desk.failed(d)]
-
-    def _covered(self, unit: Unit, domain: str) -> bool:
-        return covered(unit, domain, self._held)
+        return [d for d in unit.domains if not covered(unit, d, self._sources) and not self._desk.failed(d)]
 
     def _counts(self, unit: Unit) -> dict[Variable, int]:
         found = {name: self._values(unit.scope, name) for name in unit.bindable}
@@ -193,7 +199,7 @@ class Execution:
             if unit.held:
                 local.append((unit, ""))
             for domain in unit.domains:
-                if self._covered(unit, domain):
+                if covered(unit, domain, self._sources):
                     local.append((unit, domain))
                 elif not self._desk.failed(domain):
                     self._put(unit, domain, questions)
@@ -271,8 +277,13 @@ class Execution:
         def match() -> list[tuple[Unit, str, list[Solution]]]:
             found = []
             for unit, domain in local:
+                known = {
+                    name: values
+                    for name in unit.variables
+                    if (values := self._values(unit.scope, name)) is not None
+                }
                 for pattern in unit.patterns:
-                    found.append((unit, domain, self._left(unit, self._held.match(domain, pattern))))
+                    found.append((unit, domain, self._held.match(domain, pattern, known)))
                     self._gathered.take(domain, (pattern,), found[-1][2])
             return found
 
@@ -283,16 +294,6 @@ class Execution:
             self.steps.append(step)
         for unit, _, own in found:
             rows[id(unit)] += own
-
-    def _left(self, unit: Unit, rows: list[Solution]) -> list[Solution]:
-        """Those rows that what is known leaves over."""
-        known = {name: self._values(unit.scope, name) for name in unit.variables}
-        limits = [(name, values) for name, values in known.items() if values is not None]
-        return [
-            row
-            for row in rows
-            if all(row.get(name, None) in values for name, values in limits if name in row)
-        ]
 
     def _learn(self, unit: Unit, rows: list[Solution]) -> None:
         """Narrow what is left by what came back."""
@@ -312,8 +313,11 @@ class Execution:
             walk,
             starts,
             ends,
-            domains=[d for d in unit.domains if not self._covered(unit, d)],
-            held=[*([""] if unit.held else []), *(d for d in unit.domains if self._covered(unit, d))],
+            domains=[d for d in unit.domains if not covered(unit, d, self._sources)],
+            held=[
+                *([""] if unit.held else []),
+                *(d for d in unit.domains if covered(unit, d, self._sources)),
+            ],
             sources=self._sources,
             desk=self._desk,
             have=self._held,
@@ -335,20 +339,10 @@ class Execution:
         return frozenset({end})
 
 
-def covered(unit: Unit, domain: str, held: Held) -> bool:
+def covered(unit: Unit, domain: str, sources: Sources) -> bool:
     """Whether the broker has all that a unit would ask of a domain."""
-    if unit.walk is not None:
-        steps = unit.walk.steps
-        return not steps.anything and held.covers(domain, steps.forward | steps.backward, ())
-    names, classes = set(), set()
-    for pattern in unit.patterns:
-        if isinstance(pattern.predicate, Variable):
-            return False
-        if pattern.predicate == RDF_TYPE and isinstance(pattern.object, NamedNode):
-            classes.add(pattern.object)
-        else:
-            names.add(pattern.predicate)
-    return held.covers(domain, names, classes)
+    needed = unit.patterns if unit.walk is None else (unit.walk,)
+    return all(sources.at_hand(domain, each) for each in needed)
 
 
 def words(unit: Unit) -> str:

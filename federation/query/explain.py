@@ -1,4 +1,4 @@
-"""How a query is answered, in lines that a person can read: who is asked what, in which order, and what came."""
+"""How a query is answered, in lines that people can read: who is asked what, in which order, what came."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pyoxigraph import Variable
 
 from federation.query.asking import Part
-from federation.query.execute import CHEAP_ROWS, Held, Step, covered, words
+from federation.query.execute import CHEAP_ROWS, Step, covered, words
 from federation.query.needs import Scope
 from federation.query.sources import Sources
 from federation.query.units import Unit, expected_rows, units_of
@@ -15,7 +15,7 @@ from federation.query.units import Unit, expected_rows, units_of
 __all__ = ["expected_plan", "plan_as_it_went"]
 
 
-def expected_plan(needs: Scope, sources: Sources, held: Held, missing: Mapping[str, str]) -> str:
+def expected_plan(needs: Scope, sources: Sources, missing: Mapping[str, str]) -> str:
     """What would be asked, by the cards alone; nothing is asked for it."""
     lines = []
     bound: dict[Variable, int] = {}
@@ -23,10 +23,11 @@ def expected_plan(needs: Scope, sources: Sources, held: Held, missing: Mapping[s
     wave = 0
     while units:
         wave += 1
-        costs = [(_cost(unit, sources, held, bound), number) for number, unit in enumerate(units)]
-        chosen = [number for cost, number in costs if cost <= CHEAP_ROWS] or [min(costs)[1]]
+        costs = [(_cost(unit, sources, bound), number) for number, unit in enumerate(units)]
+        chosen = [number for cost, number in costs if not cost]
+        chosen = chosen or [number for cost, number in costs if cost <= CHEAP_ROWS] or [min(costs)[1]]
         for number in chosen:
-            lines += list(_lines(units[number], wave, sources, held, bound))
+            lines += list(_lines(units[number], wave, sources, bound))
         for number in chosen:
             unit = units[number]
             rows = sum(expected_rows(unit, domain, sources, bound) for domain in unit.domains)
@@ -39,17 +40,15 @@ def expected_plan(needs: Scope, sources: Sources, held: Held, missing: Mapping[s
     return "\n".join(lines)
 
 
-def _cost(unit: Unit, sources: Sources, held: Held, bound: Mapping[Variable, int]) -> float:
+def _cost(unit: Unit, sources: Sources, bound: Mapping[Variable, int]) -> float:
     return sum(
         expected_rows(unit, domain, sources, bound)
         for domain in unit.domains
-        if not covered(unit, domain, held)
+        if not covered(unit, domain, sources)
     )
 
 
-def _lines(
-    unit: Unit, wave: int, sources: Sources, held: Held, bound: Mapping[Variable, int]
-) -> Iterable[str]:
+def _lines(unit: Unit, wave: int, sources: Sources, bound: Mapping[Variable, int]) -> Iterable[str]:
     what = words(unit)
     kind = f" ({unit.scope.kind})" if unit.scope.kind else ""
     if unit.held:
@@ -57,7 +56,7 @@ def _lines(
     if not unit.domains and not unit.held:
         yield f"{wave}. nobody has{kind}: {what}"
     for domain in unit.domains:
-        if covered(unit, domain, held):
+        if covered(unit, domain, sources):
             yield f"{wave}. the broker's copy of {domain}'s view{kind}: {what}"
             continue
         rows = expected_rows(unit, domain, sources, bound)

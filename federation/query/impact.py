@@ -1,7 +1,7 @@
-"""What depends on an element, across domains: the outer chain, from what domains show to services and customers.
+"""What depends on an element, across domains: from what domains show to services, slices and customers.
 
-The inner chain, from a link or node to the points and segments that peers know, is its own domain's: that
-domain's agent follows it (`domain_twin.agent.semantics`) and asks here about the points at which it comes out.
+The chain inside a domain, from a link or node to the points and segments that peers know, is its own: its
+agent follows it (`domain_twin.agent.semantics`); who asked goes on here with the points where it comes out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import pyoxigraph as ox
 
 from domain_twin.model.query import Impact, QueryPart
-from domain_twin.semantic.impact import dependents, find
+from domain_twin.semantic.impact import dependents, find_known
 from domain_twin.semantic.names import plain_name
 from federation.query.boundary import SeenBoundary
 
@@ -32,8 +32,5 @@ def _impact(elements: Sequence[str], seen: SeenBoundary, parts: tuple[QueryPart,
     def ask(text: str) -> Any:
         return store.query(text)
 
-    first = find(ask, elements[0])
-    iris = [first]
-    for name in elements[1:]:
-        iris.append(find(ask, name))
-    return Impact(plain_name(first) or first, dependents(ask, iris), parts)
+    iris = find_known(ask, elements)
+    return Impact(plain_name(iris[0]) or iris[0], dependents(ask, iris), parts)

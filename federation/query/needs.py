@@ -1,4 +1,4 @@
-"""What a query needs of a graph to be answered: patterns in scopes. Owns the reading of the algebra; asks nobody.
+"""What a query needs of a graph: patterns in scopes. Owns the reading of the algebra; asks nobody.
 
 A scope holds patterns that must all match for a solution to come of it; what hangs on it (OPTIONAL, UNION,
 MINUS, EXISTS, sub-selects) is a scope of its own. `allowed` names the variables whose values may be handed
@@ -58,7 +58,7 @@ class Steps:
 class Walk:
     """A property path that repeats or branches: all that can be stepped over from one of its ends.
 
-    `most`: steps at most; 0: any number. `everything`: with no step at all both ends may be any node there is.
+    `most`: steps at most; 0: any number. `zero`: no step at all is one way.
     """
 
     start: Term
@@ -101,7 +101,7 @@ def variables_of(pattern: Pattern | Walk) -> set[Variable]:
 
 
 def needs_of(algebra: Any) -> Scope:
-    """What a query (rdflib's algebra, of a guarded text) needs. Raises ContractError for what it cannot read."""
+    """What a query needs, by its algebra (rdflib's). Raises ContractError where it cannot be read."""
     scope = Scope()
     _Reader().read(algebra.p, scope, frozenset(), None)
     return scope
@@ -131,7 +131,7 @@ class _Reader:
         match node.name:
             case "BGP":
                 for subject, predicate, obj in node.triples:
-                    self._triple(subject, predicate, obj, scope, around, graph)
+                    self._triple((subject, predicate, obj), scope, graph)
             case "Join":
                 one, other = node.p1, node.p2
                 self.read(one, scope, around | self.certain(other), graph)
@@ -247,15 +247,8 @@ class _Reader:
             for part in expression:
                 self._exists(part, scope, allowed, graph)
 
-    def _triple(
-        self,
-        subject: Any,
-        predicate: Any,
-        obj: Any,
-        scope: Scope,
-        around: frozenset[Variable],
-        graph: NamedNode | Variable | None,
-    ) -> None:
+    def _triple(self, triple: tuple[Any, Any, Any], scope: Scope, graph: NamedNode | Variable | None) -> None:
+        subject, predicate, obj = triple
         from rdflib.paths import Path
 
         start, end = self._term(subject), self._term(obj)
@@ -302,8 +295,8 @@ class _Reader:
                 return Literal(str(term), language=term.language)
             if term.datatype is None or str(term.datatype) in _EXACT:
                 return Literal(str(term))
-            # Numbers and times are written in many ways, and the parser has chosen one: any value is asked for,
-            # and the query itself decides at the end.
+            # Numbers and times are written in many ways, and the parser has chosen one: any value is asked
+            # for, and the query itself decides at the end.
             return _new_variable()
         raise ContractError(f"{term!r} is no term that a pattern may hold")
 

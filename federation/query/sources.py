@@ -6,7 +6,7 @@ Own names never lie: whatever a domain says of another domain's elements as subj
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pyoxigraph import Literal, NamedNode, Variable
@@ -23,10 +23,15 @@ _NOTHING = Count(0)
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The domains that can be asked, by their cards; `held` are the counts of what the broker says itself."""
+    """The domains that can be asked, by their cards.
+
+    `held` are the counts of what the broker says itself; foreign there are the names of domains' elements.
+    """
 
     cards: Mapping[str, Card]
     held: Card
+    covers: Callable[[str, Iterable[NamedNode], Iterable[NamedNode]], bool] = lambda *_: False
+    """Whether the broker has all of a domain's triples with these predicates, and of these classes."""
 
     def of(self, pattern: Pattern) -> tuple[str, ...]:
         """The domains that may have matches, in order of their names."""
@@ -47,9 +52,29 @@ class Sources:
         """Whether the broker itself may have matches."""
         return (pattern.graph is None) and _may(self.held, pattern)
 
+    def held_apart(self, pattern: Pattern, variable: Variable) -> bool:
+        """Whether what the broker itself says of a pattern never binds `variable` to a domain's element."""
+        count = _count(self.held, pattern)
+        if not count.triples:
+            return True
+        if pattern.subject == variable:
+            return not count.foreign_subjects
+        return pattern.object == variable and not count.foreign_objects
+
+    def at_hand(self, domain: str, needed: Pattern | Walk) -> bool:
+        """Whether the broker's copy of a domain's view answers this as the domain would."""
+        if isinstance(needed, Walk):
+            steps = needed.steps
+            return not steps.anything and self.covers(domain, steps.forward | steps.backward, ())
+        if isinstance(needed.predicate, Variable):
+            return False
+        if needed.predicate == RDF_TYPE and isinstance(needed.object, NamedNode):
+            return self.covers(domain, (), (needed.object,))
+        return self.covers(domain, (needed.predicate,), ())
+
     def count(self, domain: str, pattern: Pattern) -> Count:
-        """How many triples of a domain are about the pattern's predicate or class."""
-        return _count(self.cards[domain], pattern)
+        """How many triples of a domain (empty: the broker's own) are about its predicate or class."""
+        return _count(self.cards[domain] if domain else self.held, pattern)
 
     def local(self, domains: Iterable[str], pattern: Pattern, variable: Variable) -> bool:
         """Whether what `variable` is bound to by this pattern is always the answering domain's own name."""
@@ -88,7 +113,7 @@ def _may(card: Card, pattern: Pattern) -> bool:
     if isinstance(subject, NamedNode):
         of = owner(subject.value)
         if card.domain and of != card.domain and (of or not count.foreign_subjects):
-            # Somebody else's element, of which a domain may not speak; or nobody's, where it speaks of its own.
+            # Somebody else's element, of which it may not speak; or nobody's, and it speaks of its own.
             return False
     if isinstance(obj, NamedNode) and pattern.predicate != RDF_TYPE and card.domain:
         return bool(count.foreign_objects) or is_of(card.domain, obj.value)

@@ -1,4 +1,4 @@
-"""The texts of the questions that domains are asked. Owns their form; every term in them came through a parser.
+"""The texts of the questions that domains are asked. Owns their form; every term came through a parser.
 
 Several units go into one question as the branches of a UNION, each with variables of its own, but for the one
 that a block of values binds: a request per domain and wave, whatever is open.

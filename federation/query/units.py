@@ -48,7 +48,14 @@ class Unit:
 
 def units_of(scope: Scope, sources: Sources) -> list[Unit]:
     """The units of one scope, without those inside it."""
-    found = [(sources.of(pattern), sources.held_here(pattern)) for pattern in scope.patterns]
+    found = [
+        _Found(
+            asked := sources.of(pattern),
+            sources.held_here(pattern),
+            all(sources.at_hand(domain, pattern) for domain in asked),
+        )
+        for pattern in scope.patterns
+    ]
     together = list(range(len(scope.patterns)))
 
     def root(index: int) -> int:
@@ -64,13 +71,14 @@ def units_of(scope: Scope, sources: Sources) -> list[Unit]:
         groups.setdefault(root(index), []).append(index)
     units = []
     for members in groups.values():
-        domains = set(found[members[0]][0]).intersection(*(found[index][0] for index in members[1:]))
+        domains = set(found[members[0]].domains)
+        domains.intersection_update(*(found[index].domains for index in members[1:]))
         units.append(
             Unit(
                 scope,
                 tuple(scope.patterns[index] for index in members),
                 tuple(sorted(domains)),
-                held=any(found[index][1] for index in members),
+                held=len(members) == 1 and found[members[0]].held,
             )
         )
     for walk in scope.walks:
@@ -78,25 +86,34 @@ def units_of(scope: Scope, sources: Sources) -> list[Unit]:
     return units
 
 
-def _one_place(
-    patterns: list[Pattern],
-    found: list[tuple[tuple[str, ...], bool]],
-    one: int,
-    other: int,
-    sources: Sources,
-) -> bool:
-    """Whether a join of two patterns always stays inside one domain."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Who has matches of a pattern: domains, the broker itself; whether it has copies of all of them."""
+
+    domains: tuple[str, ...]
+    held: bool
+    at_hand: bool
+
+
+def _one_place(patterns: list[Pattern], found: list[_Found], one: int, other: int, sources: Sources) -> bool:
+    """Whether a join of two patterns always stays inside one domain, and is worth asking for."""
     a, b = patterns[one], patterns[other]
-    (in_a, held_a), (in_b, held_b) = found[one], found[other]
-    if a.graph != b.graph or held_a or held_b:
+    in_a, in_b = found[one], found[other]
+    if a.graph != b.graph:
         return False
     if isinstance(a.graph, Variable):
         return True
-    if len(in_a) == 1 and in_a == in_b and variables_of(a) & variables_of(b):
-        return True
+    if in_a.at_hand or in_b.at_hand:
+        return False  # what is at hand is rather looked up first: it may tell that nobody need be asked
+    common = variables_of(a) & variables_of(b)
+    if not (in_a.held or in_b.held) and len(in_a.domains) == 1 and in_a.domains == in_b.domains:
+        return bool(common)
     return any(
-        sources.local(in_a, a, shared) and sources.local(in_b, b, shared)
-        for shared in variables_of(a) & variables_of(b)
+        sources.local(in_a.domains, a, shared)
+        and sources.local(in_b.domains, b, shared)
+        and sources.held_apart(a, shared)
+        and sources.held_apart(b, shared)
+        for shared in common
     )
 
 
@@ -126,7 +143,7 @@ def expected_rows(
 
 
 def _expected_walk(walk: Walk, domain: str, sources: Sources, bound: Mapping[Variable, int]) -> float:
-    card = sources.cards[domain]
+    card = sources.cards[domain] if domain else sources.held
     names = walk.steps.forward | walk.steps.backward
     whole = float(
         card.triples

@@ -8,7 +8,9 @@ along may be more than the path uses (a superset); the query itself decides at t
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyoxigraph import Literal, NamedNode, Variable
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["follow"]
 
 Value = NamedNode | Literal
+_EDGE = (Variable("s"), Variable("p"), Variable("o"))
 _FEW = 32
 """From so many nodes a domain follows a walk to its end; from more it would do the same work many times."""
 _SMALL = 20_000
@@ -62,32 +65,20 @@ async def follow(
     return forwards, await follower.run(origin)
 
 
+@dataclass(slots=True)
 class _Follower:
-    def __init__(
-        self,
-        walk: Walk,
-        way: Steps,
-        domains: Sequence[str],
-        held: Sequence[str],
-        sources: Sources,
-        desk: Desk,
-        have: Held,
-        gathered: Gathered,
-        steps: list[Step],
-        wave: int,
-    ) -> None:
-        self._walk = walk
-        self._way = way
-        self._domains = domains
-        self._held = held
-        self._sources = sources
-        self._desk = desk
-        self._have = have
-        self._gathered = gathered
-        self._steps = steps
-        self._wave = wave
-        self._seen: set[Value] = set()
-        self._asked: dict[str, set[Value]] = {domain: set() for domain in domains}
+    _walk: Walk
+    _way: Steps
+    _domains: Sequence[str]
+    _held: Sequence[str]
+    _sources: Sources
+    _desk: Desk
+    _have: Held
+    _gathered: Gathered
+    _steps: list[Step]
+    _wave: int
+    _seen: set[Value] = field(default_factory=set)
+    _asked: dict[str, set[Value]] = field(default_factory=lambda: defaultdict(set))
 
     async def run(self, origin: frozenset[Value]) -> frozenset[Value]:
         """Follow from `origin`; all that was reached, `origin` included."""
@@ -119,10 +110,10 @@ class _Follower:
         for domain in self._held:
             for name in self._way.forward | self._way.backward:
                 pattern = Pattern(EDGE.subject, name, EDGE.object)
-                rows = await asyncio.to_thread(self._have.match, domain, pattern)
+                rows = await asyncio.to_thread(self._have.match, domain, pattern, {})
                 self._gathered.take(domain, (pattern,), rows)
             if self._way.anything:
-                rows = await asyncio.to_thread(self._have.match, domain, EDGE)
+                rows = await asyncio.to_thread(self._have.match, domain, EDGE, {})
                 self._gathered.take(domain, (EDGE,), rows)
 
     def _here(self, fresh: Iterable[Value]) -> set[Value]:
@@ -198,11 +189,11 @@ class _Follower:
         part = self._desk.parts[domain]
 
         def take() -> tuple[set[Value], int, int]:
-            asked = (BOUND, EDGE.subject, EDGE.predicate, EDGE.object)
-            read = read_rows(domain, results, asked, _MOST_ROWS)  # type: ignore[arg-type]  # variables
+            asked = (BOUND, *_EDGE)
+            read = read_rows(domain, results, asked, _MOST_ROWS)
             triples, dropped = [], read.dropped
             for row in read.solutions:
-                triple = tuple(row.get(name) or row.get(BOUND) for name in asked[1:])
+                triple = tuple(row.get(name) or row.get(BOUND) for name in _EDGE)
                 if self._fit(domain, triple):
                     triples.append(triple)
                 else:
