@@ -25,6 +25,7 @@ from domain_twin.model import scenario as language
 from domain_twin.model.scenario import Change
 from domain_twin.simulation.graph import Law, Variant
 from domain_twin.simulation.questions.changes import Elements, changed
+from domain_twin.simulation.questions.whatif import moved_between
 from domain_twin.simulation.solve import Engine, Solution
 from domain_twin.simulation.twin.calibrate import fit
 from domain_twin.simulation.twin.compile import compile_network
@@ -117,6 +118,7 @@ class World:
 
     def _try(self, trial: Trial, variant: Variant, base: Solution) -> Iterator[Outcome]:
         after = self.engine.solve(variant)
+        moved_s = moved_between(base, after, self.engine, borders=False)
         trial.make()
         self._advance(SETTLE_S)
         since = self.at
@@ -134,7 +136,8 @@ class World:
             busiest = float(after.utilisation[list(path)].max())
             variance, rate = after.variance_s2[0, target, source], after.throughput_pps[0, target, source]
             noise = float(np.sqrt(variance / rate)) * 1e3 if rate > 0 else 0.0
-            low, high = self.intervals.around("delay_ms", predicted, busiest, noise=noise)
+            moved = float(np.linalg.norm(moved_s[list(path), 0])) * 1e3
+            low, high = self.intervals.around("delay_ms", predicted, busiest, noise=noise, moved=moved)
             yield Outcome(
                 self.seed, trial.kind, trial.what, flow, float(base.delay_s[0, target, source]) * 1e3,
                 predicted, truth.mean_ms, truth.std_error_ms or 0.0, low, high, links == taken,

@@ -72,6 +72,9 @@ class Twin(Protocol):
     async def loads(self, start: Nanoseconds, end: Nanoseconds) -> Loads:
         """What elements carried between two times, on the mean. Raises NotFound."""
 
+    def recent_loads(self, network: Network) -> Loads | None:
+        """What elements carried lately, up to this network; None: as it says."""
+
     def calibration(self) -> Calibration | None:
         """What was fitted from history; None: nothing was."""
 
@@ -82,8 +85,9 @@ class _State:
 
     network: Network
     snapshot: Snapshot | None  # None: nothing of it is edited
-    loads: Loads | None = None  # None: as the network reports them now
+    loads: Loads | None = None  # None: as the network reports them
     assumptions: tuple[str, ...] = ()
+    windowed: bool = False  # the loads are those of a time that was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,7 @@ class NdtJobs:
             aliases=self._aliases(),
             assumptions=tuple(dict.fromkeys((*assumed, *before.assumptions, *after.assumptions))),
             intervals=base.intervals,
+            borders=any(point.inter_domain for point in state.network.termination_points.values()),
         )
         return answer(
             before,
@@ -169,7 +174,7 @@ class NdtJobs:
         if (window := scenario.window) is not None:
             loads = await self._twin.loads(_nanoseconds(window.start), _nanoseconds(window.end))
             said = f"demand is that of the mean loads of {window.start} to {window.end}"
-            state = replace(state, loads=loads, assumptions=(*state.assumptions, said))
+            state = replace(state, loads=loads, assumptions=(*state.assumptions, said), windowed=True)
         return state
 
     async def _at(self, scenario: Scenario) -> _State:
@@ -181,7 +186,8 @@ class NdtJobs:
                     " change a state of the past"
                 )
             edited = any(isinstance(change, ConfigChange) for change in scenario.changes)
-            return _State(network, self._twin.snapshot() if edited else None)
+            loads = self._twin.recent_loads(network)
+            return _State(network, self._twin.snapshot() if edited else None, loads)
         snapshot = await self._twin.snapshot_at(_nanoseconds(scenario.at))
         network = await self._off_the_loop(partial(_mapped, self._twin.domain, snapshot))
         said = (
@@ -197,7 +203,7 @@ class NdtJobs:
         from domain_twin.simulation.twin.uncertainty import flow_intervals
 
         calibration, warm = self._twin.calibration(), self._warm
-        live = state.loads is None and state.network.kind is StateKind.LIVE
+        live = not state.windowed and state.network.kind is StateKind.LIVE
         if live and warm and warm[0] is state.network and warm[1] is calibration:
             return warm[2]
         compiled = self._compile(state.network, state.loads)

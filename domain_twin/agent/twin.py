@@ -51,6 +51,7 @@ from domain_twin.model import (
 )
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.simulation.jobs.store import JobStore
+from domain_twin.simulation.twin.recent import RecentLoads
 from domain_twin.southbound.conflate import Facts
 from domain_twin.southbound.intake import Intake, Overload
 from domain_twin.yang.quarantine import Typer
@@ -137,6 +138,7 @@ class DomainTwin:
             config.domain, self.schemas.of, self._leaves_of, complete=self.pipeline.synchronised
         )
         self._calibration = CalibrationFile(config.state)
+        self._recent = RecentLoads()
         jobs = NdtJobs(self)
         self.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
         self.broker: BrokerSession | None = None
@@ -180,6 +182,10 @@ class DomainTwin:
     def calibration(self) -> Calibration | None:
         """What was fitted from this domain's history; None: nothing was. Raises ConfigError."""
         return self._calibration()
+
+    def recent_loads(self, network: Network) -> Loads:
+        """What elements carried on the mean of the last half a minute, up to this network."""
+        return self._recent.loads(network)
 
     async def snapshot_at(self, at: Nanoseconds) -> Snapshot:
         """The devices' state as it was. Raises NotFound for a time that history does not reach."""
@@ -297,6 +303,8 @@ class DomainTwin:
 
     def _changed(self, delta: Delta | None, restructured: bool) -> None:
         self.publisher.notify(urgent=restructured)
+        if restructured:
+            self._recent.clear()
         if self.semantics:
             self.semantics.note(delta, restructured)
         if delta is None:
@@ -352,6 +360,7 @@ class DomainTwin:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self.pipeline.limit()
+            self._recent.note(self.network())
             self._survey()
             self.alarms.report_findings("twin", self._findings.values())
             await self.alarms.flush()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from domain_twin.simulation.graph import Demand, SimGraph, Variant
     from domain_twin.simulation.twin.calibration import Calibration
     from domain_twin.simulation.twin.compile import Compiled
+    from domain_twin.simulation.twin.traffic import Loads
 
 __all__ = ["ANY_QUESTION", "MOST_PARTS", "PRIVATE_FOLDER", "WhatIfJobs"]
 
@@ -63,13 +64,15 @@ class WhatIfJobs:
         network: Callable[[], Network],
         published: Mapping[str, str],
         calibration: Callable[[], Calibration | None],
+        loads: Callable[[Network], Loads | None] = lambda _: None,
         private: Path | None = None,
         idle_s: float = _IDLE_S,
         most_parts: int = MOST_PARTS,
     ) -> None:
-        """`private`: folder of the owner's changes; None: there are none."""
+        """`loads`: what elements carry, None: as the network says; `private`: folder of the owner's changes."""
         self._network = network
         self._calibration = calibration
+        self._loads = loads
         self._published = published
         self._private = private
         self._idle_s = idle_s
@@ -107,7 +110,7 @@ class WhatIfJobs:
         self._making.add(key)
         try:
             network = self._network()
-            part = await asyncio.to_thread(self._make, network, step, grant, shown)
+            part = await asyncio.to_thread(self._make, network, self._loads(network), step, grant, shown)
             kept = _Kept(grant, ask.on_behalf_of, part)
             prepared = await asyncio.to_thread(part.prepared)
         finally:
@@ -154,13 +157,15 @@ class WhatIfJobs:
         if kept and kept.timer:
             kept.timer.cancel()
 
-    def _make(self, network: Network, step: Prepare, grant: Grant, shown: Version) -> WhatIfPart:
+    def _make(
+        self, network: Network, loads: Loads | None, step: Prepare, grant: Grant, shown: Version
+    ) -> WhatIfPart:
         from domain_twin.agent.what_if_part import WhatIfPart
 
-        twin = self._twin(network, step, replace(shown, observed_at=network.version.observed_at))
+        twin = self._twin(network, loads, step, replace(shown, observed_at=network.version.observed_at))
         return WhatIfPart(twin, precision=grant.precision, figures=grant.figures)
 
-    def _twin(self, network: Network, step: Prepare, version: Version) -> PartTwin:
+    def _twin(self, network: Network, loads: Loads | None, step: Prepare, version: Version) -> PartTwin:
         """What the part is computed from. Blocks."""
         from domain_twin.agent.what_if_part import PartTwin, PointNodes
         from domain_twin.simulation.solve import Engine
@@ -173,7 +178,9 @@ class WhatIfJobs:
         own = self._own_changes(step.scenario)
         try:
             calibration = self._calibration()
-            compiled = compile_network(network, calibration=calibration, published=self._published)
+            compiled = compile_network(
+                network, loads=loads, calibration=calibration, published=self._published
+            )
             intervals = None
             if calibration is not None:
                 intervals = flow_intervals(Engine(compiled.graph, compiled.demand).solve(), calibration)

@@ -20,6 +20,7 @@ from domain_twin.errors import ContractError, OverCapacity
 from domain_twin.model import Version
 from domain_twin.simulation.graph import Arrivals, Demand, FloatArray, Law, SimGraph, TrafficClass, Variant
 from domain_twin.simulation.grouping import as_here
+from domain_twin.simulation.learned.moved import moved_error_s
 from domain_twin.simulation.questions.forecast import Intervals
 from domain_twin.simulation.routing import Trees
 from domain_twin.simulation.routing import path as path_of
@@ -334,7 +335,9 @@ class WhatIfPart:
             "variance_s2": np.maximum(variance - scv * size**2, 0.0),
             "service_s": size,
             "fixed_s": fixed,
-            "interval_s": self._half_widths(case, at, delay, busy) if ask.final else delay,
+            "interval_s": self._half_widths(case, at, delay, busy, edges, rate, square)
+            if ask.final
+            else delay,
         }
         return figures, busy
 
@@ -344,18 +347,24 @@ class WhatIfPart:
         at: tuple[npt.NDArray[np.int64], ...],
         delay_s: FloatArray,
         busy: FloatArray,
+        edges: EdgeFigures,
+        rate: FloatArray,
+        square: FloatArray,
     ) -> FloatArray:
         """Half of each row's 90 % interval, seconds; NaN where nothing was calibrated."""
         half = np.full(len(delay_s), np.nan)
         intervals = self._twin.intervals
         if intervals is None:
             return half
-        topology = self._engine.topology
-        for row, (target, source) in enumerate(zip(at[1].tolist(), at[2].tolist(), strict=True)):
-            path = list(path_of(topology, case.trees, source, target, ecmp=self._engine.ecmp))
+        engine, base = self._engine, self._cases[self._case_of[0]]
+        over_old_routes = engine.settle(base.state, base.trees, rate, square).load
+        moved_s = moved_error_s(case.state.laws, edges.load, edges.load_square, over_old_routes, borders=True)
+        for row, (kind, target, source) in enumerate(zip(*(part.tolist() for part in at), strict=True)):
+            path = list(path_of(engine.topology, case.trees, source, target, ecmp=engine.ecmp))
             busiest = float(busy[path].max(initial=0.0))
             value = float(delay_s[row]) * 1e3
-            half[row] = (intervals.around("delay_ms", value, busiest)[1] - value) / 1e3
+            moved = float(np.linalg.norm(moved_s[path, kind])) * 1e3
+            half[row] = (intervals.around("delay_ms", value, busiest, moved=moved)[1] - value) / 1e3
         return half
 
     def _with_links(self, told: Figures, use: Mapping[int, FloatArray]) -> Figures:

@@ -124,6 +124,9 @@ class Twin:
     def schema_of(self, device: str) -> SchemaSet:
         raise NotFound(device)
 
+    def recent_loads(self, network: Network) -> None:
+        return None
+
     def calibration(self) -> None:
         return None
 

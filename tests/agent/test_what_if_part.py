@@ -339,7 +339,7 @@ def test_asks_that_make_no_sense_are_refused(message, words):
 class Wide:
     """Intervals that depend on the busiest element of a path alone."""
 
-    def around(self, figure, value, utilisation):
+    def around(self, figure, value, utilisation, *, moved):
         assert figure == "delay_ms"
         return value - utilisation, value + utilisation
 

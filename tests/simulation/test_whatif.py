@@ -65,7 +65,13 @@ def test_a_cut_is_told_by_its_flows_paths_and_elements() -> None:
 def test_what_is_known_of_errors_becomes_intervals() -> None:
     class Tenth:
         def around(
-            self, figure: str, value: float, utilisation: float, *, noise: float = 0.0
+            self,
+            figure: str,
+            value: float,
+            utilisation: float,
+            *,
+            noise: float = 0.0,
+            moved: float = 0.0,
         ) -> tuple[float, float]:
             assert 0.0 < utilisation <= 1.0
             return value * 0.9, value * 1.1

@@ -49,12 +49,13 @@ class Intervals(Protocol):
     """Says how far off figures may be; for a figure without calibration NaN on both sides."""
 
     def around(
-        self, figure: str, value: float, utilisation: float, *, noise: float = 0.0
+        self, figure: str, value: float, utilisation: float, *, noise: float = 0.0, moved: float = 0.0
     ) -> tuple[float, float]:
         """The 90 % interval of a figure (a field of FlowFigures) of a flow.
 
         `utilisation` is that of the busiest element on its path; `noise` the standard error of the figure's
-        mean over the packets of one second, in its unit.
+        mean over the packets of one second, `moved` that by which flows that were moved may be others, both
+        in its unit.
         """
 
 
@@ -130,24 +131,30 @@ def flow_forecast(
     domain: str,
     service: str = "",
     intervals: Intervals | None = None,
+    moved_s: FloatArray | None = None,
     label: Callable[[str], str] = str,
 ) -> FlowForecast:
-    """One flow's figures and paths on both sides; `label` is how ids are shown."""
+    """One flow's figures and paths on both sides; `label` is how ids are shown.
+
+    `moved_s`: standard error of every edge's delay after the change, from demand that is inferred; [E, C].
+    """
     name, source, target = flow
     old, new = _place(before.graph, flow), _place(after.graph, flow)
     return FlowForecast(
         source=label(source),
         target=label(target),
         traffic_class=name,
-        before=_figures(before, old, intervals),
-        after=_figures(after, new, intervals),
+        before=_figures(before, old, intervals, None),
+        after=_figures(after, new, intervals, moved_s),
         path_before=_path(before, old, domain, label),
         path_after=_path(after, new, domain, label),
         service=service,
     )
 
 
-def _figures(solution: Solution, at: _Place | None, intervals: Intervals | None) -> FlowFigures | None:
+def _figures(
+    solution: Solution, at: _Place | None, intervals: Intervals | None, moved_s: FloatArray | None
+) -> FlowFigures | None:
     if at is None or not solution.reachable(at.s, at.d):
         return None
     delay_s = float(solution.delay_s[at.c, at.d, at.s])
@@ -171,19 +178,14 @@ def _figures(solution: Solution, at: _Place | None, intervals: Intervals | None)
         * traffic_class.mean_octets
         * 8e-6,
     }
-    noise = float(noise_s(variance_s2, float(solution.throughput_pps[at.c, at.d, at.s]))) * 1e3
-    return FlowFigures(
-        **{
-            key: _figure(key, value, busiest, intervals, noise if key == "delay_ms" else 0.0)
-            for key, value in values.items()
-        }
-    )
-
-
-def _figure(name: str, value: float, utilisation: float, intervals: Intervals | None, noise: float) -> Figure:
-    if intervals is None:
-        return Figure(value, math.nan, math.nan)
-    return Figure(value, *intervals.around(name, value, utilisation, noise=noise))
+    figures = {key: Figure(value, math.nan, math.nan) for key, value in values.items()}
+    if intervals is not None:
+        noise = float(noise_s(variance_s2, float(solution.throughput_pps[at.c, at.d, at.s]))) * 1e3
+        moved = float(np.linalg.norm(moved_s[path, at.c])) * 1e3 if moved_s is not None else 0.0
+        for key, value in values.items():
+            own = {"noise": noise, "moved": moved} if key == "delay_ms" else {}
+            figures[key] = Figure(value, *intervals.around(key, value, busiest, **own))
+    return FlowFigures(**figures)
 
 
 def _path(

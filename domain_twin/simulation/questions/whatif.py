@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model.answer import DomainOutcome, Outcome
 from domain_twin.model.job import Report, Requirements
@@ -19,6 +21,7 @@ from domain_twin.model.scenario import NewService, Scenario
 from domain_twin.model.values import Nanoseconds, StateKind, Version
 from domain_twin.simulation.applied import applied
 from domain_twin.simulation.graph import Demand, FloatArray, Rung, SimGraph
+from domain_twin.simulation.learned.moved import moved_error_s
 from domain_twin.simulation.questions.changes import Arrays, Elements, same_demand, with_services
 from domain_twin.simulation.questions.forecast import (
     Flow,
@@ -33,9 +36,9 @@ from domain_twin.simulation.questions.forecast import (
 from domain_twin.simulation.questions.sweep_rows import Judge, Watch, swept
 from domain_twin.simulation.questions.sweeps import Plan, plan
 from domain_twin.simulation.questions.whatif_capacity import Side, capacity_report
-from domain_twin.simulation.solve import Engine
+from domain_twin.simulation.solve import Engine, Solution
 
-__all__ = ["Question", "answer"]
+__all__ = ["Question", "answer", "moved_between"]
 
 _UNCALIBRATED = (
     "figures have no intervals: nothing was measured to calibrate them on; `fedtwin calibrate` does"
@@ -47,7 +50,7 @@ class Question:
     """What is asked of a domain, and what is known of it beside its arrays.
 
     `aliases` are further names of elements; `promises` what services inside the domain were promised, with
-    `source` and `target` as scenarios name elements.
+    `source` and `target` as scenarios name elements. `borders`: traffic of other domains crosses it.
     """
 
     scenario: Scenario
@@ -59,6 +62,7 @@ class Question:
     assumptions: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     intervals: Intervals | None = None
+    borders: bool = True
 
 
 def answer(
@@ -149,9 +153,13 @@ class _Asking:
         flows = dict(named)
         if not self.asked:
             flows |= {flow: "" for flow in changed_most(before, after) if flow not in flows}
+        intervals = self.question.intervals
+        moved = None
+        if intervals is not None:
+            moved = moved_between(before, after, candidate, borders=self.question.borders)
         forecasts = tuple(
             flow_forecast(
-                flow, before, after, domain=domain, service=service, intervals=self.question.intervals
+                flow, before, after, domain=domain, service=service, intervals=intervals, moved_s=moved
             )
             for flow, service in flows.items()
         )
@@ -171,6 +179,24 @@ class _Asking:
             return swept(report, digests, judge, count=plans.count, watch=self.watch)
         self.watch.progress(1.0, "done")
         return sealed(report)
+
+
+def moved_between(before: Solution, after: Solution, engine: Engine, *, borders: bool) -> FloatArray:
+    """Standard error of every edge's delay after the change, [E, C]: which flows it moves is inferred.
+
+    `engine` is that of `after`; `borders`: whether the network has any. What the same demand would load over the routes of `before` is known.
+    """
+    edges, graph = after.edges, after.graph
+    if before.graph.nodes == graph.nodes and before.graph.edges == graph.edges:
+        reference = engine.settle(engine.state(), before.trees, after.state.rate, after.state.square).load
+    else:  # configuration was edited: what people send is as it was
+        place = {name: number for number, name in enumerate(before.graph.edges)}
+        reference = np.zeros_like(edges.load)
+        kept = [(number, place[name]) for number, name in enumerate(graph.edges) if name in place]
+        here, there = np.array(kept, dtype=np.int64).reshape(-1, 2).T
+        width = before.edges.load.shape[1]
+        reference[here, :width] = before.edges.load[there]
+    return moved_error_s(after.state.laws, edges.load, edges.load_square, reference, borders=borders)
 
 
 @dataclass(frozen=True, slots=True)

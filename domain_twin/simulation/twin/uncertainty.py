@@ -2,9 +2,9 @@
 
 For every flow and stretch of history, the errors that its elements had at that time (each fitted on other
 times, `calibrate`) add up to what the prediction of its delay would have missed by. Their quantile by load
-band is what elements leave open (`intervals`: split conformal). Two more parts add to it in squares: a flow
-does not meet the mean of the packets that cross an element (`FLOW_ERROR`), and a mean over `HORIZON`
-stretches of history has noise of its own. Demand that is inferred wrongly is not in it.
+band is what elements leave open (`intervals`: split conformal). Three more parts add to it in squares: a flow
+does not meet the mean of the packets that cross an element (`FLOW_ERROR`), a mean over `HORIZON` stretches of
+history has noise of its own, and other flows may have been moved than those that demand was inferred of.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ class FlowIntervals:
     over_s: float  # a predicted mean is one over so long a time
 
     def around(
-        self, figure: str, value: float, utilisation: float, *, noise: float = 0.0
+        self, figure: str, value: float, utilisation: float, *, noise: float = 0.0, moved: float = 0.0
     ) -> tuple[float, float]:
         """The 90 % interval of a figure of a flow whose busiest element is this busy.
 
-        `noise`: standard error of the figure's mean over the packets of one second.
+        `noise`: standard error of the figure's mean over the packets of one second; `moved`: that from other
+        flows having been moved than those that demand was inferred of (`learned.moved`).
         """
         quantity = _FIGURES.get(figure)
         if quantity is None or not math.isfinite(value):
             return math.nan, math.nan
         _, high = self.intervals.bounds(quantity, np.array([value]), np.array([utilisation]))
         sampling = Z90 * noise / math.sqrt(self.over_s)
-        half = math.hypot(float(high[0]) - value, Z90 * FLOW_ERROR * value, sampling)
+        half = math.hypot(float(high[0]) - value, Z90 * FLOW_ERROR * value, Z90 * moved, sampling)
         return max(0.0, value - half), value + half
 
 
