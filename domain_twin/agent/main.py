@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from domain_twin.agent import collector
 from domain_twin.agent.auditor import Auditor
@@ -31,6 +32,9 @@ from domain_twin.trust.audit_export import Exporter
 from domain_twin.trust.audit_log import AuditLog
 from domain_twin.yang.records import load_services
 from domain_twin.yang.schema import SchemaSet
+
+if TYPE_CHECKING:
+    from domain_twin.agent.queries import PeerQueries
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +115,7 @@ async def _run(
     auditor = Auditor(trail)
     content = await asyncio.to_thread(config_path.read_bytes)
     auditor.configured(str(config_path), content, [item.id for item in config.agreement])
+    queries = None
     if config.broker:
         jobs = Jobs(
             domain=config.domain,
@@ -129,8 +134,11 @@ async def _run(
             loads=twin.recent_loads,
             private=config.state / PRIVATE_FOLDER,
         )
+        if config.semantic.enabled:
+            queries = jobs.queries = _peer_queries(config, twin)
         twin.attach(session, jobs)
     async with (
+        queries or contextlib.nullcontext(),
         serve_local(twin, config.state / "agent.sock"),
         serve_metrics(config.metrics, AgentMetrics(config, twin).face, config.state),
         _kept(trail, config.audit.syslog),
@@ -153,6 +161,22 @@ async def _run(
             await twin.run()
         finally:
             collector.release()
+
+
+def _peer_queries(config: AgentConfig, twin: DomainTwin) -> PeerQueries:
+    from domain_twin.agent.queries import PeerQueries
+    from domain_twin.semantic.workers import PoolLimits
+
+    semantic = config.semantic
+    limits = PoolLimits(
+        max_rows=semantic.max_rows, timeout_s=semantic.timeout_s, memory_bytes=semantic.memory_mb << 20
+    )
+    return PeerQueries(
+        network=twin.network,
+        published=twin.published,
+        open_views=twin.publisher.open_views,
+        limits=limits,
+    )
 
 
 @contextlib.asynccontextmanager
