@@ -69,7 +69,10 @@ class WhatIfJobs:
         idle_s: float = _IDLE_S,
         most_parts: int = MOST_PARTS,
     ) -> None:
-        """`loads`: what elements carry, None: as the network says; `private`: folder of the owner's changes."""
+        """`loads`: what elements carry, None: as the network says; `private`: folder of the owner's changes.
+
+        None for `private`: there are none.
+        """
         self._network = network
         self._calibration = calibration
         self._loads = loads

@@ -335,10 +335,13 @@ class WhatIfPart:
             "variance_s2": np.maximum(variance - scv * size**2, 0.0),
             "service_s": size,
             "fixed_s": fixed,
-            "interval_s": self._half_widths(case, at, delay, busy, edges, rate, square)
-            if ask.final
-            else delay,
+            "interval_s": delay,
         }
+        if ask.final:
+            base = self._cases[self._case_of[0]]
+            before = engine.settle(base.state, base.trees, rate, square).load
+            moved_s = moved_error_s(state.laws, edges.load, edges.load_square, before, borders=True)
+            figures["interval_s"] = self._half_widths(case, at, delay, busy, moved_s)
         return figures, busy
 
     def _half_widths(
@@ -347,18 +350,14 @@ class WhatIfPart:
         at: tuple[npt.NDArray[np.int64], ...],
         delay_s: FloatArray,
         busy: FloatArray,
-        edges: EdgeFigures,
-        rate: FloatArray,
-        square: FloatArray,
+        moved_s: FloatArray,
     ) -> FloatArray:
         """Half of each row's 90 % interval, seconds; NaN where nothing was calibrated."""
         half = np.full(len(delay_s), np.nan)
         intervals = self._twin.intervals
         if intervals is None:
             return half
-        engine, base = self._engine, self._cases[self._case_of[0]]
-        over_old_routes = engine.settle(base.state, base.trees, rate, square).load
-        moved_s = moved_error_s(case.state.laws, edges.load, edges.load_square, over_old_routes, borders=True)
+        engine = self._engine
         for row, (kind, target, source) in enumerate(zip(*(part.tolist() for part in at), strict=True)):
             path = list(path_of(engine.topology, case.trees, source, target, ecmp=engine.ecmp))
             busiest = float(busy[path].max(initial=0.0))

@@ -1,4 +1,4 @@
-"""The error of delays from inferred demand: only where a change moved traffic, and as large as the delay's slope."""
+"""The error of delays from inferred demand: where a change moved traffic, as large as the delay's slope."""
 
 from __future__ import annotations
 

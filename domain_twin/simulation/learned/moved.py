@@ -28,8 +28,9 @@ def moved_error_s(
 ) -> FloatArray:
     """Standard error of every edge's delay, [E, C] seconds; 0 where nothing was moved.
 
-    `borders`: whether the network has any. `load`, `square`: packets/s (and their squares summed over flows) after the change; `reference`: what the
-    same demand puts on the edges over the routes of before. All [E, C].
+    `borders`: whether the network has any. `load`, `square`: packets/s (and their squares summed over flows)
+    after the change; `reference`: what the same demand puts on the edges over the routes of before. All
+    [E, C].
     """
     work = (load * laws.service_s).sum(axis=1)
     moved = (WITHIN_BORDERS if borders else WITHOUT_BORDERS) * np.abs(

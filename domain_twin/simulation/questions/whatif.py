@@ -184,7 +184,8 @@ class _Asking:
 def moved_between(before: Solution, after: Solution, engine: Engine, *, borders: bool) -> FloatArray:
     """Standard error of every edge's delay after the change, [E, C]: which flows it moves is inferred.
 
-    `engine` is that of `after`; `borders`: whether the network has any. What the same demand would load over the routes of `before` is known.
+    `engine` is that of `after`; `borders`: whether the network has any. What the same demand would load over
+    the routes of `before` is known.
     """
     edges, graph = after.edges, after.graph
     if before.graph.nodes == graph.nodes and before.graph.edges == graph.edges:
