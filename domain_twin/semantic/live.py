@@ -99,12 +99,11 @@ class LiveGraph:
         *,
         interval_s: float = 0.05,
         clock: Callable[[], Nanoseconds] = time.time_ns,
-        after: Callable[[frozenset[str]], None] | None = None,
     ) -> None:
-        """`after` is called in the writer's thread with the graphs that a round touched (for rules)."""
         self.store = store
+        self.on_round: Callable[[frozenset[str]], None] = lambda _: None
+        """Told, in the writer's thread, which graphs a round has changed."""
         self._interval_s = interval_s
-        self._after = after
         self._feeds: dict[str, _Feed] = {}
         self._wake = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="graph")
@@ -174,9 +173,20 @@ class LiveGraph:
             if any(feed.news_at is not None for feed in self._feeds.values()):
                 self._wake.set()
 
-    async def call(self, job: Callable[[], object]) -> None:
-        """Do something to the store between two rounds, in the thread that writes."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, job)
+    async def put(self, graph: str, quads: Sequence[ox.Quad], origin: str = "") -> bool:
+        """Make a graph consist of these quads, between two rounds; whether that changed it.
+
+        Raises StoreUnwritable.
+        """
+
+        def work() -> bool:
+            before = self.store.number
+            if origin:
+                self.made_of(graph, origin, "")
+            self.replace(graph, quads)
+            return self.store.number != before
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
     async def close(self) -> None:
         """Write what is left, note of what version the graphs are, and close the store."""
@@ -196,8 +206,8 @@ class LiveGraph:
                 self._write_one(feed)
             self._provenance.write()
             touched, self._touched = frozenset(self._touched), set()
-            if self._after is not None and touched:
-                self._after(touched)
+            if touched:
+                self.on_round(touched)
         except (StoreUnwritable, ConfigError) as error:
             self._fail(str(error), [feed for feed in self._feeds.values()])
             return
