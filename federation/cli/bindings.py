@@ -6,13 +6,14 @@ Takes SPARQL 1.1 Query Results JSON.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from domain_twin.errors import ContractError
-from domain_twin.semantic.names import plain_name
-from federation.cli.sparql_text import PREFIXES, YANG_NAMESPACE
+from domain_twin.semantic.names import AUTHORITY, plain_name
+from federation.cli.sparql_text import PREFIXES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_of_ask", "parts_table", "remark", "rows_table", "short"]
 
+_YANG = re.compile(re.escape(AUTHORITY) + r"/ns/yang(?:-[a-z]+)?/([^#]+)#(.+)")
 _XSD = PREFIXES["xsd"]
 _NUMBERS = {
     f"{_XSD}{name}" for name in ("integer", "decimal", "double", "float", "long", "int", "unsignedLong")
@@ -81,8 +83,8 @@ def short(iri: str) -> str:
     """
     if name := plain_name(iri):
         return name
-    if iri.startswith(YANG_NAMESPACE):
-        return iri.removeprefix(YANG_NAMESPACE).replace("#", ":", 1)
+    if term := _YANG.match(iri):
+        return f"{term[1]}:{term[2]}"
     for prefix, namespace in PREFIXES.items():
         if iri.startswith(namespace) and len(iri) > len(namespace):
             return f"{prefix}:{unquote(iri[len(namespace) :])}"

@@ -82,6 +82,7 @@ def test_what_is_no_results_document_is_said_so(data: bytes) -> None:
         (names.domain_node("ran"), "ran"),
         (names.record("service", "urn:service:x"), "urn:service:x"),
         (names.yang_term("ietf-interfaces", "enabled"), "ietf-interfaces:enabled"),
+        (names.yang_class("ietf-interfaces", "interfaces.interface"), "ietf-interfaces:interfaces.interface"),
         (f"{names.NDT}Link", "ndt:Link"),
         (names.topology_graph("ran"), "graph:ran/topo"),
         ("http://www.w3.org/2000/01/rdf-schema#label", "rdfs:label"),
