@@ -15,6 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from domain_twin.emulator.assemble import _paths
+from domain_twin.emulator.network import load_network
+from domain_twin.emulator.topology import build_topology
+from domain_twin.emulator.traffic import plan_flows
+from federation.cli.demo.files import published_by, service_records
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 FEDTWIN = [sys.executable, "-m", "federation.cli"]
 WHATIF = Path(__file__).resolve().parents[2] / "examples" / "whatif"
@@ -99,6 +105,14 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
     assert prediction["predicted_ms"] > before["delay_ms"] + 2
     assert set(prediction["part_changes_ms"]) == DOMAINS
     assert prediction["packets_ms"] == cut["packets_delay_ms"]
+    (impact,) = told["impacts"]
+    crossing = services_across(place / "d", impact["link"])
+    assert set(impact["services"]) == set(impact["changed"]) == crossing
+    assert "urn:service:factory-control" in crossing
+    assert impact["unchanged"]
+    assert impact["slices"] == ["low latency"]
+    assert "Northworks, car bodies" in impact["customers"]
+    assert set(impact["domains"]) == DOMAINS
     assert [audit["whole"] for audit in told["audits"]] == [True] * 5
     assert all(audit["views"] > 0 for audit in told["audits"])
     (outage,) = told["outages"]
@@ -114,6 +128,8 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         "─✕─",
         "What if a link were cut?",
         "And what had been said of it",
+        "Who depends on this link?",
+        "as was said",
         "<commit> is sent",
         "The same minute, once more",
         "One figure changed in a copy",
@@ -122,6 +138,24 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
     assert "\x1b" not in shown
     assert processes(place) == []
     assert sockets(place) == []
+
+
+def services_across(folder: Path, link: str) -> set[str]:
+    """Services whose packets cross a link, in either direction: by the emulated network's own routing."""
+    spec = load_network(folder / "network.toml")
+    topology = build_topology(spec)
+    flows = plan_flows(spec, topology)
+    paths = dict(zip((flow.name for flow in flows), _paths(topology, flows, None), strict=True))
+    cut = next(each.adjacency for each in topology.links if each.source.link_id == link)
+    aliases = {f"{domain}/{alias}": name for domain in DOMAINS for name, alias in published_by(domain)}
+    records = service_records()["fedtwin-service:service-records"]
+    found = set()
+    for service in records["service"]:  # type: ignore[index]
+        gnb, cell = aliases[service["from"]].split(":")[-2:]
+        host = aliases[service["to"]].rpartition(":")[2]
+        crossed = {topology.links[index].adjacency for index in paths[f"{gnb}.{cell}:{host}"]}
+        found |= {service["service-id"]} if cut in crossed else set()
+    return found
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])

@@ -223,12 +223,13 @@ key = "client/user-demo.key"
 
 
 def service_records() -> dict[str, object]:
-    """Customers, a slice and three services, as data of fedtwin-service (RFC 7951)."""
+    """Customers, a slice and four services, as data of fedtwin-service (RFC 7951)."""
     return {
         "fedtwin-service:service-records": {
             "customer": [
                 {"customer-id": "urn:customer:northworks", "name": "Northworks, car bodies"},
                 {"customer-id": "urn:customer:cityline", "name": "Cityline, trams"},
+                {"customer-id": "urn:customer:quayside", "name": "Quayside, cranes"},
             ],
             "slice": [
                 {
@@ -242,6 +243,8 @@ def service_records() -> dict[str, object]:
             "service": [
                 _service(SERVICE, "factory-control", SERVICE_SOURCE, SERVICE_TARGET, OBJECTIVE_MS)
                 | {"slice": "urn:slice:low-latency", "customer": "urn:customer:northworks"},
+                _service("urn:service:crane-control", "crane-control", "ran/cell-2", SERVICE_TARGET, 15.0)
+                | {"slice": "urn:slice:low-latency", "customer": "urn:customer:quayside"},
                 _service("urn:service:tram-video", "tram-video", "ran/cell-7", "edge/host-3", 20.0)
                 | {"customer": "urn:customer:cityline"},
                 _service("urn:service:metering", "metering", "ran/cell-16", "edge/host-2", 50.0),
