@@ -11,8 +11,10 @@ What a view hides is not kept here: it is not in the graph that a worker asks (s
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +38,7 @@ MAX_PATTERNS: Final = 100
 MAX_BINDINGS: Final = 10_000
 """Rows of a block of bindings."""
 _KEPT: Final = 256
+_RECURSION: Final = 6000
 
 _REFUSED: Final = {
     "SERVICE": "a query reaches no other endpoint; ask the broker, which asks the domains that are concerned",
@@ -92,6 +95,7 @@ _NODES: Final = """
 _ALGEBRA: Final = frozenset(_NODES.split()) | {f"Builtin_{word}" for word in FUNCTIONS}
 _WITH_SERVICES: Final = _ALGEBRA | {"ServiceGraphPattern"}
 _NUMBERED: Final = "urn:x-service:"
+_BROKEN_IRI: Final = re.compile(r"<[^\s<>\"{}|^`\\]+([\s\"{}|^`\\])[^<>\n]*\Z")
 _VARIABLE: Final = re.compile(r"[^\W]\w*")
 
 
@@ -210,8 +214,10 @@ def _guard(text: str, max_patterns: int, named_graphs: bool, services: frozenset
     from rdflib.plugins.sparql.parser import Query
 
     try:
-        # Not parseQuery: it would decode escapes that tokens has written as they must stay.
-        algebra = translateQuery(Query.parse_string(_joined(readable)[0], parse_all=True)).algebra
+        with _deep():
+            # Not parseQuery: it would decode escapes that `tokens` has written as they must stay.
+            algebra = translateQuery(Query.parse_string(_joined(readable)[0], parse_all=True)).algebra
+            _translate_exists(algebra)
         _with_services(algebra, named)
     except RecursionError:
         raise OverCapacity("query: nested too deep to be read; use fewer brackets and operators") from None
@@ -252,6 +258,12 @@ def _check_words(text: str, words: Sequence[Token], *, named_graphs: bool, servi
         if name in _REFUSED:
             raise ContractError(f"query, {place(text, word.start)}: {name} is refused: {_REFUSED[name]}")
         if name not in WORDS:
+            if broken := _BROKEN_IRI.search(text, max(0, word.start - 200), word.start):
+                bad = broken.group(1)
+                raise ContractError(
+                    f"query, {place(text, broken.start())}: an IRI cannot hold {bad!r}; write it"
+                    " percent-encoded"
+                )
             close = difflib.get_close_matches(name, WORDS, 1)
             hint = f"; did you mean {close[0]}?" if close else "; a name needs its prefix, a text its quotes"
             raise ContractError(f"query, {place(text, word.start)}: unknown word {word.text[:40]!r}{hint}")
@@ -309,6 +321,26 @@ def _check_algebra(algebra: Any, allowed: frozenset[str], max_patterns: int) -> 
     if patterns > max_patterns:
         raise OverCapacity(f"query: {patterns} triple patterns, {max_patterns} at most; ask in parts")
     return patterns
+
+
+@contextlib.contextmanager
+def _deep() -> Iterator[None]:
+    """Let rdflib's parser recurse: it does so for every triple of a block. One thread at a time is here."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(usual, _RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(usual)
+
+
+def _translate_exists(algebra: Any) -> None:
+    """Make algebra of EXISTS where rdflib leaves it as it was parsed: in SELECT, HAVING and ORDER BY."""
+    from rdflib.plugins.sparql.algebra import translateGroupGraphPattern, translatePath, traverse
+
+    for name, node in _nodes(algebra):
+        if name in ("Builtin_EXISTS", "Builtin_NOTEXISTS") and "graph" not in vars(node):
+            node.graph = translateGroupGraphPattern(traverse(node["graph"], visitPost=translatePath))
 
 
 def _as_graphs(words: Sequence[Token]) -> tuple[list[Token], list[tuple[str, bool]]]:
@@ -410,7 +442,7 @@ def _joined(words: Sequence[Token]) -> tuple[str, list[int]]:
     offsets: list[int] = []
     at, last = 0, ""
     for word in words:
-        close = word.kind in ("LANGTAG", "^^") or last == "^^"
+        close = word.kind in ("LANGTAG", "^^") or last == "^^" or (word.kind, last) == ("NIL", "WORD")
         if word.kind in ("*", "+", "?"):  # rdflib knows these signs of a path only where no space is before
             close = last in ("IRI", ")", "a")
         space = "" if close or not last else " "

@@ -136,9 +136,8 @@ class _Reader:
                 raise self._error(start, "'<<' begins a quoted triple, which SPARQL 1.1 does not have")
             case "sign" if written in ")]" and found and found[-1].text == {")": "(", "]": "["}[written]:
                 opened = found.pop()  # productions 161 and 163: these pairs are one word each
-                found.append(
-                    Token("NIL" if written == ")" else "ANON", f"{opened.text} {written}", opened.start)
-                )
+                nil = written == ")"
+                found.append(Token("NIL" if nil else "ANON", opened.text + written, opened.start))
             case _:
                 found.append(Token(written, written, start))
 
