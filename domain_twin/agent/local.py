@@ -40,7 +40,7 @@ from domain_twin.model import (
     View,
 )
 from domain_twin.model.job import Job
-from domain_twin.model.query import Impact, Require
+from domain_twin.model.query import GraphCheck, Impact, Require
 from domain_twin.simulation.jobs.desk import JobDesk
 from federation.wire.event_log import EventLog
 from federation.wire.questions import (
@@ -213,6 +213,10 @@ class LocalFace:
     async def impact(self, elements: Sequence[str], require: Require) -> Impact:
         """What depends on elements of the domain, inside it. Raises NotFound, OverCapacity, Unreachable."""
         return await self._graph().impact(elements)
+
+    async def check_graph(self, shape: str) -> GraphCheck:
+        """What shapes and rules find in the domain's graph. Raises NotFound, Unreachable."""
+        return await self._graph().check_graph(shape)
 
     def _graph(self) -> Semantics:
         if self._twin.semantics is None:

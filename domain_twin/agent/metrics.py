@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+from domain_twin.agent.semantics import Semantics
 from domain_twin.agent.twin import DomainTwin
 from domain_twin.config import AgentConfig
 from domain_twin.model import Connection, DeviceStatus, Severity
@@ -92,6 +93,20 @@ INSTRUMENTS = (
         "Changes left out of history, within a recorded gap",
     ),
     Instrument("fedtwin_agent_history_writable", _GAUGE, "1 where history is written, 0 where it cannot be"),
+    Instrument(
+        "fedtwin_agent_graph_writable", _GAUGE, "1 where the graph follows the twin, 0 where it cannot"
+    ),
+    Instrument("fedtwin_agent_graph_batches_total", _COUNTER, "Changes written to the graph, in batches"),
+    Instrument("fedtwin_agent_graph_waiting_changes", _GAUGE, "Changes of leaves not yet in the graph"),
+    Instrument(
+        "fedtwin_agent_graph_visible_seconds",
+        _GAUGE,
+        "From a change's arrival until queries see it, of the last few thousand",
+        ("quantile",),
+    ),
+    Instrument(
+        "fedtwin_agent_graph_unmapped_leaves", _GAUGE, "Leaves that no module knows, left out of the graph"
+    ),
     Instrument("fedtwin_agent_session_up", _GAUGE, "1 while the broker has this agent attached"),
     Instrument("fedtwin_agent_sessions_total", _COUNTER, "Sessions that the broker welcomed"),
     Instrument(
@@ -134,6 +149,9 @@ class AgentMetrics:
         if history := self._twin.history_status():
             good = not history.problem
             yield Check("history", good, f"{history.waiting} rows wait" if good else history.problem)
+        if self._twin.semantics:
+            graph = self._twin.semantics.findings()
+            yield Check("graph", not graph, graph[0].message if graph else "follows the twin")
         if self._end:
             yield certificate_check(self._end.not_after(), self._margin_s)
 
@@ -196,6 +214,19 @@ class AgentMetrics:
             sheet.put("fedtwin_agent_history_waiting_rows", history.waiting)
             sheet.put("fedtwin_agent_history_dropped_rows_total", history.dropped)
             sheet.put("fedtwin_agent_history_writable", not history.problem)
+        if self._twin.semantics:
+            self._graph(sheet, self._twin.semantics)
+
+    def _graph(self, sheet: Sheet, semantics: Semantics) -> None:
+        status, backlog = semantics.status(), semantics.backlog()
+        sheet.put("fedtwin_agent_graph_writable", status is not None and not status.problem)
+        if status is None or backlog is None:
+            return
+        sheet.put("fedtwin_agent_graph_batches_total", status.batches)
+        sheet.put("fedtwin_agent_graph_waiting_changes", backlog.waiting)
+        sheet.put("fedtwin_agent_graph_visible_seconds", status.visible_ms_p50 / 1e3, "0.5")
+        sheet.put("fedtwin_agent_graph_visible_seconds", status.visible_ms_p99 / 1e3, "0.99")
+        sheet.put("fedtwin_agent_graph_unmapped_leaves", backlog.unmapped)
 
     def _session(self, sheet: Sheet, now: int) -> None:
         if broker := self._twin.broker:

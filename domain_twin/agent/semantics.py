@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +27,17 @@ from domain_twin.model import (
     Severity,
     View,
 )
-from domain_twin.model.query import Affected, Impact, QueryPart
+from domain_twin.model.query import Affected, GraphCheck, Impact, QueryPart
 from domain_twin.semantic import names
 from domain_twin.semantic.names import plain_name
 
 if TYPE_CHECKING:
     from domain_twin.datastore.snapshot import Snapshot
     from domain_twin.disclosure.policy import Grant
-    from domain_twin.semantic.devices import DeviceSource
+    from domain_twin.semantic.devices import Backlog, DeviceSource
+    from domain_twin.semantic.inference import Inference
     from domain_twin.semantic.live import LiveGraph, LiveStatus
+    from domain_twin.semantic.shapes import Check
     from domain_twin.semantic.workers import QueryPool
     from domain_twin.yang.schema import SchemaSet
 
@@ -82,6 +84,8 @@ class Semantics:
         self._snapshot = snapshot
         self._views = views
         self._devices: DeviceSource | None = None
+        self._inference: Inference | None = None
+        self._checks: Sequence[Check] = ()
         self._problem = ""
         self._problem_since = 0
 
@@ -121,16 +125,22 @@ class Semantics:
     async def _keep(self) -> None:
         from domain_twin.disclosure.points_graph import PointsSource
         from domain_twin.disclosure.view_graph import ViewSource
+        from domain_twin.semantic.derive import load_rules
         from domain_twin.semantic.devices import DeviceSource
+        from domain_twin.semantic.inference import Inference
         from domain_twin.semantic.live import LiveGraph
+        from domain_twin.semantic.shapes import load_shapes
         from domain_twin.semantic.sources import FigureSource, RecordSource, TopologySource
         from domain_twin.semantic.store import SemanticStore
         from domain_twin.semantic.workers import PoolLimits, QueryPool
 
         # The writer is a thread: while it computes, the event loop may have to wait this long for its turn.
         sys.setswitchinterval(min(sys.getswitchinterval(), _TURN_S))
+        rules = await asyncio.to_thread(load_rules, self._config.rules)
+        self._checks = await asyncio.to_thread(load_shapes, self._config.shapes)
         store = await asyncio.to_thread(SemanticStore, self._folder)
         live = LiveGraph(store)
+        self._inference = Inference(live, self._domain, rules)
         self._problem = ""
         self._devices = DeviceSource(
             self._domain,
@@ -155,7 +165,9 @@ class Semantics:
         if self._config.kpis:
             live.add(FigureSource(self._network))
         try:
-            await live.run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(live.run())
+                tasks.create_task(self._inference.run())
         finally:
             pool, self.queries = self.queries, None
             self.live = None
@@ -169,9 +181,7 @@ class Semantics:
         if self.live is None:
             raise Unreachable(f"the graph of {self._domain} is not open now; ask again in a moment")
         store = self.live.store
-        others = (names.view_graph(""), names.run_graph(""))  # what peers see, and what is not so
-        mine = [graph for graph in store.graphs() if not graph.startswith(others)]
-        ask = partial(store.query, default=mine)
+        ask = partial(store.query, default=self._own(store.graphs()))
 
         def follow() -> tuple[str, tuple[Affected, ...]]:
             iris = [find(ask, name, domain=self._domain) for name in elements]
@@ -188,13 +198,44 @@ class Semantics:
         )
         return Impact(name, affected, (part,))
 
+    async def check_graph(self, shape: str = "") -> GraphCheck:
+        """What the shapes (or the one called `shape`) and the rules find. Raises NotFound, Unreachable."""
+        from domain_twin.semantic.checks import chosen, rule_findings, shape_findings
+
+        if self.live is None:
+            raise Unreachable(f"the graph of {self._domain} is not open now; ask again in a moment")
+        store, checks = self.live.store, self._checks
+
+        def look() -> tuple[list[Finding], int]:
+            some = chosen(checks, shape)
+            graphs = self._own(store.graphs())
+            found = shape_findings(store, some, self._domain, graphs)
+            if not shape:
+                found += rule_findings(store, self._domain, graphs)
+            return found, len({item.shape for item in some})
+
+        found, count = await asyncio.to_thread(look)
+        part = QueryPart(self._domain, Outcome.OK, version=self._network().version)
+        return GraphCheck(tuple(found), count, (part,))
+
+    def _own(self, graphs: Iterable[str]) -> list[str]:
+        """The graphs of what is so here, without what peers see of it and what was only computed."""
+        others = (names.view_graph(""), names.run_graph(""))
+        return [graph for graph in graphs if not graph.startswith(others)]
+
+    def backlog(self) -> Backlog | None:
+        """How much of what devices said waits to be written; None while the graph is not open."""
+        return self._devices.backlog() if self.live and self._devices else None
+
     def findings(self) -> list[Finding]:
-        """That the graph is not that of now, while it is not."""
+        """That the graph is not that of now, while it is not, and rules that fail."""
         status = self.status()
         problem = self._problem or (status.problem if status else "")
+        failed = self._inference.findings() if self.live and self._inference else []
         if not problem:
-            return []
+            return failed
         return [
+            *failed,
             Finding(
                 "graph.behind",
                 Severity.WARNING,
@@ -203,7 +244,7 @@ class Semantics:
                 f"the graph does not follow the twin: {problem}",
                 "mend what is named; the agent tries again by itself and makes the graph anew",
                 self._problem_since,
-            )
+            ),
         ]
 
     def _fail(self, problem: str) -> None:

@@ -68,7 +68,6 @@ class LiveStatus:
     """How well the graph follows the twin."""
 
     batches: int
-    quads: int
     visible_ms_p50: float
     visible_ms_p99: float
     """From a change's arrival until queries see it, of the last few thousand changes."""
@@ -138,7 +137,6 @@ class LiveGraph:
         ages = sorted(self._ages)
         return LiveStatus(
             batches=self.store.number,
-            quads=len(self.store) if not self._problem else 0,
             visible_ms_p50=1e3 * ages[len(ages) // 2] if ages else 0.0,
             visible_ms_p99=1e3 * ages[min(len(ages) - 1, int(len(ages) * 0.99))] if ages else 0.0,
             behind=tuple(sorted(self._behind)),

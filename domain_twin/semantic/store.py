@@ -168,6 +168,7 @@ class SemanticStore:
             )
 
     def __len__(self) -> int:
+        """How many quads there are; on disk they are counted one by one."""
         return len(self._store)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
