@@ -59,9 +59,8 @@ class _Reader:
         self.base = ""
         self.objects: dict[str, _Object] = {"": self.root}
         self.tops = {
-            leaf.predicate.value: leaf for leaf in plan.leaves.values() if leaf.node.path.count("/") == 1
+            iri: leaf for leaf in plan.tops.values() for iri in (leaf.predicate.value, leaf.sent.value)
         }
-        self.tops |= {leaf.sent.value: leaf for leaf in self.tops.values()}
 
     def take(self, quad: Quad) -> None:
         """Put what one quad says where it belongs."""

@@ -76,6 +76,7 @@ class Plan:
     nodes: Mapping[str, NodePlan]
     leaves: Mapping[str, LeafPlan]
     leafrefs: tuple[Leafref, ...]
+    tops: Mapping[str, LeafPlan]  # leaves that are in no container, by `module:name`
 
     def iri_path(self, steps: tuple[Step, ...]) -> str | None:
         """The data-resource identifier (RFC 8040 3.5.3) of a canonical path's steps; None for no node's.
@@ -135,10 +136,9 @@ def compile_plan(schema: SchemaSet) -> Plan:
             steps={child.step(node): own[child.path] for child in _leaves(node)},
             leaves={iri: leaf for leaf in own.values() for iri in (leaf.predicate.value, leaf.sent.value)},
         )
-    for top in schema.tops.values():
-        if top.is_leaf:
-            leaves[top.path] = _leaf(None, top, linker, schema)
-    return Plan(schema, nodes, leaves, tuple(linker.found))
+    tops = {name: _leaf(None, top, linker, schema) for name, top in schema.tops.items() if top.is_leaf}
+    leaves |= {leaf.node.path: leaf for leaf in tops.values()}
+    return Plan(schema, nodes, leaves, tuple(linker.found), tops)
 
 
 def class_of(node: SchemaNode) -> str:

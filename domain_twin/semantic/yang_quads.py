@@ -20,7 +20,7 @@ from domain_twin.semantic import names
 from domain_twin.semantic.yang_links import Above, Beside, LinkPlan, Own
 from domain_twin.semantic.yang_plan import CONFIG, KPI, STATE, LeafPlan, NodePlan, Plan, segment
 from domain_twin.semantic.yang_values import JSON, Term, Unfit, canonical_moment
-from domain_twin.yang.paths import POSITION, Step, parse_path, predicates, strip_keys
+from domain_twin.yang.paths import POSITION, Step, format_path, parse_path, strip_keys
 
 __all__ = ["LONGEST_IRI", "POSITION_OF", "DeviceQuads", "Unmapped", "quads"]
 
@@ -157,6 +157,7 @@ class DeviceQuads:
     def _clear(self) -> None:
         root = _Node("", None, None, "")
         root.subject = NamedNode(self._base)
+        root.steps = self.plan.tops
         self._nodes: dict[str, _Node] = {"": root}
         self._leaves: dict[str, _Leaf] = {}
         self._beside: dict[str, list[_Link]] = {}  # links that another leaf's value decides
@@ -165,9 +166,26 @@ class DeviceQuads:
         """Begin anew with these leaves: all their quads. What was there before is forgotten."""
         self._clear()
         added: list[Quad] = []
+        held, nodes, beside, graphs = self._leaves, self._nodes, self._beside, self._graphs
         for path, value in leaves.items() if isinstance(leaves, Mapping) else leaves:
+            cut = path.rfind("/")
+            node = nodes.get(path[:cut])
+            # Most are plain leaves of an entry that is there already: quick, and the same as `_set`.
+            if node is not None and node.count and path not in held and path not in beside:
+                plan = node.steps.get(path[cut + 1 :])
+                if plan is not None and plan.scalar:
+                    try:
+                        term = plan.write(value)
+                    except ValueError as why:
+                        self.unmapped.add(path, str(why))
+                        continue
+                    leaf = held[path] = _Leaf(path, plan, node)
+                    leaf.value = value
+                    node.count += 1
+                    added.append(Quad(node.subject, plan.predicate, term, graphs[plan.graph]))
+                    continue
             removed, more = self._set(path, value)
-            if removed:  # a link that waited for its other keys
+            if removed:  # a path that comes twice
                 gone = set(removed)
                 added = [quad for quad in added if quad not in gone]
             added += more
@@ -188,7 +206,7 @@ class DeviceQuads:
             assert plan is not None  # `simple` says so
             try:
                 term = plan.write(value)
-            except (Unfit, ValueError) as why:
+            except ValueError as why:
                 self.unmapped.add(path, str(why))
                 return self._drop(path)
             leaf.value = value
@@ -213,7 +231,7 @@ class DeviceQuads:
             else:
                 removed, added = _difference(self._own(leaf, leaf.value), self._own(leaf, value))
                 leaf.value = value
-        except (Unfit, ValueError) as why:
+        except ValueError as why:
             self.unmapped.add(path, str(why))
             return self._drop(path)
         if not leaf.simple and leaf.plan is not None and leaf.plan.link is not None and not leaf.plan.is_key:
@@ -239,34 +257,41 @@ class DeviceQuads:
         return removed, added
 
     def _placed(self, path: str, value: Value) -> tuple[_Leaf, list[Quad]]:
-        """A new leaf with its quads, and the nodes above it. Raises Unfit or ValueError, and made nothing."""
-        cut = path.rfind("/")
-        node = None if path.endswith("]") else self._nodes.get(path[:cut])  # no slash behind it is quoted
+        """A new leaf with its quads, and the nodes above it. Raises ValueError, and then has made nothing."""
+        if path.endswith("]"):  # so are entries of leaf-lists alone
+            raise Unfit(self._why_not(path))
+        made: dict[str, _Node] = {}
+        cut = path.rfind("/")  # no slash behind it is quoted
+        node = self._node(path[:cut], made) if cut >= 0 else None
         plan = node.steps.get(path[cut + 1 :]) if node is not None else None
-        if node is None or plan is None:
-            at = strip_keys(path)
-            plan = self.plan.leaves.get(at)
-            if plan is None:
-                return self._present(path, at), []
-            if path.endswith("]"):
-                raise Unfit("one entry of a leaf-list: its values come together")
-        terms, sent = ([], None) if plan.is_key else _terms(plan, value)
         if node is None:
-            node = self._node_of(parse_path(path)[:-1])
-        leaf = _Leaf(path, plan, node)
-        leaf.value = value
-        return leaf, self._stated(node.subject, plan, terms, sent)
-
-    def _present(self, path: str, at: str) -> _Leaf:
-        """A presence container that says that it is there."""
-        plan = self.plan.nodes.get(at)
+            raise Unfit(self._why_not(path))
         if plan is None:
-            raise Unfit("no loaded module defines it")
-        if not plan.node.presence:
-            raise Unfit(f"a {plan.node.kind}, which carries no value")
-        leaf = _Leaf(path, None, self._node_of(parse_path(path)))
-        leaf.value = None
-        return leaf
+            leaf = self._present(path, made)
+            own: list[Quad] = []
+        else:
+            terms, sent = ([], None) if plan.is_key else _terms(plan, value)
+            leaf = _Leaf(path, plan, node)
+            own = self._stated(node.subject, plan, terms, sent)
+        leaf.value = value
+        self._nodes |= made
+        return leaf, own
+
+    def _present(self, path: str, made: dict[str, _Node]) -> _Leaf:
+        """A presence container that says that it is there. Raises Unfit."""
+        plan = self.plan.nodes.get(strip_keys(path))
+        if plan is None or not plan.node.presence:
+            raise Unfit(self._why_not(path))
+        return _Leaf(path, None, self._node(path, made))
+
+    def _why_not(self, path: str) -> str:
+        at = strip_keys(path)
+        if at in self.plan.leaves:
+            return "one entry of a leaf-list: its values come together"
+        plan = self.plan.nodes.get(at)
+        return (
+            "no loaded module defines it" if plan is None else f"a {plan.node.kind}, which carries no value"
+        )
 
     def _own(self, leaf: _Leaf, value: Any) -> list[Quad]:
         """The quads of a leaf's own value. Raises Unfit."""
@@ -284,19 +309,22 @@ class DeviceQuads:
 
     # --- nodes ------------------------------------------------------------------------------------
 
-    def _node_of(self, steps: tuple[Step, ...]) -> _Node:
-        """The node at canonical steps, made where it is not there yet. Raises Unfit or SchemaViolation."""
-        path = ""
-        node = self._nodes[""]
-        made: dict[str, _Node] = {}
-        for step in steps:
-            path += f"/{step.qualified}{predicates(step.keys)}"
-            found = self._nodes.get(path)
-            if found is None:
-                found = made[path] = self._made(path, step, node)
-            node = found
-        self._nodes |= made
-        return node
+    def _node(self, path: str, made: dict[str, _Node]) -> _Node:
+        """The node at a canonical path; those that are not there yet go to `made`. Raises ValueError."""
+        found = self._nodes.get(path) or made.get(path)
+        if found is None:
+            if path.endswith("]"):
+                steps = parse_path(path)
+                step, above = steps[-1], format_path(steps[:-1])
+            else:
+                cut = path.rfind("/")
+                if cut < 0:
+                    raise Unfit("no loaded module defines it")
+                module, _, name = path[cut + 1 :].rpartition(":")
+                step, above = Step(module, name), path[:cut]
+            node = self._node("" if above == "/" else above, made)
+            found = made[path] = self._made(path, step, node)
+        return found
 
     def _made(self, path: str, step: Step, above: _Node) -> _Node:
         at = f"{above.plan.node.path if above.plan else ''}/{step.qualified}"

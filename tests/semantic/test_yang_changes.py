@@ -67,7 +67,7 @@ def objects(graph: set[ox.Quad], predicate: str) -> dict[str, str]:
 
 
 @given(seed=st.integers(0, 2**32))
-@hypothesis_settings(max_examples=60)
+@hypothesis_settings(max_examples=40)
 def test_changes_one_by_one_give_the_graph_of_the_whole(seed):
     rng = random.Random(seed)
     made = plan()

@@ -49,7 +49,7 @@ def plan(name: str) -> Plan:
 
 @pytest.mark.parametrize("modules", SETS)
 @given(seed=st.integers(0, 2**32))
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=15)
 def test_data_come_back_from_the_store_as_they_went_in(modules, seed):
     made = plan(modules)
     tree = Instances(made.schema, random.Random(seed), fill=0.85 if modules != "shipped" else 0.5).tree()
