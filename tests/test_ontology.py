@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,26 @@ def test_a_generated_file_that_is_out_of_date_is_told(
 
     assert status == 1
     assert capsys.readouterr().err == "docs/ontology.md: is out of date; run python ontology/build.py\n"
+
+
+def test_code_and_queries_use_terms_that_exist(ontology: Graph) -> None:
+    root = Path(__file__).resolve().parent.parent
+    files = [
+        path for folder in ("domain_twin", "federation", "api") for path in (root / folder).rglob("*.py")
+    ]
+    files += [*(root / "examples").rglob("*.rq"), root / "docs" / "queries.md"]
+    known = {str(term).removeprefix(str(NDT)) for term in ontology.subjects(RDF.type) if term in NDT}
+
+    used = {
+        (path.name, name)
+        for path in files
+        for name in re.findall(
+            r"""(?:\bndt\("|(?<!urn:)\bndt:(?=[A-Za-z]))(\w+)""", path.read_text(encoding="utf-8")
+        )
+    }
+
+    assert used
+    assert {(path, name) for path, name in used if name not in known} == set()
 
 
 def test_constants_know_what_is_above_what(ontology: Graph) -> None:
