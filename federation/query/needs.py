@@ -104,7 +104,20 @@ def needs_of(algebra: Any) -> Scope:
     """What a query needs, by its algebra (rdflib's). Raises ContractError where it cannot be read."""
     scope = Scope()
     _Reader().read(algebra.p, scope, frozenset(), None)
+    for each in scope.walk_scopes():
+        _add_nodes(each)
     return scope
+
+
+def _add_nodes(scope: Scope) -> None:
+    """Where a walk may make no step and nothing else binds its ends, every node there is matches: need all."""
+    bound = set(scope.allowed) | {name for name, _ in scope.values}
+    for part in (*scope.patterns, *(walk for walk in scope.walks if not walk.zero)):
+        bound |= variables_of(part)
+    for walk in scope.walks:
+        ends = {end for end in (walk.start, walk.end) if isinstance(end, Variable)}
+        if walk.zero and not ends & bound and isinstance(walk.start, Variable) and isinstance(walk.end, Variable):
+            scope.patterns.append(Pattern(_new_variable(), _new_variable(), _new_variable(), walk.graph))
 
 
 _fresh = count(1)
@@ -271,7 +284,7 @@ class _Reader:
             self._path(end, path.arg, start, scope, graph)
         elif isinstance(path, SequencePath):
             joints = [start, *(_new_variable() for _ in path.args[1:]), end]
-            for one, step, other in zip(joints, path.args, joints[1:], strict=True):
+            for one, step, other in zip(joints[:-1], path.args, joints[1:], strict=True):
                 self._path(one, step, other, scope, graph)
         else:
             steps, most, least = _steps(path)
