@@ -25,6 +25,8 @@ KINDS: Mapping[URIRef, str] = {
     OWL.ObjectProperty: "relation",
     OWL.DatatypeProperty: "attribute",
 }
+READS = ("topo", "kpi", "records", "config", "state", "counters")
+"""The kinds of graphs that a rule can read besides what other rules derive."""
 SHAPE_TERMS = {
     SH.targetClass, SH.property, SH.path, SH.minCount, SH.maxCount, SH.datatype, SH["in"], SH["class"],
     SH.nodeKind, SH.pattern, SH.minInclusive, SH.maxInclusive, SH.message, SH.severity, NDT.remedy,
@@ -224,10 +226,11 @@ def _bad_rules(sources: Sources) -> Iterator[str]:
         for word in ("derives", "reads"):
             if not header(text, word):
                 yield f"rules/{name}.rq: has no line `# {word}: ...`"
+        known = ", ".join(READS)
         for read in header(text, "reads").split(","):
             other = read.strip().removeprefix("inferred/")
-            if read.strip() not in ("topo", "kpi", "records") and other not in sources.rules:
-                yield f"rules/{name}.rq: reads {read.strip()!r}, not one of topo, kpi, records, inferred/RULE"
+            if read.strip() not in READS and other not in sources.rules:
+                yield f"rules/{name}.rq: reads {read.strip()!r}, not one of {known}, inferred/RULE"
         try:
             algebra = prepareQuery(text).algebra
         except Exception as error:
