@@ -18,7 +18,7 @@ import sys
 assert "site-packages" in domain_twin.__file__, domain_twin.__file__
 assert (data_folder("yang") / "fedtwin-inter-domain.yang").is_file()
 assert "_data" in str(data_folder("ontology")) and (data_folder("ontology") / "ndt.ttl").is_file()
-assert all(any((data_folder("ontology") / name).iterdir()) for name in ("rules", "shapes", "cq", "alignments"))
+assert all(any((data_folder("ontology") / name).iterdir()) for name in ("rules", "shapes", "cq", "context"))
 assert data_folder("examples").is_dir()
 assert any((folder / "ietf-network.yang").is_file() for folder in standard_yang_folders())
 assert not any("fedtwin" in p and "site-packages" not in p for p in sys.path if p), sys.path
