@@ -58,6 +58,7 @@ class LinkPlan:
 
     predicate: NamedNode
     parts: tuple[tuple[bool, Part], ...] = ()  # whether it is a key's value; the piece
+    member: int = -1  # of a union: a link only where the value fits no other member
 
     @property
     def beside(self) -> tuple[Beside, ...]:
@@ -89,7 +90,7 @@ class Linker:
     def _learn(self, chain: list[SchemaNode]) -> None:
         node = chain[-1]
         self._chains[node.path] = chain
-        if node.reference is not None and _is_key(chain) and node.reference.up > 0:
+        if node.reference is not None and _is_key(chain) and node.reference.up > 0 > node.reference.member:
             self._alias.setdefault(node.reference.target, node.path)
         for child in node.children.values():
             self._learn([*chain, child])
@@ -102,21 +103,26 @@ class Linker:
                 return LinkPlan(NamedNode(names.yang_link(node.module, node.name)))
             return None
         path, shared = target
+        member = node.reference.member if node.reference is not None else -1
         own, far = self._chains[node.path], self._chains[path]
         if far[:-1] == own[:-1] and _is_key(own):
             return None  # a key that points to itself through what repeats it
         parts = self._parts(node, own, far, shared)
+        if member >= 0 and _takes_any_text(node, member):
+            parts = "another member of its union takes any text"
         if isinstance(parts, str):
             self.found.append(Leafref(node.path, path, parts))
             return None
         self.found.append(Leafref(node.path, path))
-        return LinkPlan(NamedNode(names.yang_link(node.module, node.name)), parts)
+        return LinkPlan(NamedNode(names.yang_link(node.module, node.name)), parts, member)
 
     def _key(self, node: SchemaNode) -> tuple[str, int] | None:
         """The key that a leafref points to at last, and how many levels from the top both surely share."""
         at, shared, seen = node, len(self._chains[node.path]), {node.path}
         while at.reference is not None and len(seen) <= _LONGEST_CHAIN:
             reference = at.reference
+            if at is not node and reference.member >= 0:
+                return None  # what it says may be something else
             depth = len(self._chains[at.path])
             shared = min(shared, depth - reference.up if reference.up > 0 else 0)
             following = self._schema.node(reference.target)
@@ -170,6 +176,8 @@ class Linker:
             above = own[level - 1]
             for child in above.children.values():
                 if child is node or child.kind is not NodeKind.LEAF or child.reference is None:
+                    continue
+                if child.reference.member >= 0:
                     continue
                 if (inside or child.name in above.keys) and wanted in self._steps(child):
                     return self._normal(own, level, (child,))
@@ -227,6 +235,13 @@ def _is_key(chain: list[SchemaNode]) -> bool:
         and chain[-1].name in chain[-2].keys
         and chain[-1].module == chain[-2].module
     )
+
+
+def _takes_any_text(node: SchemaNode, member: int) -> bool:
+    """Whether a member of a union other than its leafref is a string without a pattern."""
+    assert node.leaf_type is not None  # it is a leaf
+    others = [form for number, form in enumerate(node.leaf_type.form[1]) if number != member]
+    return any(form[0] == "string" and not form[2] for form in others)
 
 
 def _points_anywhere(form: Any) -> bool:

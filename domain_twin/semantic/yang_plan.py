@@ -201,5 +201,5 @@ def meaning(schema: SchemaSet, node: SchemaNode) -> set[str]:
     while at is not None and at.path not in seen:
         seen.add(at.path)
         found.update(intern(name.rpartition(":")[2]) for name in at.typedefs)
-        at = schema.node(at.reference.target) if at.reference else None
+        at = schema.node(at.reference.target) if at.reference and at.reference.member < 0 else None
     return found

@@ -21,6 +21,7 @@ from domain_twin.semantic.yang_links import Above, Beside, LinkPlan, Own
 from domain_twin.semantic.yang_plan import CONFIG, KPI, STATE, LeafPlan, NodePlan, Plan, segment
 from domain_twin.semantic.yang_values import JSON, Term, Unfit, canonical_moment
 from domain_twin.yang.paths import POSITION, Step, format_path, parse_path, strip_keys
+from domain_twin.yang.types import TypeMismatch, UnionType, YangType
 
 __all__ = ["LONGEST_IRI", "POSITION_OF", "DeviceQuads", "Unmapped", "quads"]
 
@@ -405,7 +406,7 @@ class DeviceQuads:
             if leaf.link is not None:
                 link = self._link(leaf, leaf.link, node)
                 node.links.append(link)
-                self._point(link, (text,), [], out)
+                self._point(link, _texts(leaf, leaf.node.codec.text(text)), [], out)
         return out
 
     def _link(self, leaf: LeafPlan, plan: LinkPlan, node: _Node) -> _Link:
@@ -510,8 +511,23 @@ def _json(plan: LeafPlan, value: Any) -> str:
 
 
 def _texts(plan: LeafPlan, value: Any) -> tuple[str, ...]:
-    lexical = plan.node.codec.lexical
-    return tuple(map(lexical, value)) if plan.is_list else (lexical(value),)
+    """What a leaf's values are as keys; of a union, those that its leafref alone takes."""
+    lexical, link = plan.node.codec.lexical, plan.link
+    values = value if plan.is_list else (value,)
+    if link is not None and link.member >= 0:
+        union = plan.node.codec.type
+        members = union.members if isinstance(union, UnionType) else ()
+        others = [member for number, member in enumerate(members) if number != link.member]
+        values = [item for item in values if not any(_takes(member, item) for member in others)]
+    return tuple(map(lexical, values))
+
+
+def _takes(kind: YangType, value: Any) -> bool:
+    try:
+        kind.native(value)
+    except TypeMismatch:
+        return False
+    return True
 
 
 def _above(node: _Node, up: int) -> _Node:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 __all__ = ["cached"]
 
-_FORMAT = "fedtwin-schema-3"
+_FORMAT = "fedtwin-schema-4"
 _KEPT = 8
 """Files that a folder keeps, the latest used."""
 
@@ -108,7 +108,9 @@ def _encoded(made: Made) -> dict[str, Any]:
         if item.is_leaf:
             row += [number(item.leaf_type), item.type_name, item.default, item.units]
             reference = item.reference
-            points = [reference.target, reference.up, reference.predicates] if reference else []
+            points = (
+                [reference.target, reference.up, reference.predicates, reference.member] if reference else []
+            )
             return [*row, " ".join(item.typedefs), *points]
         below = [node(child) for child in item.children.values()]
         return [*row, " ".join(item.keys), int(item.presence), below]
@@ -137,8 +139,8 @@ def _decoded(held: dict[str, Any]) -> Made:
             made.type_name, made.units = intern(type_name), intern(units)
             made.typedefs = _typedefs(typedefs)
             if len(row) > 9:
-                target, up, predicates = row[9:]
-                made.reference = Reference(intern(target), up, _form(predicates))
+                target, up, predicates, member = row[9:]
+                made.reference = Reference(intern(target), up, _form(predicates), member)
             return made
         keys, presence, below = row[4:]
         made.keys, made.presence = tuple(map(intern, keys.split())), bool(presence)

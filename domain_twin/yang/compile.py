@@ -6,6 +6,7 @@ The nodes refer to nothing of pyang, whose trees of hundreds of modules take a g
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from sys import intern
 from typing import Any
@@ -180,7 +181,12 @@ def _target(spec: Any, leaf: Any) -> Any:
 
 
 def _reference(spec: Any, leaf: Any) -> Reference | None:
-    """Where a leaf points that is a leafref; None for other leaves, and where there is no target."""
+    """Where a leaf points that is a leafref, or may be one; None for others, and where there is no target."""
+    if spec.name == "union":
+        members = [member.i_type_spec for member in _layer(spec, types.UnionTypeSpec).types]
+        found = [number for number, member in enumerate(members) if isinstance(member, types.PathTypeSpec)]
+        one = _reference(members[found[0]], leaf) if len(found) == 1 else None
+        return None if one is None else replace(one, member=found[0])
     if not isinstance(spec, types.PathTypeSpec) or spec.path_spec is None:
         return None
     target = _target(spec, leaf)

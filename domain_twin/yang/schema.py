@@ -47,6 +47,7 @@ class Reference:
     target: str
     up: int  # `..` steps before the first name; ABSOLUTE or DEREF where there are none to count
     predicates: tuple[tuple[int, str, int, tuple[str, ...]], ...] = ()
+    member: int = -1  # which member of the leaf's union it is, the only one of its kind
 
 
 ABSOLUTE = -1

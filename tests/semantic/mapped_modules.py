@@ -73,6 +73,7 @@ LINKS = """module links {
       leaf again { type leafref { path "../../visit/site"; } } }
     leaf lost { type leafref { path "../site/room/name"; } }
     leaf either { type union { type leafref { path "../site/id"; } type enumeration { enum none; } } }
+    leaf any { type union { type leafref { path "../site/id"; } type string; } }
     leaf exact { type instance-identifier { require-instance false; } }
   }
   container open { list thing { key name;

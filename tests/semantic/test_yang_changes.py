@@ -152,6 +152,18 @@ def test_a_leaf_list_of_leafrefs_links_to_each():
     }
 
 
+def test_a_leafref_in_a_union_links_where_the_value_fits_no_other_member():
+    either, path = names.yang_link("links", "either"), "/links:top/either"
+    device, graph = held({path: "none"})
+    assert objects(graph, either) == {}
+
+    apply(graph, device.change(change(path, "s1")))
+    assert objects(graph, either) == {"links:top": "links:top/site=s1"}
+    apply(graph, device.change(change(path, "none")))
+
+    assert objects(graph, either) == {}
+
+
 def test_an_instance_identifier_becomes_the_iri_of_what_it_points_to():
     exact, path = names.yang_link("links", "exact"), "/links:top/exact"
     device, graph = held({path: "/links:top/site[id='a/b,c']/room[floor='1'][name='x']"})

@@ -55,6 +55,7 @@ def test_every_leafref_is_linked_or_reported_with_why():
     assert rows["/links:top/lost"].target == "/links:top/site/room/name"
     for path, node in ((p, leaf.node) for p, leaf in own().leaves.items() if leaf.node.reference):
         assert path in rows or node.name == "name", path  # `thing/name` repeats `config/name`
+    assert rows["/links:top/any"].why == "another member of its union takes any text"
     linked = report(own().leafrefs)
     assert linked["leafrefs"] - linked["linked"] == len(linked["not_linked"])
 
