@@ -442,14 +442,18 @@ def _joined(words: Sequence[Token]) -> tuple[str, list[int]]:
     offsets: list[int] = []
     at, last = 0, ""
     for word in words:
-        close = word.kind in ("LANGTAG", "^^") or last == "^^" or (word.kind, last) == ("NIL", "WORD")
+        close = word.kind in ("LANGTAG", "^^") or last == "^^"
+        if word.kind in ("(", "NIL"):  # pyoxigraph knows CONCAT, COALESCE and BNODE only without a space
+            close = last in FUNCTIONS
         if word.kind in ("*", "+", "?"):  # rdflib knows these signs of a path only where no space is before
             close = last in ("IRI", ")", "a")
         space = "" if close or not last else " "
         parts.append(space + word.text)
         offsets.append(at + len(space))
         at += len(space) + len(word.text)
-        last = "a" if word.text == "a" else word.kind
+        last = word.kind
+        if last == "WORD":
+            last = "a" if word.text == "a" else word.text.upper()
     return "".join(parts), offsets
 
 

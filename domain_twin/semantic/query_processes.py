@@ -113,6 +113,8 @@ class _Stream:
         self._more = asyncio.Event()
         self._less = asyncio.Event()
         self._in = bytearray()
+        self._receiving = False
+        self._closed = False
         self.lost = False
         self._writing = self._loop.create_task(self._write())
 
@@ -161,14 +163,23 @@ class _Stream:
                 os.close(fd)
         self._out.clear()
         self._less.set()
-        self._sock.close()
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        if not self._receiving:  # who waits for it would never wake: that one closes it
+            self._sock.close()
 
     async def _exactly(self, length: int) -> bytes | None:
         while len(self._in) < length:
+            self._receiving = True
             try:
-                piece = await self._loop.sock_recv(self._sock, 1 << 18)
+                piece = b"" if self._closed else await self._loop.sock_recv(self._sock, 1 << 18)
             except OSError:
                 piece = b""
+            finally:
+                self._receiving = False
+                if self._closed:
+                    self._sock.close()
             if not piece:
                 self.lost = True
                 return None

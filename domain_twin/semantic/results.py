@@ -79,15 +79,15 @@ def media_type_of(fitting: Format) -> str:
 
 def whole(
     raw: bytes, form: QueryForm, max_rows: int, *, cut: bool, variables: Sequence[str] = ()
-) -> tuple[bytes, int]:
-    """An answer with at most `max_rows` rows, well formed, and how many it has.
+) -> tuple[bytes, int, bool]:
+    """An answer with at most `max_rows` rows, well formed; how many it has; whether there were more.
 
     `raw` is what an engine has written so far: SPARQL JSON as pyoxigraph writes it, or N-Triples. `cut`: it
     may end anywhere. `variables` are named where it was cut before its head. Not for the event loop where it
     has megabytes.
     """
     if form is QueryForm.BOOLEAN:
-        return raw, 1
+        return raw, 1, False
     if form is QueryForm.TRIPLES:
         return _lines(raw, max_rows)
     if cut:
@@ -96,18 +96,18 @@ def whole(
         document = json.loads(raw)
         rows = document["results"]["bindings"]
         if len(rows) <= max_rows:
-            return raw, len(rows)
+            return raw, len(rows), False
         document["results"]["bindings"] = rows[:max_rows]
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), max_rows
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), max_rows, True
     if raw.endswith(b"[]}}"):
-        return raw, 0
+        return raw, 0, False
     rows = raw.count(_ROW_END) + 1
     if rows <= max_rows:
-        return raw, rows
+        return raw, rows, False
     at = 0
     for _ in range(max_rows):
         at = raw.index(_ROW_END, at + 1)
-    return raw[: at + 1] + b"]}}", max_rows
+    return raw[: at + 1] + b"]}}", max_rows, True
 
 
 def _closed(raw: bytes, variables: Sequence[str]) -> bytes:
@@ -122,15 +122,15 @@ def _closed(raw: bytes, variables: Sequence[str]) -> bytes:
     return raw[: start + len(b'"bindings":[')] + b"]}}"
 
 
-def _lines(raw: bytes, max_rows: int) -> tuple[bytes, int]:
+def _lines(raw: bytes, max_rows: int) -> tuple[bytes, int, bool]:
     raw = raw[: raw.rfind(b"\n") + 1]
     rows = raw.count(b"\n")
     if rows <= max_rows:
-        return raw, rows
+        return raw, rows, False
     at = -1
     for _ in range(max_rows):
         at = raw.index(b"\n", at + 1)
-    return raw[: at + 1], max_rows
+    return raw[: at + 1], max_rows, True
 
 
 def convert(results: bytes, form: QueryForm, wanted: Format) -> bytes:

@@ -134,8 +134,9 @@ class QueryPool:
         """Answer `guarded` from `dataset` alone, joined with a block of bindings.
 
         `values` holds one term of N-Triples per variable and row, "" where it is not bound. `data` (N-Quads)
-        is asked instead of the dataset. What a limit cut says so in `stopped_by`. Raises ContractError,
-        OverCapacity (too many questions, or too large a one), Unreachable.
+        is asked instead of the dataset, where nothing else is said in its default graph. What a limit cut
+        says so in `stopped_by`. Raises ContractError, OverCapacity (too many questions, or too large a one),
+        Unreachable.
         """
         if guarded.services:
             raise ContractError("query: SERVICE is for the broker, which plans it; no engine gets it")
@@ -146,7 +147,7 @@ class QueryPool:
             "dataset": dataset,
             "text": await _joined(guarded, variables, values),
             "form": guarded.form,
-            "default": None if dataset == OPERATOR or data else [dataset],
+            "default": None if data or dataset in ("", OPERATOR) else [dataset],
             "max_rows": rows,
             "max_bytes": limits.max_bytes,
             "timeout_s": limit_s,
@@ -159,7 +160,10 @@ class QueryPool:
         return await self._answer(guarded, raw, outcome, rows, limit_s)
 
     async def renew(self) -> None:
-        """Have the copies made anew at the next question: the store was replaced as a whole."""
+        """Have the copies made anew at the next question: the store was replaced as a whole.
+
+        Questions that run raise Unreachable.
+        """
         await self._stop()
 
     async def close(self) -> None:
@@ -192,6 +196,8 @@ class QueryPool:
             return raw, outcome
         if self._closed:
             raise Unreachable("the twin is ending; ask again when it is back")
+        if worker.keeper is not self._keeper:
+            raise Unreachable("the graph was made anew just now; ask again")
         status = await self._end(worker)
         if outcome.overdue or status == -signal.SIGALRM:
             outcome = Outcome(stopped="time")
@@ -230,7 +236,9 @@ class QueryPool:
         make = functools.partial(
             results.whole, raw, form, rows, cut=bool(stopped_by), variables=guarded.variables
         )
-        data, found = make() if len(raw) < _LARGE else await asyncio.to_thread(make)
+        data, found, more = make() if len(raw) < _LARGE else await asyncio.to_thread(make)
+        if more and not stopped_by:
+            stopped_by = f"the limit of {rows} rows"
         return QueryAnswer(form, data, found, stopped_by)
 
     @contextlib.asynccontextmanager
