@@ -76,7 +76,8 @@ def damage(data: Graph, chance: random.Random, times: int) -> None:
     triples = sorted(data)
     others: list[Node] = [
         Literal("x"), Literal(-1.0), Literal("2.5", datatype=XSD.double), Literal(True), Literal(7),
-        Literal("LOCKED"), Literal("1-00000A"), Literal("2026-11-21T08:00:00Z", datatype=XSD.dateTime), URIRef(NDT.nothing),
+        Literal("LOCKED"), Literal("1-00000A"), Literal("2026-11-21T08:00:00Z", datatype=XSD.dateTime),
+        URIRef(NDT.nothing),
     ]  # fmt: skip
     others += [s for s in chance.sample(triples, 20) for s in s[::2]]
     for subject, predicate, value in chance.sample(triples, times):
