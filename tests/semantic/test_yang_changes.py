@@ -109,7 +109,7 @@ def test_a_device_that_lost_all_its_leaves_holds_nothing():
 
     assert graph == set()
     assert list(device._nodes) == [""]
-    assert device._beside == {}
+    assert device._links.beside == {}
 
 
 def test_a_link_turns_when_the_leaf_beside_it_does():
