@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rdflib.plugins.sparql import prepareQuery
 
 from domain_twin.errors import ConfigError
 from federation.cli import sparql_text
+from federation.cli.app import run
 from federation.cli.sparql_text import PREFIXES, caret, everything, read
 
 LINKS = "SELECT ?link WHERE { ?link a ndt:Link }"
@@ -142,3 +144,28 @@ def test_any_text_is_scanned(query: str) -> None:
 
     assert isinstance(text.constructs, bool)
     assert caret(text, "line 2, column 1: x")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "say what to ask"),
+        ((LINKS, "--all"), "say what to ask"),
+        ((LINKS, "--csv", "--json"), "give one"),
+        ((LINKS, "--format", "png"), "'png' is no form"),
+        ((LINKS, "--require", "some"), "'some' is neither all nor best-effort"),
+        ((LINKS, "--timeout", "5"), "'5' is not a length of time"),
+        ((LINKS, "--explain", "--csv"), "--explain has no rows"),
+        ((LINKS, "--limit", "-1"), "-1"),
+    ],
+)
+def test_options_that_say_nothing_together(
+    words: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["query", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_impact_of_no_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["impact", "a\nb"]) == 2
+    assert "no control characters" in capsys.readouterr().err
