@@ -144,10 +144,12 @@ class LiveGraph:
         )
 
     async def run(self) -> None:
-        """Write what changes until cancelled."""
+        """Write what changes until cancelled: at once after a pause, else what gathered in an interval."""
+        started = -self._interval_s
         while True:
             await self._wake.wait()
-            await asyncio.sleep(max(self._interval_s, self._retry_at - time.monotonic()))
+            await asyncio.sleep(max(started + self._interval_s, self._retry_at) - time.monotonic())
+            started = time.monotonic()
             await self.write()
 
     async def write(self, *, everything: bool = False) -> None:

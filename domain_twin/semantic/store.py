@@ -63,6 +63,7 @@ class SemanticStore:
         self._listeners: list[Listener] = []
         self._number = 0
         self._unflushed = 0
+        self._flushing: threading.Thread | None = None
         self._held: IO[str] | None = None
         if path is not None:
             self._held = _hold(path)
@@ -212,6 +213,7 @@ class SemanticStore:
         if self.path is None:
             return
         with self._lock:
+            self._join()
             del self._store
             if anew and (self.path / _QUADS).exists():
                 self._set_aside("asked for")
@@ -220,12 +222,10 @@ class SemanticStore:
     def close(self) -> None:
         """Write out what is in memory and let the folder go."""
         with self._lock:
+            self._join()
             if hasattr(self, "_store"):
                 if self.path is not None:
-                    try:
-                        self._store.flush()
-                    except OSError as error:  # a full disk; the log of the engine has it all the same
-                        log.warning("graph not flushed", extra={"problem": str(error)})
+                    _flush(self._store)
                 del self._store
             if self._held is not None:
                 self._held.close()
@@ -238,10 +238,17 @@ class SemanticStore:
             listener(batch)
         if self.path is not None:
             self._unflushed += len(gone) + len(new)
-            if self._unflushed >= _FLUSH_QUADS:
+            if self._unflushed >= _FLUSH_QUADS and not (self._flushing and self._flushing.is_alive()):
                 self._unflushed = 0
-                self._store.flush()
+                # Beside the writer, which would stand still for a tenth of a second.
+                self._flushing = threading.Thread(target=_flush, args=(self._store,), name="graph-flush")
+                self._flushing.start()
         return batch
+
+    def _join(self) -> None:
+        if self._flushing is not None:
+            self._flushing.join()
+            self._flushing = None
 
     def _open(self) -> ox.Store:
         if self.path is None:
@@ -270,6 +277,13 @@ class SemanticStore:
         log.error("graph given up: it is made anew from the live state", extra={"why": self.given_up})
         for older in sorted(self.path.glob(f"{_QUADS}.damaged-*"))[:-1]:
             shutil.rmtree(older, ignore_errors=True)  # one is enough to look into
+
+
+def _flush(store: ox.Store) -> None:
+    try:
+        store.flush()
+    except (OSError, RuntimeError) as error:  # the log of the engine has it all; the next write says so
+        log.warning("graph not flushed", extra={"problem": str(error)})
 
 
 def _hold(path: Path) -> IO[str]:
