@@ -198,6 +198,14 @@ class SemanticConfig(_Strict):
     memory_mb: int = Field(512, gt=0, description="memory that one query may take, in MB")
 
 
+class WhatIfConfig(_Strict):
+    """What the agent answers what-ifs with, beside its calibration."""
+
+    residual: Path | None = Field(
+        None, description="correction for the rung residual, made by `fedtwin train-residual`"
+    )
+
+
 class SyslogConfig(_Strict):
     """Where records of the audit are sent as OCSF events, over syslog (RFC 5424)."""
 
@@ -240,6 +248,7 @@ class AgentConfig(_Strict):
     yang: YangConfig = YangConfig()
     history: HistoryConfig = HistoryConfig()
     semantic: SemanticConfig = SemanticConfig()
+    what_if: WhatIfConfig = WhatIfConfig()
     metrics: MetricsConfig = MetricsConfig()
     audit: AuditConfig = AuditConfig()
     broker: BrokerAddress | None = Field(None, description="left out: the agent works alone")

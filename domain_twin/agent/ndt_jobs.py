@@ -28,6 +28,7 @@ from domain_twin.trust.files import Stamp, stamp
 from domain_twin.yang.schema import SchemaSet
 
 if TYPE_CHECKING:
+    from domain_twin.simulation.learned.residual import Residual
     from domain_twin.simulation.questions.forecast import Intervals, Promise
     from domain_twin.simulation.solve import Engine
     from domain_twin.simulation.twin.calibration import Calibration
@@ -77,6 +78,9 @@ class Twin(Protocol):
 
     def calibration(self) -> Calibration | None:
         """What was fitted from history; None: nothing was."""
+
+    def residual(self) -> Residual | None:
+        """The correction for the rung residual; None: none is configured. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class NdtJobs:
             aliases=self._aliases(),
             assumptions=tuple(dict.fromkeys((*assumed, *before.assumptions, *after.assumptions))),
             intervals=base.intervals,
+            residual=self._twin.residual() if scenario.rung == "residual" else None,
             borders=any(point.inter_domain for point in state.network.termination_points.values()),
         )
         return answer(

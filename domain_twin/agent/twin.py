@@ -59,6 +59,7 @@ from domain_twin.yang.schema import SchemaSet
 from federation.wire.event_log import EventLog
 
 if TYPE_CHECKING:
+    from domain_twin.simulation.learned.residual import Residual
     from domain_twin.simulation.twin.calibration import Calibration
     from domain_twin.simulation.twin.traffic import Loads
 
@@ -186,6 +187,13 @@ class DomainTwin:
     def recent_loads(self, network: Network) -> Loads:
         """What elements carried on the mean of the last half a minute, up to this network."""
         return self._recent.loads(network)
+
+    def residual(self) -> Residual | None:
+        """The correction for the rung residual; None: none is configured. Raises ConfigError."""
+        from domain_twin.simulation.learned.residual import Residual
+
+        file = self._config.what_if.residual
+        return Residual.load(file) if file else None
 
     async def snapshot_at(self, at: Nanoseconds) -> Snapshot:
         """The devices' state as it was. Raises NotFound for a time that history does not reach."""

@@ -33,6 +33,7 @@ from domain_twin.model.job import Capability, Job, Report
 from domain_twin.model.job_json import sealed
 from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.jobs.desk import JobDesk
+from domain_twin.simulation.learned.residual import Residual
 from domain_twin.simulation.questions.scenario_file import make_scenario
 from domain_twin.yang.schema import SchemaSet
 from federation.client import TwinClient
@@ -109,6 +110,7 @@ class Twin:
             }
         )
         self.now = network()
+        self.correction: Residual | None = None
         self.jobs = NdtJobs(self)
         self.desk: JobDesk
 
@@ -126,6 +128,9 @@ class Twin:
 
     def recent_loads(self, network: Network) -> None:
         return None
+
+    def residual(self) -> Residual | None:
+        return self.correction
 
     def calibration(self) -> None:
         return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ndt_twin import CUT, VERSION, C, D, Twin, ended, link_id, scenario, served
 
 from domain_twin.agent.ndt_jobs import CalibrationFile
+from domain_twin.config import load_agent
 from domain_twin.errors import ConfigError, ContractError, NotFound, StaleVersion
 from domain_twin.model import (
     StateKind,
@@ -18,6 +20,7 @@ from domain_twin.model.job import Capability, JobState, Requirements
 from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.simulation.jobs.store import JobStore
+from domain_twin.simulation.learned.residual import Hull, Residual
 from federation.client import TwinClient
 
 
@@ -48,6 +51,30 @@ async def test_a_question_over_the_socket_is_answered_by_a_report(twin: tuple[Tw
     assert len(inside.path_after) == len(inside.path_before) + 1
     assert {finding.code for finding in report.findings} == {"what-if.objective"}
     assert (await client.jobs())[0] == last == await client.job(job.id)
+
+
+async def test_the_rung_residual_needs_a_correction_and_is_answered_with_one(
+    twin: tuple[Twin, TwinClient],
+) -> None:
+    made, client = twin
+    question = CUT.model_copy(update={"rung": "residual"})
+
+    refused = await ended(client, await client.start_job(question))
+    made.correction = Residual(np.zeros(22), np.zeros(24), Hull(0.5, (0.0, 64.0), (0.0, 1.0)), 10)
+    answered = await ended(client, await client.start_job(question))
+    report = await client.report(answered.id)
+
+    assert "name one as residual under [what_if]" in refused.problem
+    assert report.rung == "residual"
+
+
+def test_the_agents_file_names_the_correction(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        'domain = "ran"\noperator = "a.example"\nstate = "s"\n[what_if]\nresidual = "fit/r.json"\n'
+    )
+
+    assert load_agent(config).what_if.residual == tmp_path.resolve() / "fit/r.json"
 
 
 async def test_the_same_question_has_the_same_digest(twin: tuple[Twin, TwinClient]) -> None:

@@ -69,6 +69,7 @@ WORDS = {
     "yang",
     "whatif",
     "simulate",
+    "train-residual",
     "sweep",
     "jobs",
     "calibrate",

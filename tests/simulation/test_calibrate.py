@@ -89,8 +89,18 @@ def test_too_little_history_keeps_a_default_and_says_so() -> None:
 
 
 def test_a_history_that_is_too_short_for_every_element_is_refused() -> None:
-    with pytest.raises(NotFound, match=r"holds 25 figures .* calibrate over 41 s or more"):
-        fit(seen(line("l1", 0.3, fixed_s=0.001, intervals=25)))
+    with pytest.raises(NotFound, match=r"holds 9 figures .* calibrate over 13 s or more"):
+        fit(seen(line("l1", 0.3, fixed_s=0.001, intervals=9)))
+
+
+def test_a_short_history_is_fitted_by_shorter_points_and_says_so() -> None:
+    calibration = fit(seen(*(line(f"l{n}", 0.15 * n, fixed_s=n / 1e3, intervals=15) for n in (1, 2, 3))))
+
+    assert calibration.traffic.packets_per_train == pytest.approx(20, rel=0.05)
+    assert calibration.elements["l2"].fixed_s == pytest.approx(0.002, abs=1e-4)
+    assert (calibration.elements["l2"].points, calibration.stretch_s) == (5, 3.0)
+    assert any("the history is short: points are means of 3" in said for said in calibration.assumptions)
+    assert all(len(errors) == 5 for errors in calibration.residuals.values())
 
 
 def test_a_history_without_delays_is_refused() -> None:

@@ -184,9 +184,11 @@ def test_a_change_without_effect_is_said() -> None:
     assert report.flows == ()
 
 
-@pytest.mark.parametrize("rung", ["residual", "packets"])
-def test_a_rung_that_is_not_served_is_refused(rung: str) -> None:
-    with pytest.raises(ConfigError, match=f"rung: {rung} is not answered by this twin; ask at tables"):
+@pytest.mark.parametrize(
+    ("rung", "words"), [("residual", "it has no fitted correction"), ("packets", "ask at")]
+)
+def test_a_rung_that_is_not_served_is_refused(rung: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"rung: {rung} is not answered by this twin.*{words}"):
         ask(changes=[down("r1")], rung=rung)
 
 

@@ -193,6 +193,7 @@ class Corrected:
     outside: int  # queues with traffic that were left as they are
     guarded: int  # hops where more load would have meant less wait
     clamped: int  # flows at the limit
+    silent: np.ndarray  # [E] bool: those queues
 
 
 def evidence_of(
@@ -291,13 +292,15 @@ def correct(
     variance_change = np.bincount(hops.flow, spread, flows.count)
     delay_limit = LARGEST_DELAY * np.abs(solution.delay_s)
     variance_limit = LARGEST_VARIANCE * np.abs(solution.variance_s2)
+    silent = (solution.load_pps.sum(axis=1) > 0) & ~inside
     clamped = (np.abs(delay_change) > delay_limit) | (np.abs(variance_change) > variance_limit)
     return Corrected(
         solution.delay_s + np.clip(delay_change, -delay_limit, delay_limit),
         solution.variance_s2 + np.clip(variance_change, -variance_limit, variance_limit),
-        outside=int(((solution.load_pps.sum(axis=1) > 0) & ~inside).sum()),
+        outside=int(silent.sum()),
         guarded=int((falls & speaks).sum()),
         clamped=int(clamped.sum()),
+        silent=silent,
     )
 
 

@@ -22,7 +22,9 @@ from domain_twin.model.values import Nanoseconds, StateKind, Version
 from domain_twin.simulation.applied import applied
 from domain_twin.simulation.graph import Demand, FloatArray, Rung, SimGraph
 from domain_twin.simulation.learned.moved import moved_error_s
+from domain_twin.simulation.learned.residual import Residual
 from domain_twin.simulation.questions.changes import Arrays, Elements, same_demand, with_services
+from domain_twin.simulation.questions.corrected import ASSUMED, corrected, outside
 from domain_twin.simulation.questions.forecast import (
     Flow,
     Intervals,
@@ -51,6 +53,7 @@ class Question:
 
     `aliases` are further names of elements; `promises` what services inside the domain were promised, with
     `source` and `target` as scenarios name elements. `borders`: traffic of other domains crosses it.
+    `residual`: the correction for the rung of this name, if there is one.
     """
 
     scenario: Scenario
@@ -63,6 +66,7 @@ class Question:
     findings: tuple[Finding, ...] = ()
     intervals: Intervals | None = None
     borders: bool = True
+    residual: Residual | None = None
 
 
 def answer(
@@ -81,7 +85,7 @@ def answer(
     `engine` is one of `before`, if there is one. Raises NotFound, ConfigError, OverCapacity.
     """
     scenario = question.scenario
-    rung = _rung(scenario)
+    rung = _rung(scenario, question.residual)
     changed: Arrays = before
     carried: tuple[str, ...] = ()
     if after is not None and after is not before:
@@ -114,6 +118,7 @@ def answer(
         progress(0.0, "routing both states")
         return asking.by_capacity(before, graph, demand)
     progress(0.0, "solving the state before")
+    rung = Rung.TABLES if rung is Rung.RESIDUAL else rung  # corrected afterwards
     base = engine or Engine(before.graph, before.demand, rung=rung)
     same = graph is before.graph and demand is before.demand
     return asking.by_queues(base, base if same else Engine(graph, demand, rung=rung))
@@ -153,7 +158,13 @@ class _Asking:
         flows = dict(named)
         if not self.asked:
             flows |= {flow: "" for flow in changed_most(before, after) if flow not in flows}
-        intervals = self.question.intervals
+        intervals, residual = self.question.intervals, self.question.residual
+        if head.rung == Rung.RESIDUAL.value and residual is not None:
+            before, silent = corrected(before, residual)
+            after, more = corrected(after, residual)
+            marked = outside(tuple(dict.fromkeys((*silent, *more))), residual, domain)
+            head = replace(head, findings=(*head.findings, *marked), assumptions=(*head.assumptions, ASSUMED))
+            intervals = None
         moved = None
         if intervals is not None:
             moved = moved_between(before, after, candidate, borders=self.question.borders)
@@ -219,9 +230,17 @@ class _With:
         return self.base.node_of
 
 
-def _rung(scenario: Scenario) -> Rung:
+def _rung(scenario: Scenario, residual: Residual | None) -> Rung:
     rung = Rung(scenario.rung)
-    if rung not in (Rung.CAPACITY, Rung.TABLES):
+    if rung is Rung.RESIDUAL:
+        if residual is None:
+            raise ConfigError(
+                "rung: residual is not answered by this twin: it has no fitted correction; ask at tables, or"
+                " name one as residual under [what_if] of the agent (fedtwin train-residual makes it)"
+            )
+        if scenario.sweep is not None:
+            raise ConfigError("rung: a sweep is not corrected; sweep at tables, then ask for its worst")
+    elif rung not in (Rung.CAPACITY, Rung.TABLES):
         raise ConfigError(
             f"rung: {rung.value} is not answered by this twin; ask at tables, or simulate the network from a"
             " file with `fedtwin simulate`"

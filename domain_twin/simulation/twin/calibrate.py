@@ -6,7 +6,8 @@ many packets travel together; the mean then says the fixed part. Cell: processor
 utilisation law (Denning & Buzen 1978) says the service time of a packet, delay and variance those of a train.
 
 Judged on the last quarter of the history by a fit on the rest, then fitted on all of it. Reads what devices
-report and nothing else; an element with too little history keeps a default, and says so.
+report and nothing else; an element with too little history keeps a default, and says so. A point is the mean
+of ten intervals, of fewer where the history is short.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = ["calibrate", "fit"]
 FOLDS = 4
 BLOCK = 10  # intervals averaged into one point
 LEAST_BLOCKS = 4
+SHORTEST_BLOCK = 3  # of a history with less than LEAST_BLOCKS of BLOCK intervals
 HELD_OUT = 0.25
 _LEAST_LOAD = 0.05  # links with less are ruled by probes, whose packets are unlike others
 _SCVS = np.linspace(0.0, 2.0, 41)
@@ -61,7 +63,8 @@ async def calibrate(
 def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calibration:
     """Fit a domain to its observations. Raises NotFound: no element reports delays, or for long enough."""
     said: list[str] = []
-    points = {name: _blocks(series) for name, series in observations.series.items()}
+    block = _block(observations)
+    points = {name: _blocks(series, block) for name, series in observations.series.items()}
     if not any(np.isfinite(series.delay_s).any() for series in observations.series.values()):
         raise NotFound(
             f"the history of {observations.domain} between {observations.start} and {observations.end} ns has"
@@ -72,8 +75,9 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         step = _step(observations)
         raise NotFound(
             f"the history of {observations.domain} holds {max(map(len, observations.series.values()))}"
-            f" figures of an element at most, and a fit needs {LEAST_BLOCKS} points of {BLOCK}: calibrate"
-            f" over {math.ceil(LEAST_BLOCKS * BLOCK * step) + 1} s or more in which devices were heard"
+            f" figures of an element at most, and a fit needs {LEAST_BLOCKS} points of {SHORTEST_BLOCK}:"
+            f" calibrate over {math.ceil(LEAST_BLOCKS * SHORTEST_BLOCK * step) + 1} s or more in which"
+            " devices were heard"
         )
     traffic = _traffic(enough, packet_octets, said)
     fits = {
@@ -81,7 +85,7 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
             name,
             series.kind,
             points=len(series),
-            note=f"{len(series)} points of {BLOCK} intervals are too few, {LEAST_BLOCKS} are needed",
+            note=f"{len(series)} points of {block} intervals are too few, {LEAST_BLOCKS} are needed",
         )
         for name, series in points.items()
     }
@@ -89,6 +93,11 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         judged = _judged(_element(series, traffic), series, traffic)
         whole = math.nan if observations.thinned else _dispersion(observations.series[name], traffic)
         fits[name] = replace(judged, dispersion=whole)
+    if block < BLOCK:
+        said.append(
+            f"the history is short: points are means of {block} intervals instead of {BLOCK}, and intervals"
+            " rest on few of them; calibrate again later"
+        )
     if burst := _bursts(fits, enough):
         said.append(burst)
     if short := [name for name in fits if fits[name].note]:
@@ -103,7 +112,7 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         traffic,
         fits,
         _held_out(enough, packet_octets),
-        BLOCK * _step(observations),
+        block * _step(observations),
         tuple(said),
     )
 
@@ -168,14 +177,20 @@ def _held_out(points: Mapping[str, Series], packet_octets: float) -> dict[str, t
     return {name: tuple(float(round(x, 6)) for x in row[-_KEPT:]) for name, row in found.items()}
 
 
-def _blocks(series: Series) -> Series:
-    """Means over BLOCK intervals; `at` counts them. Delays are weighed by the rate, all else by time."""
+def _block(observations: Observations) -> int:
+    """How many intervals make a point: BLOCK, and fewer where too few points would come of that."""
+    longest = max(map(len, observations.series.values()), default=0)
+    return min(BLOCK, max(SHORTEST_BLOCK, longest // LEAST_BLOCKS))
+
+
+def _blocks(series: Series, block: int) -> Series:
+    """Means over `block` intervals; `at` counts them. Delays are weighed by the rate, all else by time."""
     good = np.isfinite(series.delay_s) & np.isfinite(series.utilisation) & (series.rate > 0)
     if not good.any():
         return series.where(good)
     step = float(np.median(np.diff(series.at))) if len(series) > 1 else 1.0
     part = series.where(good)
-    number = np.floor(part.at / (BLOCK * max(step, 1e-9)) + 1e-6).astype(int)
+    number = np.floor(part.at / (block * max(step, 1e-9)) + 1e-6).astype(int)
     kept, place, count = np.unique(number, return_inverse=True, return_counts=True)
 
     def total(values: FloatArray) -> FloatArray:
@@ -195,7 +210,7 @@ def _blocks(series: Series) -> Series:
         "delay_s": mean,
         "variance_s2": np.maximum(square - mean**2, 0.0),
     }
-    return Series(series.element, series.kind, **columns).where(count >= BLOCK / 2)
+    return Series(series.element, series.kind, **columns).where(count >= block / 2)
 
 
 _COLUMNS = tuple(name for name in Series.__slots__ if name not in ("element", "kind"))

@@ -74,6 +74,8 @@ def _rates(network: Network) -> Iterator[tuple[str, Kpi]]:
     for element, kpis in carried:
         if CARRIED_RATE in kpis:
             yield element, kpis[CARRIED_RATE]
-    for station in (*network.functions.values(), *network.hosts.values()):
-        if HANDLED_RATE in station.kpis:
-            yield station.id, station.kpis[HANDLED_RATE]
+    handled = [(item.id, item.kpis) for item in network.functions.values()]
+    handled += [(item.id, item.kpis) for item in network.hosts.values()]
+    for element, kpis in handled:
+        if HANDLED_RATE in kpis:
+            yield element, kpis[HANDLED_RATE]

@@ -56,7 +56,13 @@ def flow_intervals(base: Solution, calibration: Calibration | None) -> FlowInter
     if calibration is None or not calibration.residuals:
         return None
     intervals = calibrate(_misses(base, calibration))
-    return FlowIntervals(intervals, HORIZON * calibration.stretch_s) if intervals.calibrated else None
+    over_s = _horizon(calibration) * calibration.stretch_s
+    return FlowIntervals(intervals, over_s) if intervals.calibrated else None
+
+
+def _horizon(calibration: Calibration) -> int:
+    """Stretches that are averaged: HORIZON, but in a short history one, as errors of all would cancel out."""
+    return HORIZON if max(map(len, calibration.residuals.values())) >= 4 * HORIZON else 1
 
 
 def _misses(base: Solution, calibration: Calibration) -> Misses:
@@ -73,7 +79,7 @@ def _misses(base: Solution, calibration: Calibration) -> Misses:
     predicted: list[FloatArray] = []
     measured: list[FloatArray] = []
     load: list[FloatArray] = []
-    windows = max(1, stretches // HORIZON)
+    windows = max(1, stretches // _horizon(calibration))
     length = stretches // windows
     for flow in chosen:
         c, d, s = int(kind[flow]), int(target[flow]), int(source[flow])
