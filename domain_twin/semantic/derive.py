@@ -204,12 +204,17 @@ def derived(rule: Rule, store: SemanticStore, domain: str) -> list[ox.Quad]:
     found: dict[ox.Quad, None] = {}
     answer = store.query(rule.text, default=read, named=[])
     assert isinstance(answer, ox.QueryTriples)  # `_check` has seen to it
-    for number, triple in enumerate(answer, 1):
-        if isinstance(triple.subject, ox.BlankNode) or isinstance(triple.object, ox.BlankNode):
-            raise OverCapacity(f"the rule {rule.name} makes blank nodes; name what it makes with IRI(…)")
-        found[ox.Quad(triple.subject, triple.predicate, triple.object, graph)] = None
-        if len(found) > MAX_TRIPLES:
-            raise OverCapacity(f"the rule {rule.name} derives more than {MAX_TRIPLES:,} triples; narrow it")
-        if number % 256 == 0 and time.monotonic() > until:
-            raise OverCapacity(f"the rule {rule.name} takes longer than {MAX_S:g} s; narrow it")
+    try:
+        for number, triple in enumerate(answer, 1):
+            if isinstance(triple.subject, ox.BlankNode) or isinstance(triple.object, ox.BlankNode):
+                raise OverCapacity(f"the rule {rule.name} makes blank nodes; name what it makes with IRI(…)")
+            found[ox.Quad(triple.subject, triple.predicate, triple.object, graph)] = None
+            if len(found) > MAX_TRIPLES:
+                raise OverCapacity(
+                    f"the rule {rule.name} derives more than {MAX_TRIPLES:,} triples; narrow it"
+                )
+            if number % 256 == 0 and time.monotonic() > until:
+                raise OverCapacity(f"the rule {rule.name} takes longer than {MAX_S:g} s; narrow it")
+    finally:
+        del answer  # it may only go in this thread, and an error would carry it out
     return list(found)

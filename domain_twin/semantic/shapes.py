@@ -149,10 +149,13 @@ def check(store: SemanticStore, checks: Iterable[Check], graphs: Sequence[str] |
     for item in checks:
         rows = store.query(item.query, default=graphs, named=[])
         assert isinstance(rows, ox.QuerySolutions)
-        valued = any(variable.value == "v" for variable in rows.variables)
-        for row in rows:
-            value = row["v"] if valued else None
-            found.append(Result(item, _plain(row["focus"]), "" if value is None else _plain(value)))
+        try:
+            valued = any(variable.value == "v" for variable in rows.variables)
+            for row in rows:
+                value = row["v"] if valued else None
+                found.append(Result(item, _plain(row["focus"]), "" if value is None else _plain(value)))
+        finally:
+            del rows  # it may only go in this thread, and an error would carry it out
     return found
 
 
