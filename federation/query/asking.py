@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from domain_twin.errors import ContractError, OverCapacity, TwinError, Unreachable
 from domain_twin.model import Outcome, Version
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK", "Answered", "Domains", "Part", "SessionDomains"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BLOCK = 500
 """Bindings in one request."""
@@ -146,6 +148,15 @@ class Desk:
     def failed(self, domain: str) -> bool:
         """Whether the domain is not asked any more."""
         return self.parts[domain].error is not None
+
+    async def read(self, domain: str, take: Callable[[], T]) -> T | None:
+        """What `take` makes of an answer, in a thread; None where the answer is none (the part says why)."""
+        try:
+            return await asyncio.to_thread(take)
+        except ContractError as error:
+            log.warning("answer to a query not used", extra={"domain": domain, "reason": str(error)})
+            self.parts[domain].error = error
+            return None
 
     async def ask(self, domain: str, text: str, variable: str, values: Sequence[Value]) -> bytes | None:
         """The domain's rows, as JSON; None where there is no answer (the part says why)."""

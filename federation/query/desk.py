@@ -205,10 +205,16 @@ class FederatedQueries:
 
     async def check(self, shape: str, asker: str) -> GraphCheck:
         """What the shapes find between the domains, as far as `asker` sees. Raises NotFound."""
-        from federation.query.check import findings_of
+        from federation.query.check import EVERYTHING, findings_of
 
+        reading = await asyncio.to_thread(read, EVERYTHING, self._federated.members())
         sight = await self._sight(asker)
-        return await findings_of(shape, sight.seen, _whole_parts(sight))
+        until = asyncio.get_running_loop().time() + _TIMEOUT_S * _ASK_SHARE
+        gathered, _ = await self._gather(reading, sight, asker, until)
+        for name, triple in sight.seen.all_triples():
+            if not name or sight.parts[name].error is not None:
+                gathered.add(name, (triple,))
+        return await findings_of(shape, gathered, self._parts(reading, sight, sight.members))
 
 
 def _whole_parts(sight: _Sight) -> tuple[QueryPart, ...]:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 
 from pyoxigraph import Literal, NamedNode, Variable
 
+from domain_twin.semantic.names import domain_node
 from federation.query.asking import BLOCK, Desk
 from federation.query.gathered import Gathered, Solution, Triple, read_rows
 from federation.query.needs import Pattern, Scope, Steps
@@ -25,8 +26,10 @@ from federation.query.walks import follow
 
 __all__ = ["Execution", "Held", "Step", "covered", "words"]
 
-CHEAP_ROWS = 1000
+CHEAP_ROWS = 300
 """A unit expected to answer with so few rows is asked at once, with nothing bound."""
+ALIKE = 2.0
+"""What costs so many times the least goes out with it: waiting for a round costs more than the rows."""
 MOST_ROWS = 200_000
 """Read of one answer."""
 
@@ -111,9 +114,9 @@ class Execution:
         if at_once := [unit for unit in local if unit.walk is None] or local:
             # Costs no request, and may tell that others need none: one by one, the least first.
             return [min(at_once, key=self._rows_here)]
-        costs = [(self._cost(unit), number, unit) for number, unit in enumerate(open_units)]
-        cheap = [unit for cost, _, unit in costs if cost <= CHEAP_ROWS]
-        return cheap or [min(costs, key=lambda each: each[:2])[2]]
+        costs = [(self._cost(unit), unit) for unit in open_units]
+        bearable = max(CHEAP_ROWS, ALIKE * min(cost for cost, _ in costs))
+        return [unit for cost, unit in costs if cost <= bearable]
 
     def _rows_here(self, unit: Unit) -> float:
         bound = self._counts(unit)
@@ -148,17 +151,25 @@ class Execution:
             values = self._values(unit.scope, name)
             if values is None:
                 continue
-            fit = tuple(value for value in values if self._fits(unit, domain, name, value))
+            fit = self._fitting(unit, domain, name, values)
             cost = expected_rows(unit, domain, self._sources, {name: len(fit)}) + len(fit)
             if cost < best[1] or not fit:
                 best = (name, cost, fit)
         return best
 
-    def _fits(self, unit: Unit, domain: str, name: Variable, value: Value) -> bool:
-        return all(
-            self._sources.owners_of(domain, pattern, name, value)
-            for pattern in unit.patterns
-            if name in (pattern.subject, pattern.object)
+    def _fitting(
+        self, unit: Unit, domain: str, name: Variable, values: frozenset[Value]
+    ) -> tuple[Value, ...]:
+        """The values that the domain may have: only its own names where a property stays inside it."""
+        about = [pattern for pattern in unit.patterns if name in (pattern.subject, pattern.object)]
+        named = any(pattern.object != name for pattern in about)
+        own = any(self._sources.local((domain,), pattern, name) for pattern in about)
+        base = f"{domain_node(domain)}/"
+        return tuple(
+            value
+            for value in values
+            if (isinstance(value, NamedNode) or not (own or named))
+            and (not own or f"{value.value}/".startswith(base))
         )
 
     # ------------------------------------------------------------ what is known
@@ -255,7 +266,10 @@ class Execution:
                     dropped += self._gathered.take(question.domain, unit.patterns, kept[-1])
                 return dropped, kept
 
-            dropped, kept = await asyncio.to_thread(take)
+            taken = await self._desk.read(question.domain, take)
+            if taken is None:
+                return
+            dropped, kept = taken
             part = self._desk.parts[question.domain]
             for (unit, _, step), own in zip(question.units, kept, strict=True):
                 step.rows += len(own)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pyoxigraph import Variable
 
 from federation.query.asking import Part
-from federation.query.execute import CHEAP_ROWS, Step, covered, words
+from federation.query.execute import ALIKE, CHEAP_ROWS, Step, covered, words
 from federation.query.needs import Scope
 from federation.query.sources import Sources
 from federation.query.units import Unit, expected_rows, units_of
@@ -25,7 +25,8 @@ def expected_plan(needs: Scope, sources: Sources, missing: Mapping[str, str]) ->
         wave += 1
         costs = [(_cost(unit, sources, bound), number) for number, unit in enumerate(units)]
         chosen = [number for cost, number in costs if not cost]
-        chosen = chosen or [number for cost, number in costs if cost <= CHEAP_ROWS] or [min(costs)[1]]
+        bearable = max(CHEAP_ROWS, ALIKE * min(costs)[0])
+        chosen = chosen or [number for cost, number in costs if cost <= bearable]
         for number in chosen:
             lines += list(_lines(units[number], wave, sources, bound))
         for number in chosen:

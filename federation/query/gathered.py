@@ -44,10 +44,11 @@ def read_rows(domain: str, results: bytes, variables: Collection[ox.Variable], m
     wanted = set(variables)
     kept: list[Solution] = []
     dropped = 0
+    solutions: ox.QuerySolutions | ox.QueryBoolean | None = None
     try:
         solutions = ox.parse_query_results(results, ox.QueryResultsFormat.JSON)
         if isinstance(solutions, ox.QueryBoolean):
-            return Rows([{}] if bool(solutions) else [])
+            raise ValueError("a yes or no, where rows were asked for")
         names = list(solutions.variables)
         for solution in solutions:
             if len(kept) + dropped >= most:
@@ -60,6 +61,8 @@ def read_rows(domain: str, results: bytes, variables: Collection[ox.Variable], m
                 dropped += 1
     except (SyntaxError, ValueError) as error:
         raise ContractError(f"{domain}: its answer is no SPARQL Query Results JSON ({error})") from None
+    finally:
+        solutions = None  # it may only be let go in the thread that made it, and errors travel
     return Rows(kept, dropped)
 
 

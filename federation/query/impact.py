@@ -30,7 +30,7 @@ def _impact(elements: Sequence[str], seen: SeenBoundary, parts: tuple[QueryPart,
     store.bulk_extend(ox.Quad(*triple) for _, triple in seen.all_triples())
 
     def ask(text: str) -> Any:
-        return store.query(text)
+        return list(store.query(text))  # type: ignore[arg-type]  # its questions are SELECTs
 
     iris = find_known(ask, elements)
     return Impact(plain_name(iris[0]) or iris[0], dependents(ask, iris), parts)

@@ -104,19 +104,31 @@ def needs_of(algebra: Any) -> Scope:
     """What a query needs, by its algebra (rdflib's). Raises ContractError where it cannot be read."""
     scope = Scope()
     _Reader().read(algebra.p, scope, frozenset(), None)
-    for each in scope.walk_scopes():
+    for each in list(scope.walk_scopes()):
         _add_nodes(each)
     return scope
 
 
 def _add_nodes(scope: Scope) -> None:
-    """Where a walk may make no step and nothing else binds its ends, every node there is matches: need all."""
+    """Where a walk may make no step and nothing else binds its ends, every node matches: need all."""
     bound = set(scope.allowed) | {name for name, _ in scope.values}
     for part in (*scope.patterns, *(walk for walk in scope.walks if not walk.zero)):
         bound |= variables_of(part)
     for walk in scope.walks:
+        if walk.zero:
+            for end in (walk.start, walk.end):
+                if isinstance(end, NamedNode):  # it matches itself where it is in the graph at all
+                    new = _new_variable(), _new_variable(), _new_variable(), _new_variable()
+                    out = Pattern(end, new[0], new[1], walk.graph)
+                    scope.inner.append(Scope([out], kind="UNION"))
+                    scope.inner.append(Scope([Pattern(new[2], new[3], end, walk.graph)], kind="UNION"))
         ends = {end for end in (walk.start, walk.end) if isinstance(end, Variable)}
-        if walk.zero and not ends & bound and isinstance(walk.start, Variable) and isinstance(walk.end, Variable):
+        if (
+            walk.zero
+            and not ends & bound
+            and isinstance(walk.start, Variable)
+            and isinstance(walk.end, Variable)
+        ):
             scope.patterns.append(Pattern(_new_variable(), _new_variable(), _new_variable(), walk.graph))
 
 

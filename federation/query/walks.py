@@ -202,7 +202,10 @@ class _Follower:
             ends = {end for triple in triples for end in (triple[0], triple[2]) if end is not None}
             return ends, len(triples), dropped
 
-        reached, rows, dropped = await asyncio.to_thread(take)
+        taken = await self._desk.read(domain, take)
+        if taken is None:
+            return set()
+        reached, rows, dropped = taken
         step.rows += rows
         part.rows += rows
         if dropped:

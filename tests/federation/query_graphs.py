@@ -174,8 +174,7 @@ class Stores:
         bound = guarded(text).bound([variable] if values else [], [(str(value),) for value in values])
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
-        found = self.stores[domain].query(bound)
-        return Answered(found.serialize(format=ox.QueryResultsFormat.JSON) or b"")  # type: ignore[arg-type]
+        return Answered(answer_of(self.stores[domain], bound))
 
     def _check(self, domain: str) -> None:
         if domain in self.down:
@@ -190,7 +189,7 @@ async def gathered_answer(
     cards = domains.cards()
     kept = {RDF_TYPE if word == "type" else term(word) for word in copies}
     parts = {
-        domain: Facts([t for t in triples if t[1] in kept], domain) for domain, triples in domains.graphs.items()
+        domain: Facts([t for t in said if t[1] in kept], domain) for domain, said in domains.graphs.items()
     }
     seen = SeenBoundary(Facts(own), parts, cards)
     gathered = Gathered(frozenset(DOMAINS))

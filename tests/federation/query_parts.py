@@ -1,4 +1,4 @@
-"""Three operators with real twins, real agents' jobs and sessions and a broker, for queries across domains."""
+"""Three operators with real twins, agents' jobs and sessions and a broker, for queries across domains."""
 
 from __future__ import annotations
 
