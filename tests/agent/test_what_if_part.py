@@ -326,6 +326,30 @@ def test_figures_that_cannot_be_are_refused(column, value, words):
             ),
             "one probability each",
         ),
+        *(
+            (
+                pb.SimulateAsk(
+                    round=pb.SimulateRound(
+                        rate=[1.0],
+                        square=[1.0],
+                        keys=pb.SimulateKeys(
+                            classes=[
+                                pb.SimulateClass(
+                                    name="x",
+                                    sizes=[100.0],
+                                    probabilities=[1.0],
+                                    weight=1.0,
+                                    arrivals="poisson",
+                                    packets=packets,
+                                )
+                            ]
+                        ),
+                    )
+                ),
+                "SimulateClass.packets: .* more than 0",
+            )
+            for packets in (-1.0, float("nan"), float("inf"))
+        ),
     ],
 )
 def test_asks_that_make_no_sense_are_refused(message, words):
