@@ -13,7 +13,7 @@ from federation.cli.register import command
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    examples = ("fedtwin api", "fedtwin api --at .fedtwin/demo/state/ran/agent.sock --listen 127.0.0.1:8081")
+    examples = ("fedtwin api", "fedtwin api --at .fedtwin/demo/ran/state/agent.sock --listen 127.0.0.1:8081")
     command(app, "api", section="Run", example=examples)(api)
 
 
