@@ -2,8 +2,8 @@
 
 Four operators with about 100,000 triples each; the sessions are real (TLS, signed answers), and so is what
 answers them: guard, and processes that hold the graph. A stand-in is the domain behind that: its graph is
-made here, and it waits 10 ms before and after every answer, as the way there and back would take. The rival
-asks the same domains over the same sessions as SPARQL's SERVICE is commonly run: one request per binding. Both
+made here, and it waits 10 ms before and after every answer, as the way there and back would. The rival asks
+the same domains over the same sessions as SPARQL's SERVICE is commonly run: one request per binding. Both
 are compared with one store that holds everything. Prints one JSON object; `--quick` is smaller.
 """
 
