@@ -127,14 +127,26 @@ def _near(ask: Ask, name: str) -> str:
 def dependents(ask: Ask, elements: Sequence[str], *, most: int = MAX_AFFECTED) -> tuple[Affected, ...]:
     """All that depends on any of `elements` (IRIs), nearest first, each with its shortest chain.
 
+    What is only concerned has after its chain the other services and slices that it is concerned by.
     Raises OverCapacity where that is more than `most` things.
     """
     chains: dict[str, tuple[Dependency, ...]] = {iri: () for iri in elements}
     _follow(ask, chains, _DEPENDS, most, forwards=False)
-    _follow(ask, chains, _CONCERNS, most, forwards=True)
+    failing = frozenset(chains)
+    others: dict[str, list[Dependency]] = {}
+    _follow(ask, chains, _CONCERNS, most, forwards=True, others=others)
     found = sorted((iri for iri, chain in chains.items() if chain), key=lambda iri: len(chains[iri]))
     named = _described(ask, found)
-    return tuple(Affected(named[iri][0], _said(iri), named[iri][1], owner(iri), chains[iri]) for iri in found)
+    return tuple(
+        Affected(
+            named[iri][0],
+            _said(iri),
+            named[iri][1],
+            owner(iri),
+            chains[iri] + tuple(() if iri in failing else others.get(iri, ())),
+        )
+        for iri in found
+    )
 
 
 def _follow(
@@ -144,31 +156,38 @@ def _follow(
     most: int,
     *,
     forwards: bool,
+    others: dict[str, list[Dependency]] | None = None,
 ) -> None:
-    """Add to `chains` what is reached from what they hold, step by step."""
+    """Add to `chains` what is reached from what they hold, step by step; to `others` the ways not taken."""
     border = list(chains)
     while border:
         reached: dict[str, tuple[Dependency, ...]] = {}
+        steps: dict[str, list[Dependency]] = {}
         for near, relation, far in _steps(ask, border, relations, forwards=forwards):
-            if far in chains:
-                continue
             subject, other = (near, far) if forwards else (far, near)
             step = Dependency(_said(subject), relation, _said(other), owner(subject))
+            steps.setdefault(far, []).append(step)
+            if far in chains:
+                continue
             chain = (*chains[near], step)
             old = reached.get(far)
             if old is None or _rank(chain) < _rank(old):
                 reached[far] = chain
         chains |= reached
+        if others is not None:
+            for far, some in steps.items():
+                more = sorted(set(some) - {*chains[far][-1:]}, key=lambda step: (step.subject, step.relation))
+                others.setdefault(far, []).extend(more)
         if len(chains) > most:
-            some = ", ".join(_said(iri) for iri in list(chains)[:3])
-            raise OverCapacity(f"more than {most} things depend on {some}; ask about a smaller part of it")
+            names = ", ".join(_said(iri) for iri in list(chains)[:3])
+            raise OverCapacity(f"more than {most} things depend on {names}; ask about a smaller part of it")
         border = list(reached)
 
 
-def _rank(chain: Sequence[Dependency]) -> tuple[int, bool, str, str]:
+def _rank(chain: Sequence[Dependency]) -> tuple[int, bool, str, str, str]:
     """The shortest first; then a relation of its own, which says more than that something depends."""
     last = chain[-1]
-    return len(chain), last.relation == "dependsOn", last.relation, last.object
+    return len(chain), last.relation == "dependsOn", last.relation, last.object, last.subject
 
 
 def _steps(

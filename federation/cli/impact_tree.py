@@ -10,7 +10,10 @@ from federation.cli.bindings import short
 if TYPE_CHECKING:
     from domain_twin.model.query import Affected, Dependency, Impact
 
-__all__ = ["Branch", "joined", "key", "outcome", "tree"]
+__all__ = ["CONCERNS", "Branch", "joined", "key", "outcome", "reach", "tree"]
+
+CONCERNS = ("carriedBy", "forCustomer")
+"""From a service or slice to whom it concerns."""
 
 
 @dataclass(slots=True)
@@ -31,20 +34,37 @@ class Branch:
 
 
 def tree(impact: Impact) -> Branch:
-    """All chains in one tree; each thing stands once, where its shortest chain puts it."""
+    """All chains in one tree, each thing once, below what its shortest chain has it on.
+
+    What is concerned by several services stands below each of them.
+    """
     root = Branch(impact.element)
     places: dict[str, Branch] = {key(impact.element): root}
-    for affected in sorted(impact.affected, key=lambda each: len(each.evidence)):
+    for affected in sorted(impact.affected, key=reach):
+        length = reach(affected)
         at = root
-        for step in affected.evidence:
+        for step in affected.evidence[:length]:
             at = _grown(places, at, step)
         if at is root or key(at.id) != key(affected.id):  # no chain, or one that ends elsewhere
             at = places.setdefault(key(affected.id), Branch(affected.id))
             if at is not root and at not in root.branches and not affected.evidence:
                 root.branches.append(at)
         at.affected = affected
+        for step in affected.evidence[length:]:
+            place = places.get(key(step.subject))
+            if place and step.relation in CONCERNS:
+                place.branches.append(Branch(affected.id, step.relation, True, step.domain, affected))
     _shorten(root)
     return root
+
+
+def reach(affected: Affected) -> int:
+    """How many steps its chain has; what follows in its evidence are other ways in which it is concerned."""
+    own = key(affected.id)
+    for number, step in enumerate(affected.evidence, start=1):
+        if own in (key(step.subject), key(step.object)):
+            return number
+    return len(affected.evidence)
 
 
 def _shorten(branch: Branch) -> None:
@@ -99,5 +119,5 @@ def joined(inner: Impact, outer: Impact) -> Impact:
         start: tuple[Dependency, ...] = next((chains[end] for end in ends if end in chains), ())
         beyond.append(replace(each, evidence=(*start, *each.evidence)))
     parts = {part.domain: part for part in (*inner.parts, *outer.parts)}
-    ordered = sorted((*inner.affected, *beyond), key=lambda each: len(each.evidence))
+    ordered = sorted((*inner.affected, *beyond), key=reach)
     return replace(inner, affected=tuple(ordered), parts=tuple(parts.values()))

@@ -222,6 +222,32 @@ def test_a_services_path_is_no_branch_of_its_own() -> None:
     assert plain(drawing(found, full=False, top=9)).splitlines() == [WAY, "└── f  service"]
 
 
+def test_a_slice_of_two_services_stands_below_both() -> None:
+    one, two = depends("s1", WAY), depends("s2", WAY)
+    slices = (
+        one,
+        depends("s1", "low", relation="carriedBy"),
+        depends("s2", "low", relation="carriedBy"),
+    )
+    found = Impact(
+        WAY,
+        (
+            Affected("service", "s1", "", "", (one,)),
+            Affected("service", "s2", "", "", (two,)),
+            Affected("slice", "low", "", "", slices),
+        ),
+    )
+
+    assert plain(drawing(found, full=False, top=9)).splitlines() == [
+        WAY,
+        "├── s1  service",
+        "│   └── in slice low",
+        "└── s2  service",
+        "    └── in slice low",
+    ]
+    assert plain(summary(found)) == f"If {WAY} fails, 2 services and 1 slice are affected\n"
+
+
 def test_nothing_affected_is_said_so() -> None:
     assert "no service is affected" in plain(summary(Impact(LINK, ())))
 

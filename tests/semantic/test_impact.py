@@ -64,6 +64,18 @@ def test_a_chain_goes_from_the_link_to_the_customer(ask: Callable[[str], Any]) -
         ("transport/idl-1>transport/idl-2", "usesLink", "urn:ndt:transport:a:out", "transport"),
         ("urn:service:factory", "usesSegment", "transport/idl-1>transport/idl-2", ""),
         ("urn:service:factory", "forCustomer", "urn:customer:works", ""),
+        ("urn:slice:low", "forCustomer", "urn:customer:works", ""),
+    ]
+
+
+def test_who_is_concerned_by_several_services_is_told_with_each(ask: Callable[[str], Any]) -> None:
+    found = {each.id: each for each in dependents(ask, [OTHER])}
+
+    steps = [(step.subject, step.relation) for step in found["urn:slice:low"].evidence]
+    assert steps == [
+        ("urn:service:factory", "usesSegment"),
+        ("urn:service:factory", "carriedBy"),
+        ("urn:service:tram", "carriedBy"),
     ]
 
 
