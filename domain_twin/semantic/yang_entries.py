@@ -63,7 +63,7 @@ class Leaf:
 
 
 class Link:
-    """What a leaf points to now. A piece is text, or (where True) another leaf's path, or None: its own value."""
+    """What a leaf points to now. A piece is text, or (where True) a leaf's path, or None: its own value."""
 
     __slots__ = ("beside", "graph", "pieces", "plan", "predicate", "subject", "targets", "texts")
 

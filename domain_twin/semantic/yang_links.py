@@ -20,10 +20,6 @@ from domain_twin.yang.schema import NodeKind, SchemaNode, SchemaSet
 
 __all__ = ["Above", "Beside", "Leafref", "LinkPlan", "Linker", "Own", "report"]
 
-_LONGEST_CHAIN: Final = 16
-"""Leafrefs from leaf to leaf; a longer chain is a circle, or no model that a person wrote."""
-
-
 @dataclass(frozen=True, slots=True)
 class Above:
     """The resource identifier of the node `up` levels above the leaf."""
@@ -119,7 +115,7 @@ class Linker:
     def _key(self, node: SchemaNode) -> tuple[str, int] | None:
         """The key that a leafref points to at last, and how many levels from the top both surely share."""
         at, shared, seen = node, len(self._chains[node.path]), {node.path}
-        while at.reference is not None and len(seen) <= _LONGEST_CHAIN:
+        while at.reference is not None:
             reference = at.reference
             if at is not node and reference.member >= 0:
                 return None  # what it says may be something else
@@ -190,7 +186,7 @@ class Linker:
         """Every leaf that a leafref leads to, one after the other."""
         seen = {node.path}
         at: SchemaNode | None = node
-        while at is not None and at.reference is not None and len(seen) <= _LONGEST_CHAIN:
+        while at is not None and at.reference is not None:
             target = at.reference.target
             if target in seen:
                 return
