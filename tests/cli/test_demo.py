@@ -32,6 +32,8 @@ EXAMPLES = {
     "busy-cell": "ran",
     "upf-worker": "core",
 }
+NOT_HERE = {"expires"}  # the demo's agreements have no end
+QUERIES = sorted((WHATIF.parent / "queries").glob("*.rq"))
 DOMAINS = {"ran", "transport", "core", "edge"}
 
 
@@ -248,6 +250,22 @@ def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
     assert fits["domain"] == "transport"
     assert any(fit["points"] for fit in fits["elements"])
     assert "The link that the demo cuts" in fedtwin(place, "jobs", "list", "--at", own)
+    for path in QUERIES:
+        whom = path.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ask: ")
+        at = () if whom == "broker" else ("--at", str(folder / whom / "state" / "agent.sock"))
+        found = json.loads(fedtwin(place, "query", str(path), "--json", *at))
+        rows = found if isinstance(found, list) else found.get("@graph") or found["results"]["bindings"]
+        assert len(rows) >= 2, path.name
+        if isinstance(found, dict) and "head" in found:  # every column says something somewhere
+            bound = {name for row in rows for name in row}
+            assert bound >= set(found["head"]["vars"]) - NOT_HERE, path.name
+    impact = json.loads(fedtwin(place, "impact", "edge/host-1", "--json"))
+    assert {each["name"] for each in impact["affected"] if each["kind"] == "service"} >= {"factory-control"}
+    assert "for customer" in fedtwin(place, "impact", "urn:ndt:transport:poznan", "--at", own)
+    assert "shapes checked" in fedtwin(place, "check", "--at", own)
+    everything = fedtwin(place, "query", "--all")
+    assert "ran/cell-1" in everything
+    assert "poznan" not in everything
     assert json.loads(fedtwin(place, "fault", "truth", "--json", "--last", "2s"))["count"] > 0
     assert "Nothing is broken." in fedtwin(place, "fault", "list")
     fedtwin(place, "record", str(folder / "transport" / "agent.toml"), "-o", "r.jsonl.gz", "--for", "4s")
