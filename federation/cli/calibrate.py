@@ -73,7 +73,7 @@ def calibrate(
     end = time.time_ns()
     start = end - nanoseconds(window, "--window")
     recorded = Recorded.at(at, "calibrate")
-    found = asyncio.run(patiently(_fit(recorded, start, end), "reading the history and fitting to it"))
+    found = asyncio.run(patiently(fitted(recorded, start, end), "reading the history and fitting to it"))
     file = recorded.state / FILE
     if not only_try:
         from domain_twin.simulation.twin.calibration import save
@@ -86,7 +86,8 @@ def calibrate(
     out().print("Tried only; nothing was saved." if only_try else f"Saved: {file}", markup=False)
 
 
-async def _fit(recorded: Recorded, start: int, end: int) -> Calibration:
+async def fitted(recorded: Recorded, start: int, end: int) -> Calibration:
+    """The fit to what was recorded between two times, or since recording began. Raises NotFound."""
     from domain_twin.mapping.mapper import Mapper
     from domain_twin.simulation.twin.calibrate import calibrate as fit_to
 

@@ -45,6 +45,18 @@ def test_only_the_domain_s_own_part_changes() -> None:
     assert said.route == ("poznan", "lodz", "wroclaw")
 
 
+def test_an_interval_holds_the_noise_of_as_many_packets_as_were_timed() -> None:
+    timed = replace(BEFORE, packets=400, packets_std_error_ms=0.1)
+    flow = inner()
+
+    said = predicted(samples.report(flows=(flow,)), timed, link=LINK, took_ms=80)
+
+    assert flow.after
+    noise = flow.after.delay_variance_ms2.value / 400 + 0.1**2
+    assert said.high_ms - said.delay_ms == pytest.approx(math.hypot(0.147, 1.645 * math.sqrt(noise)))
+    assert said.delay_ms - said.low_ms == pytest.approx(said.high_ms - said.delay_ms)
+
+
 def test_classes_count_by_what_they_carry() -> None:
     busy = inner(before=samples.figures(1.0, mbps=30), after=samples.figures(2.0, mbps=30))
     idle = inner(before=samples.figures(3.0, mbps=10), after=samples.figures(8.0, mbps=10))

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from domain_twin.errors import NotFound, TwinError
 from federation.cli.forecast import reading
 
+Z90 = 1.645
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -110,10 +112,22 @@ def none(link: str, problem: str) -> Prediction:
 async def foresee(
     socket: Path, broker: TwinClient, status: ServiceStatus, phase: Phase, link: str
 ) -> Prediction:
-    """Ask what the service would get without `link`: its owner's agent, then the broker. Raises no TwinError.
+    """Calibrate, and ask what the service would get without `link`: its owner's agent, then the broker.
 
-    `socket` is the agent's; the note for the broker's question goes into its state folder.
+    Raises no TwinError. `socket` is the agent's; the note for the broker's question goes into its state
+    folder. All agents of the demo are calibrated, or none: then the prediction says that it is not.
     """
+    from federation.cli.demo.calibrating import calibrate_all
+
+    agents = await asyncio.to_thread(lambda: sorted(socket.parents[2].glob("*/state/agent.sock")))
+    await calibrate_all(agents)
+    return await _foreseen(socket, broker, status, phase, link)
+
+
+async def _foreseen(
+    socket: Path, broker: TwinClient, status: ServiceStatus, phase: Phase, link: str
+) -> Prediction:
+    """Ask the owner's agent, then the broker."""
     try:
         own = await _inside(socket, status, phase, link)
     except TimeoutError:
@@ -210,7 +224,7 @@ async def warm(socket: Path, broker: TwinClient, status: ServiceStatus, link: st
     """Ask once in vain, so that the engines are compiled when it counts."""
     from federation.cli.demo.account import Phase
 
-    await foresee(socket, broker, status, Phase("warm", 0.0, 0, None, []), link)
+    await _foreseen(socket, broker, status, Phase("warm", 0.0, 0, None, []), link)
 
 
 async def _asked(twin: TwinClient, scenario: Scenario) -> Report:
@@ -243,21 +257,24 @@ def predicted(report: Report, phase: Phase, *, link: str, took_ms: float) -> Pre
     """From a report to the service's delay end to end, which the twin measured in `phase`.
 
     The change that the report predicts is added to that: what its figures are off before the cut, they are
-    off after it. Raises NotFound where the flow has no figures.
+    off after it. Its interval is that of a mean over as many packets as `phase` timed, from a figure that
+    was as noisy. Raises NotFound where the flow has no figures.
     """
     flows = [flow for flow in report.flows if flow.before]
     if not flows:
         raise NotFound(f"the report of {report.job} has no figures for this service's part")
     if lost := [flow for flow in flows if flow.after is None]:
         raise NotFound(f"without {link} there is no path from {lost[0].source} to {lost[0].target}")
-    old, new, low, high = _mean(flows)
+    old, new, half, variance = _mean(flows)
     rest = phase.delay_ms - old
+    noise = variance / phase.packets + (phase.packets_std_error_ms or 0.0) ** 2 if phase.packets else 0.0
+    half = math.sqrt(half**2 + Z90**2 * noise)
     return Prediction(
         link=link,
         before_ms=phase.delay_ms,
         delay_ms=rest + new,
-        low_ms=rest + low,
-        high_ms=rest + high,
+        low_ms=rest + new - half,
+        high_ms=rest + new + half,
         route=routers(flows[0]),
         rung=report.rung,
         took_ms=took_ms,
@@ -267,18 +284,19 @@ def predicted(report: Report, phase: Phase, *, link: str, took_ms: float) -> Pre
 
 
 def _mean(flows: Sequence[FlowForecast]) -> tuple[float, float, float, float]:
-    """Mean delay before, after, and the interval of that: over the classes, by what each carries."""
+    """Mean delay before and after, half its interval, its variance: over classes, by what each carries."""
     sums, total = [0.0] * 4, 0.0
     for flow in flows:
         assert flow.before
         assert flow.after
         after = flow.after.delay_ms
         weight = max(flow.before.throughput_mbps.value, 0.0) or 1e-9
-        figures = (flow.before.delay_ms.value, after.value, after.low, after.high)
+        spread = flow.after.delay_variance_ms2.value
+        figures = (flow.before.delay_ms.value, after.value, after.high - after.value, spread)
         sums = [one + weight * other for one, other in zip(sums, figures, strict=True)]
         total += weight
-    old, new, low, high = (value / total for value in sums)
-    return old, new, low, high
+    old, new, half, variance = (value / total for value in sums)
+    return old, new, half, variance
 
 
 def routers(flow: FlowForecast) -> tuple[str, ...]:
