@@ -169,7 +169,14 @@ def test_an_instance_identifier_becomes_the_iri_of_what_it_points_to():
     device, graph = held({path: "/links:top/site[id='a/b,c']/room[floor='1'][name='x']"})
 
     assert objects(graph, exact) == {"links:top": "links:top/site=a%2Fb%2Cc/room=1,x"}
-    for other in ("/nowhere:top", "/links:top/site/room", "no path", "/links:top/site[name='x']/room", "/"):
+    for other in (
+        "/links:top/site[id='a'",
+        "/nowhere:top",
+        "/links:top/site/room",
+        "no path",
+        "/links:top/site[name='x']/room",
+        "/",
+    ):
         apply(graph, device.change(change(path, other)))
         assert objects(graph, exact) == {}
 

@@ -86,6 +86,22 @@ def test_no_term_holds_a_blank_node_or_leaves_the_authority():
         assert not isinstance(quad.object, ox.BlankNode)
 
 
+def test_numbers_of_64_bits_compare_by_value():
+    made = plan("own")
+    store = ox.Store()
+    store.extend(quads(made, "n", "d", {"/zoo:types/u64": 2**64 - 1, "/zoo:types/i64": -(2**63)}))
+
+    found = store.query(
+        "SELECT ?v { VALUES ?most { 9000000000000000000 } ?s ?p ?v"
+        " FILTER(isNumeric(?v) && (?v > ?most || ?v < -?most)) }",
+        use_default_graph_as_union=True,
+    )
+
+    assert {row["v"].value for row in found} == {str(2**64 - 1), str(-(2**63))}
+    back = {"zoo:types": {"u64": str(2**64 - 1), "i64": str(-(2**63))}}
+    assert read_back(made, store) == back
+
+
 def test_quads_of_two_devices_are_not_read_as_one():
     made = plan("own")
     leaves = {"/zoo:types/text": "x"}
