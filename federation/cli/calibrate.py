@@ -134,15 +134,12 @@ def calibration_block(found: Calibration, *, top: int) -> RenderableType:
     from federation.cli.tables import attributes_table
 
     traffic = found.traffic
-    bursts = (
-        f"{100 * traffic.bursty_share:.0f} % of it in bursts" if traffic.bursty_share else "none in bursts"
-    )
     rows = {
         "domain": found.domain,
         "fitted to": f"{clock(found.start)} to {clock(found.end)} ({span(found.end - found.start)}),"
         f" {found.samples:,} values",
         "traffic": f"{traffic.packet_octets:.0f} octets a packet,"
-        f" {traffic.packets_per_train:.1f} packets together, {bursts}",
+        f" {traffic.packets_per_train:.1f} packets together",
         "mean error": "not known"
         if math.isnan(found.mape)
         else f"{found.mape:.1f} % of the mean delay, held out",

@@ -34,7 +34,7 @@ FOUND = Calibration(
     start=100 * SECOND,
     end=700 * SECOND,
     samples=7462,
-    traffic=Traffic(packets_per_train=96.0, bursty_share=0.25),
+    traffic=Traffic(packets_per_train=96.0),
     elements=FITS,
     assumptions=("no interface counts packets; a mean packet of 1,000 octets is assumed",),
 )
@@ -49,7 +49,7 @@ def test_a_fit_is_shown_with_the_worst_first(width: int) -> None:
 
     assert "…" not in text
     for words in (
-        "96.0 packets together, 25 % of it in bursts", "11.8 % of the mean delay, held out", "0.400 ms",
+        "96.0 packets together", "11.8 % of the mean delay, held out", "0.400 ms",
         "21.0 %", "default: 2 points of 10 intervals are too few", "a mean packet of 1,000 octets",
     ):  # fmt: skip
         assert words in " ".join(text.split())

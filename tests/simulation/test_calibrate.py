@@ -350,7 +350,7 @@ def test_a_calibration_comes_back_from_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        (lambda raw: {**raw, "format": 99}, "format 99, this release reads 1; run fedtwin calibrate again"),
+        (lambda raw: {**raw, "format": 99}, "format 99, this release reads 2; run fedtwin calibrate again"),
         (lambda raw: {**raw, "surplus": 1}, "not a calibration .*; delete it and run fedtwin calibrate"),
         (lambda raw: {**raw, "elements": {"l1": {"fixed": 1}}}, "not a calibration"),
         (lambda raw: {**raw, "residuals": {"l1": ["x"]}}, "not a calibration"),

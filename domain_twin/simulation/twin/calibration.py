@@ -22,22 +22,16 @@ from domain_twin.simulation.twin.packet_size import ASSUMED_OCTETS
 
 __all__ = ["DEFAULT", "FORMAT", "Calibration", "ElementFit", "Traffic", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What packets look like to queues. `scv`: squared coefficient of variation (variance / mean^2).
-
-    A share `bursty_share` of the rate comes from sources that are on and off by turns.
-    """
+    """What packets look like to queues. `scv`: squared coefficient of variation (variance / mean^2)."""
 
     packet_octets: float = ASSUMED_OCTETS
     packets_per_train: float = 1.0
     size_scv: float = 1.0
-    bursty_share: float = 0.0
-    on_s: float = 0.0
-    off_s: float = 0.0
     octets_counted: bool = False
     """Whether interfaces said `packet_octets`."""
 
