@@ -263,8 +263,15 @@ async def test_an_answer_that_is_too_large_is_cut_at_a_row(store: SemanticStore)
     async with QueryPool(store, replace(LIMITS, max_bytes=20_000)) as pool:
         answer = await pool.query(OPERATOR, guarded("SELECT * { ?s ?p ?o }"))
 
+    truth = [
+        {"s": each.subject.value, "p": each.predicate.value, "o": each.object.value}  # type: ignore[union-attr]
+        for each in store.quads(graph=TOPOLOGY)
+    ]
+    found = rows(answer)
     assert answer.stopped_by == "the limit of 20000 bytes"
-    assert answer.rows == len(rows(answer)) > 10
+    assert answer.rows == len(found) > 10
+    assert [row for row in found if row not in truth] == []
+    assert len({json.dumps(row) for row in found}) == len(found)
 
 
 async def test_a_query_that_takes_too_much_memory_is_refused(store: SemanticStore) -> None:
