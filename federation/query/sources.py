@@ -117,8 +117,8 @@ def _may(card: Card, pattern: Pattern) -> bool:
             return False
     if isinstance(obj, NamedNode) and pattern.predicate != RDF_TYPE and card.domain:
         return bool(count.foreign_objects) or is_of(card.domain, obj.value)
-    if isinstance(obj, Literal):
-        return bool(count.foreign_objects)
+    if isinstance(obj, Literal):  # the broker's own counts tell only domains' elements apart, not literals
+        return not card.domain or bool(count.foreign_objects)
     return True
 
 

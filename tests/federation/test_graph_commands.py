@@ -166,6 +166,12 @@ async def test_query_shows_rows_and_each_domains_part(shell: Shell) -> None:
     assert "answered by edge, ran, transport" in shown.out
 
 
+async def test_query_finds_a_service_by_its_name_alone(shell: Shell) -> None:
+    shown = await shell("query", "SELECT ?id { ?s ndt:name 'uplink' ; ndt:identifier ?id }", "--csv")
+
+    assert shown.out.splitlines() == ["id", "urn:s:1"]
+
+
 async def test_query_writes_every_form_that_programs_read(shell: Shell, tmp_path: Path) -> None:
     document = json.loads((await shell("query", DELAYS, "--json")).out)
     rows = list(csv.reader(io.StringIO((await shell("query", DELAYS, "--csv")).out)))
