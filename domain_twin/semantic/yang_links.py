@@ -20,6 +20,7 @@ from domain_twin.yang.schema import NodeKind, SchemaNode, SchemaSet
 
 __all__ = ["Above", "Beside", "Leafref", "LinkPlan", "Linker", "Own", "report"]
 
+
 @dataclass(frozen=True, slots=True)
 class Above:
     """The resource identifier of the node `up` levels above the leaf."""
