@@ -1,9 +1,9 @@
 """The W3C's test cases of SERVICE, through the broker's planner; each endpoint is mapped to a domain.
 
-`--manifest FILE` is a manifest of the SPARQL 1.1 test suite in Turtle or JSON-LD (sparql11/service), with its
-files beside it. Every endpoint of a case is a domain of its own with the endpoint's data, and the case's default
-graph is one more. SERVICE is never dereferenced: an endpoint that no domain stands for is refused, and under
-SILENT asks for nothing. Prints one JSON object with every deviation.
+`--manifest FILE` is a manifest of the SPARQL 1.1 suite in Turtle or JSON-LD (sparql11/service), with its files
+beside it. Every endpoint of a case is a domain of its own with the endpoint's data; the case's default graph is
+what the broker has itself. SERVICE is never dereferenced: an endpoint that no domain stands for is refused, and
+under SILENT asks for nothing. Prints one JSON object with every deviation.
 """
 
 from __future__ import annotations

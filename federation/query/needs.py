@@ -112,7 +112,8 @@ def needs_of(algebra: Any) -> Scope:
 def _add_nodes(scope: Scope) -> None:
     """Where a walk may make no step and nothing else binds its ends, every node matches: need all."""
     bound = set(scope.allowed) | {name for name, _ in scope.values}
-    for part in (*scope.patterns, *(walk for walk in scope.walks if not walk.zero)):
+    steady: list[Pattern | Walk] = [*scope.patterns, *(walk for walk in scope.walks if not walk.zero)]
+    for part in steady:
         bound |= variables_of(part)
     for walk in scope.walks:
         if walk.zero:
