@@ -1,4 +1,4 @@
-"""The benchmark that runs a manifest of protocol tests: it passes what it should, and explains what it may not."""
+"""The benchmark that runs a manifest of protocol tests: what passes, what is explained, what is counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MANIFEST = """
   ht:methodName "POST" ; ht:absolutePath "/sparql/" ;
   ht:headers ( [ ht:fieldName "content-type" ; ht:fieldValue "application/sparql-query" ] ) ;
   ht:body [ cnt:characterEncoding "UTF-8" ; cnt:chars "ASK {}" ] ;
-  ht:resp [ mf:expectedBoolean true ; mf:expectedFormat "boolean" ; mf:expectedStatus ht:StatusCode2xx ] ] ) ] .
+  ht:resp [ mf:expectedBoolean true ; mf:expectedFormat "boolean" ;
+    mf:expectedStatus ht:StatusCode2xx ] ] ) ] .
 :dataset mf:action [ ht:requests ( [
   ht:methodName "GET" ; ht:absolutePath "/sparql/?query=SELECT%20%2A%20%7B%7D&default-graph-uri=urn%3Ax" ;
   ht:resp [ mf:expectedFormat "tabular" ; mf:expectedStatus ht:StatusCode2xx ] ] ) ] .
@@ -27,7 +28,8 @@ MANIFEST = """
   ht:resp [ mf:expectedStatus ht:StatusCode4xx ] ] ) ] .
 :wrong mf:action [ ht:requests ( [
   ht:methodName "GET" ; ht:absolutePath "/sparql/?query=ASK%20%7B%7D" ;
-  ht:resp [ mf:expectedBoolean false ; mf:expectedFormat "boolean" ; mf:expectedStatus ht:StatusCode2xx ] ] ) ] .
+  ht:resp [ mf:expectedBoolean false ; mf:expectedFormat "boolean" ;
+    mf:expectedStatus ht:StatusCode2xx ] ] ) ] .
 """
 
 
