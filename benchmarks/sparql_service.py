@@ -1,9 +1,9 @@
 """The W3C's test cases of SERVICE, through the broker's planner; each endpoint is mapped to a domain.
 
-`--manifest FILE` is a manifest of the SPARQL 1.1 suite in Turtle or JSON-LD (sparql11/service), with its files
-beside it. Every endpoint of a case is a domain of its own with the endpoint's data; the case's default graph is
-what the broker has itself. SERVICE is never dereferenced: an endpoint that no domain stands for is refused, and
-under SILENT asks for nothing. Prints one JSON object with every deviation.
+`--manifest FILE` is a manifest of the SPARQL 1.1 suite in Turtle or JSON-LD (sparql11/service), with its
+files beside it. Every endpoint of a case is a domain of its own with the endpoint's data; the case's default
+graph is what the broker has itself. SERVICE is never dereferenced: an endpoint that no domain stands for is
+refused, and under SILENT asks for nothing. Prints one JSON object with every deviation.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Endpoints:
         return Answered(found.serialize(format=ox.QueryResultsFormat.JSON) or b"")  # type: ignore[arg-type]
 
 
-def named(quad: ox.Quad) -> ox.Quad:
+def named(quad: ox.Quad) -> Any:
     """A quad without blank nodes: no view holds any."""
 
     def name(term: Any) -> Any:
@@ -90,7 +90,7 @@ async def answer(query: str, endpoints: dict[str, str], default: list[Path], dat
     triples = [
         (nodes.get(q.subject, q.subject), q.predicate, nodes.get(q.object, q.object)) for q in map(named, own)
     ]
-    seen = SeenBoundary(Facts(triples), {}, cards)  # type: ignore[arg-type]  # no blank nodes are left
+    seen = SeenBoundary(Facts(triples), {}, cards)
     gathered = Gathered(frozenset())  # a case's data speak of whatever they like
     deadline = asyncio.get_running_loop().time() + 60.0
     parts = {domain: Part(domain) for domain in members}
