@@ -295,10 +295,13 @@ def test_full_disk_changes_nothing_and_the_store_goes_on_once_there_is_room(tmp_
     heard: list[Batch] = []
     store.listen(heard.append)
 
+    def fill() -> None:
+        for part in range(40):
+            store.apply([], [quad(f"m{part}-{i}", "x" * 100) for i in range(500)])
+
     with full_disk(200_000):
         with pytest.raises(StoreUnwritable, match=str(tmp_path)):
-            for part in range(40):
-                store.apply([], [quad(f"m{part}-{i}", "x" * 100) for i in range(500)])
+            fill()
         during = len(store)
     store.reopen()
     store.apply([], [quad("after", "1")])
