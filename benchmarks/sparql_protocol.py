@@ -232,9 +232,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.ttl of the protocol tests")
+    parser.add_argument("--manifest", type=Path, help="manifest.ttl of the protocol tests")
     parser.add_argument("--quick", action="store_true", help="the same: it takes seconds")
     arguments = parser.parse_args()
+    if arguments.manifest is None:
+        print(json.dumps({"benchmark": "sparql_protocol", "skipped": "no --manifest FILE is given"}))
+        return
     if not arguments.manifest.is_file():
         parser.error(
             f"{arguments.manifest}: no such file; it is in the W3C's rdf-tests, sparql/sparql11/protocol"
