@@ -92,6 +92,10 @@ async def test_domain_that_leaves_in_mid_query_is_marked_or_an_error(tmp_path: P
     assert outcomes(whole.parts) == dict.fromkeys(("edge", "ran", "transport"), "ok")
 
 
+async def _gone(twin: Any, domain: str) -> bool:
+    return not next(status.connected for status in await twin.domains() if status.domain == domain)
+
+
 async def _connected(twin: Any) -> bool:
     return all(status.connected for status in await twin.domains())
 
@@ -102,6 +106,7 @@ async def test_domain_that_is_gone_is_shown_as_it_was_and_marked_stale(tmp_path:
         before = await twin.query(POINTS)
         gone: Any = fed.domains["edge"]
         await gone.session.close("gone for good")
+        await until(lambda: _gone(twin, "edge"))
         stale = await twin.query(POINTS)
         figures = await twin.query(DELAYS)
         impact = await twin.impact(A1)
