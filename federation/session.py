@@ -227,8 +227,8 @@ class Session:
     ) -> Any:
         """Ask the agent and return its answer message, verified.
 
-        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk or CardAsk. Raises the error that a refusal
-        stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`,
+        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk or CardAsk. Raises the error that
+        a refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`,
         SessionLost, ContractError.
         """
         kind = _FIELDS[type(body).__name__]

@@ -74,7 +74,7 @@ async def run_agent(
     )
     try:
         await _run(
-            config_path, config, agreements, schema, records, history, ready=ready, stopping=stopping
+            config_path, config, agreements, schema, records, history=history, ready=ready, stopping=stopping
         )
     finally:
         if history:  # a twin that ran has closed it; one that could not begin has not
@@ -87,8 +87,8 @@ async def _run(
     agreements: list[Agreement],
     schema: SchemaSet,
     records: ServiceRecords,
-    history: History | None,
     *,
+    history: History | None,
     ready: Callable[[], None] | None,
     stopping: Callable[[], None] | None,
 ) -> None:
