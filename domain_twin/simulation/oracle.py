@@ -178,7 +178,7 @@ def compose(
 
 def digest(
     rate: FloatArray,
-    parts: tuple[FloatArray, ...],
+    parts: FloatArray,
     sources: IntArray,
     destinations: IntArray,
     load: FloatArray,

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray, IntArray
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import kernel, step
 from domain_twin.simulation.laws.edges import Laws, evaluate
-from domain_twin.simulation.routing import Topology, Trees
+from domain_twin.simulation.routing import Topology, Trees, mend
 
-__all__ = ["compose", "digest", "load_edges", "settle"]
+__all__ = ["answer", "compose", "digest", "load_edges", "settle"]
 
 
 @kernel
@@ -37,17 +37,38 @@ def load_edges(
     brings rate / k and rate^2 / k^2 to each. `busy` [C, N]: destinations that anything is sent to. `bursty`
     [C]: classes whose squares are wanted; those of the others are left 0.
     """
+    room = np.empty((2, rate.shape[1]))
+    _load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, room, load, load_square)
+
+
+@step
+def _load_edges(
+    topo: Topology,
+    trees: Trees,
+    ecmp: bool,
+    rate: FloatArray,
+    square: FloatArray,
+    busy: npt.NDArray[np.bool_],
+    bursty: npt.NDArray[np.bool_],
+    loss: FloatArray,
+    room: FloatArray,
+    load: FloatArray,
+    load_square: FloatArray,
+) -> None:
+    """The same with `room` [2, N] to work in."""
     classes, nodes, _ = rate.shape
-    here, here_square = np.empty(nodes), np.empty(nodes)
+    here, here_square = room[0], room[1]
     load[:] = 0.0
     load_square[:] = 0.0
     for c in range(classes):
         for d in range(nodes):
             if not busy[c, d]:
                 continue
-            here[:] = rate[c, d]
+            for v in range(nodes):
+                here[v] = rate[c, d, v]
             if bursty[c]:
-                here_square[:] = square[c, d]
+                for v in range(nodes):
+                    here_square[v] = square[c, d, v]
             for j in range(trees.count[d] - 1, -1, -1):
                 e = trees.edge[d, j]
                 t, h = topo.tail[e], topo.head[e]
@@ -89,11 +110,42 @@ def settle(
     the `loss` that is given; `known` [2, E, C] are the loads and their squares that delay, variance and loss
     belong to already, -1 for none.
     """
+    held, room = known.copy(), np.empty((2, rate.shape[1]))
+    new_loss = loss.copy()
+    found: tuple[int, float] = _settle(
+        topo, trees, ecmp, laws, rate, square, busy, bursty, tolerance, limit, held, new_loss, room, load,
+        load_square, delay, variance, loss,
+    )  # fmt: skip
+    return found
+
+
+@step
+def _settle(
+    topo: Topology,
+    trees: Trees,
+    ecmp: bool,
+    laws: Laws,
+    rate: FloatArray,
+    square: FloatArray,
+    busy: npt.NDArray[np.bool_],
+    bursty: npt.NDArray[np.bool_],
+    tolerance: float,
+    limit: int,
+    held: FloatArray,
+    new_loss: FloatArray,
+    room: FloatArray,
+    load: FloatArray,
+    load_square: FloatArray,
+    delay: FloatArray,
+    variance: FloatArray,
+    loss: FloatArray,
+) -> tuple[int, float]:
+    """The same; `held` is written to as well, `new_loss` begins as `loss`, `room` [2, N] is to work in."""
     edges, classes = load.shape
-    old_load, old_square, new_loss = known[0].copy(), known[1].copy(), loss.copy()
-    step, before, change = 1.0, np.inf, np.inf
+    old_load, old_square = held[0], held[1]
+    stride, before, change = 1.0, np.inf, np.inf
     for iteration in range(1, limit + 1):
-        load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, load, load_square)
+        _load_edges(topo, trees, ecmp, rate, square, busy, bursty, loss, room, load, load_square)
         change = 0.0
         for e in range(edges):
             moved = False
@@ -111,11 +163,11 @@ def settle(
             return iteration, change
         if iteration % 10 == 0:
             if change > 0.1 * before:
-                step *= 0.5
+                stride *= 0.5
             before = change
         for e in range(edges):
             for c in range(classes):
-                loss[e, c] += step * (new_loss[e, c] - loss[e, c])
+                loss[e, c] += stride * (new_loss[e, c] - loss[e, c])
     return limit, change
 
 
@@ -142,8 +194,33 @@ def compose(
     s. size: mean sum of service times on links, s. A packet keeps its size on every hop, so its variance has
     c_s^2 (sum E[S])^2 beside the sum over edges. With ECMP the paths' figures are mixed by what they deliver.
     """
+    size_square = np.empty(delay.shape[1])
+    _compose(
+        topo, trees, ecmp, edge_delay, edge_variance, edge_loss, edge_fixed, edge_size, size_scv, size_square,
+        delay, variance, arrive, fixed, size,
+    )  # fmt: skip
+
+
+@step
+def _compose(
+    topo: Topology,
+    trees: Trees,
+    ecmp: bool,
+    edge_delay: FloatArray,
+    edge_variance: FloatArray,
+    edge_loss: FloatArray,
+    edge_fixed: FloatArray,
+    edge_size: FloatArray,
+    size_scv: FloatArray,
+    size_square: FloatArray,
+    delay: FloatArray,
+    variance: FloatArray,
+    arrive: FloatArray,
+    fixed: FloatArray,
+    size: FloatArray,
+) -> None:
+    """The same with `size_square` [N] to work in."""
     classes, nodes = delay.shape[0], delay.shape[1]
-    size_square = np.empty(nodes)
     for c in range(classes):
         for d in range(nodes):
             y, z, p = delay[c, d], variance[c, d], arrive[c, d]
@@ -194,9 +271,54 @@ def compose(
 
 
 @kernel
+def answer(
+    topo: Topology,
+    base: Trees,
+    old_metric: FloatArray,
+    old_up: npt.NDArray[np.bool_],
+    metric: FloatArray,
+    up: npt.NDArray[np.bool_],
+    ecmp: bool,
+    laws: Laws,
+    edge_fixed: FloatArray,
+    rate: FloatArray,
+    square: FloatArray,
+    busy: npt.NDArray[np.bool_],
+    bursty: npt.NDArray[np.bool_],
+    size_scv: FloatArray,
+    tolerance: float,
+    limit: int,
+    held: FloatArray,
+    routed: bool,
+    trees: Trees,
+    edges: FloatArray,
+    parts: FloatArray,
+) -> tuple[int, float]:
+    """A variant in one call: `base` mended into `trees`, `settle`, `compose`; returns what `settle` does.
+
+    `routed`: `trees` are what they should be already. `held` [2, E, C]: loads and squares that the figures in
+    `edges` belong to, written to; `edges` [5, E, C]: load, square, delay, variance, loss; `parts`
+    [5, C, N, N]: as `compose` writes them. Calls from Python cost as much as the work of a small net.
+    """
+    nodes = rate.shape[1]
+    if not routed:
+        mend(topo, base, old_metric, old_up, metric, up, ecmp, trees)
+    room, new_loss = np.empty((2, nodes)), edges[4].copy()
+    found: tuple[int, float] = _settle(
+        topo, trees, ecmp, laws, rate, square, busy, bursty, tolerance, limit, held, new_loss, room, edges[0],
+        edges[1], edges[2], edges[3], edges[4],
+    )  # fmt: skip
+    _compose(
+        topo, trees, ecmp, edges[2], edges[3], edges[4], edge_fixed, laws.size_s, size_scv, room[0], parts[0],
+        parts[1], parts[2], parts[3], parts[4],
+    )  # fmt: skip
+    return found
+
+
+@kernel
 def digest(
     rate: FloatArray,
-    parts: tuple[FloatArray, ...],
+    parts: FloatArray,
     sources: IntArray,
     destinations: IntArray,
     load: FloatArray,
@@ -215,7 +337,7 @@ def digest(
     their delay summed over packets, worst delay (s), worst loss, pairs without a path. worst [C, 4]: source
     and destination of the worst delay, and of the worst loss; -1.
     """
-    delay, variance, arrive, fixed, size = parts
+    delay, variance, arrive, fixed, size = parts[0], parts[1], parts[2], parts[3], parts[4]
     classes, nodes, _ = rate.shape
     for c in range(classes):
         for i in range(len(sources)):

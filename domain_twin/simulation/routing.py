@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray, IntArray, SimGraph
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import inlined, kernel, step
 
-__all__ = ["Topology", "Trees", "all_trees", "changed_trees", "new_trees", "path", "topology"]
+__all__ = ["Topology", "Trees", "all_trees", "changed_trees", "like", "mend", "new_trees", "path", "topology"]
 
 _SLACK = 1.0 + 1e-12  # sums of fractional metrics differ in their last digits by the order of summation
 
@@ -94,12 +94,16 @@ def changed_trees(
     Only destinations whose DAG a changed edge is on, or might come onto, are looked at, and of those only the
     nodes whose label changes are searched again (after Ramalingam and Reps 1996).
     """
-    changed = np.flatnonzero((old[0] != new[0]) | (old[1] != new[1])).astype(np.int32)
-    if not changed.size:
+    if not ((old[0] != new[0]) | (old[1] != new[1])).any():
         return base
-    trees = Trees(*[part.copy() for part in base])  # type: ignore[arg-type]
-    _mend(topo, base, *old, *new, changed, ecmp, trees)
+    trees = like(base)
+    mend(topo, base, *old, *new, ecmp, trees)
     return trees
+
+
+def like(trees: Trees) -> Trees:
+    """Room for DAGs of the same network."""
+    return Trees(*[np.empty_like(part) for part in trees])  # type: ignore[arg-type]
 
 
 def path(topo: Topology, trees: Trees, source: int, destination: int, *, ecmp: bool) -> tuple[int, ...]:
@@ -119,7 +123,7 @@ def path(topo: Topology, trees: Trees, source: int, destination: int, *, ecmp: b
     return tuple(edges)
 
 
-@kernel
+@inlined
 def on_path(distance: FloatArray, steps: IntArray, t: int, h: int, metric: float) -> bool:
     """Whether an edge t -> h of this metric lies on a shortest path towards the destination of `distance`."""
     if not distance[h] + metric <= distance[t] * _SLACK:
@@ -127,7 +131,7 @@ def on_path(distance: FloatArray, steps: IntArray, t: int, h: int, metric: float
     return bool(distance[h] < distance[t] or (distance[h] == distance[t] and steps[h] < steps[t]))
 
 
-@kernel
+@inlined
 def _choose(
     topo: Topology,
     metric: FloatArray,
@@ -174,7 +178,7 @@ def _grow(topo: Topology, metric: FloatArray, up: npt.NDArray[np.bool_], ecmp: b
         trees.count[d] = n
 
 
-@kernel
+@inlined
 def _touched(
     topo: Topology,
     d: int,
@@ -204,7 +208,48 @@ def _touched(
 
 
 @kernel
-def _mend(
+def mend(
+    topo: Topology,
+    base: Trees,
+    old_metric: FloatArray,
+    old_up: npt.NDArray[np.bool_],
+    metric: FloatArray,
+    up: npt.NDArray[np.bool_],
+    ecmp: bool,
+    trees: Trees,
+) -> None:
+    """Write into `trees` what becomes of `base` when edges take their new metric and state."""
+    for d in range(len(topo.transit)):
+        trees.count[d] = base.count[d]
+    trees.edge[:] = base.edge
+    trees.ways[:] = base.ways
+    trees.distance[:] = base.distance
+    trees.steps[:] = base.steps
+    changed = np.empty(len(topo.tail), np.int32)
+    count = 0
+    for e in range(len(topo.tail)):
+        if old_metric[e] != metric[e] or old_up[e] != up[e]:
+            changed[count] = e
+            count += 1
+    changed = changed[:count]
+    if not count:
+        return
+    nodes, edges = len(topo.transit), len(topo.tail)
+    room = edges + nodes + len(changed) + 1
+    far, deep, node = np.empty(room), np.empty(room, np.int32), np.empty(room, np.int32)
+    order, lost_list = np.empty(nodes, np.int32), np.empty(nodes, np.int32)
+    marks = np.empty((3, nodes), np.bool_)
+    for d in range(nodes):
+        labels = base.distance[d], base.steps[d]
+        if _touched(topo, d, *labels, old_metric, old_up, metric, up, changed):
+            _mend_one(
+                topo, base, old_metric, old_up, metric, up, changed, ecmp, d, far, deep, node, order,
+                lost_list, marks, trees,
+            )  # fmt: skip
+
+
+@step
+def _mend_one(
     topo: Topology,
     base: Trees,
     old_metric: FloatArray,
@@ -213,98 +258,99 @@ def _mend(
     up: npt.NDArray[np.bool_],
     changed: IntArray,
     ecmp: bool,
+    d: int,
+    far: FloatArray,
+    deep: IntArray,
+    node: IntArray,
+    order: IntArray,
+    lost_list: IntArray,
+    marks: npt.NDArray[np.bool_],
     trees: Trees,
 ) -> None:
-    """Mend `trees`, a copy of `base`, after the `changed` edges took their new metric and state."""
-    nodes, edges = len(topo.transit), len(topo.tail)
-    room = edges + nodes + len(changed) + 1
-    far, deep, node = np.empty(room), np.empty(room, np.int32), np.empty(room, np.int32)
-    order, lost_list = np.empty(nodes, np.int32), np.empty(nodes, np.int32)
-    lost, moved, again = np.empty(nodes, np.bool_), np.empty(nodes, np.bool_), np.empty(nodes, np.bool_)
-    for d in range(nodes):
-        before, before_steps = base.distance[d], base.steps[d]
-        if not _touched(topo, d, before, before_steps, old_metric, old_up, metric, up, changed):
-            continue
-        distance, steps = trees.distance[d], trees.steps[d]
-        lost[:] = False
-        moved[:] = False
-        again[:] = False
-        # Nodes that keep no edge of their old distance lose their label; nearest first, so heads are known.
-        losses, j = 0, 0
-        while j < base.count[d]:
-            t = topo.tail[base.edge[d, j]]
-            ways = base.ways[d, j] if ecmp else 1
-            kept = False
-            for k in range(j, j + ways):
-                e = base.edge[d, k]
-                kept = kept or (up[e] and metric[e] <= old_metric[e] and not lost[topo.head[e]])
-            if not kept and not ecmp:
-                for k in range(topo.out_start[t], topo.out_start[t + 1]):
-                    e = topo.out_edge[k]
-                    h = topo.head[e]
-                    if not (old_up[e] and up[e] and metric[e] <= old_metric[e]) or lost[h]:
-                        continue
-                    if (h == d or topo.transit[h]) and on_path(before, before_steps, t, h, old_metric[e]):
-                        kept = True
-            if not kept:
-                lost[t] = True
-                lost_list[losses] = t
-                losses += 1
-            j += ways
-        for i in range(losses):
-            distance[lost_list[i]], steps[lost_list[i]] = np.inf, 0
-        size = 0
-        for i in range(losses):
-            t = lost_list[i]
-            moved[t] = True
+    """The same for the DAG of one destination; from `far` to `marks` [3, N] is room to work in."""
+    nodes = len(topo.transit)
+    lost, moved, again = marks[0], marks[1], marks[2]
+    before, before_steps = base.distance[d], base.steps[d]
+    distance, steps = trees.distance[d], trees.steps[d]
+    lost[:] = False
+    moved[:] = False
+    again[:] = False
+    # Nodes that keep no edge of their old distance lose their label; nearest first, so heads are known.
+    losses, j = 0, 0
+    while j < base.count[d]:
+        t = topo.tail[base.edge[d, j]]
+        ways = base.ways[d, j] if ecmp else 1
+        kept = False
+        for k in range(j, j + ways):
+            e = base.edge[d, k]
+            kept = kept or (up[e] and metric[e] <= old_metric[e] and not lost[topo.head[e]])
+        if not kept and not ecmp:
             for k in range(topo.out_start[t], topo.out_start[t + 1]):
                 e = topo.out_edge[k]
-                if up[e] and not lost[topo.head[e]]:
-                    size = _offer(topo, metric, d, e, distance, steps, far, deep, node, size)
-        for i in range(len(changed)):
-            e = changed[i]
-            again[topo.tail[e]] = True
-            if up[e] and not lost[topo.tail[e]] and not lost[topo.head[e]]:
-                size = _offer(topo, metric, d, e, distance, steps, far, deep, node, size)
-        reached = _search(topo, metric, up, d, distance, steps, order, far, deep, node, size)
-        for i in range(reached):
-            moved[order[i]] = True
-        for t in range(nodes):
-            if moved[t]:
-                for k in range(topo.in_start[t], topo.in_start[t + 1]):
-                    again[topo.tail[topo.in_edge[k]]] = True
-        # Both lists are sorted by label: nodes that stay where they were, and nodes that were searched.
-        n, i, j = 0, 0, 0
-        while i < reached or j < base.count[d]:
-            ways, t = 1, -1
-            if j < base.count[d]:
-                t = topo.tail[base.edge[d, j]]
-                ways = base.ways[d, j] if ecmp else 1
-                if moved[t]:
-                    j += ways
+                h = topo.head[e]
+                if not (old_up[e] and up[e] and metric[e] <= old_metric[e]) or lost[h]:
                     continue
-            if i < reached and (t < 0 or _nearer(distance, steps, order[i], t)):
-                n = _choose(topo, metric, up, ecmp, trees, d, order[i], n, distance, steps)
-                i += 1
+                if (h == d or topo.transit[h]) and on_path(before, before_steps, t, h, old_metric[e]):
+                    kept = True
+        if not kept:
+            lost[t] = True
+            lost_list[losses] = t
+            losses += 1
+        j += ways
+    for i in range(losses):
+        distance[lost_list[i]], steps[lost_list[i]] = np.inf, 0
+    size = 0
+    for i in range(losses):
+        t = lost_list[i]
+        moved[t] = True
+        for k in range(topo.out_start[t], topo.out_start[t + 1]):
+            e = topo.out_edge[k]
+            if up[e] and not lost[topo.head[e]]:
+                size = _offer(topo, metric, d, e, distance, steps, far, deep, node, size)
+    for i in range(len(changed)):
+        e = changed[i]
+        again[topo.tail[e]] = True
+        if up[e] and not lost[topo.tail[e]] and not lost[topo.head[e]]:
+            size = _offer(topo, metric, d, e, distance, steps, far, deep, node, size)
+    reached = _search(topo, metric, up, d, distance, steps, order, far, deep, node, size)
+    for i in range(reached):
+        moved[order[i]] = True
+    for t in range(nodes):
+        if moved[t]:
+            for k in range(topo.in_start[t], topo.in_start[t + 1]):
+                again[topo.tail[topo.in_edge[k]]] = True
+    # Both lists are sorted by label: nodes that stay where they were, and nodes that were searched.
+    n, i, j = 0, 0, 0
+    while i < reached or j < base.count[d]:
+        ways, t = 1, -1
+        if j < base.count[d]:
+            t = topo.tail[base.edge[d, j]]
+            ways = base.ways[d, j] if ecmp else 1
+            if moved[t]:
+                j += ways
                 continue
-            if again[t]:
-                n = _choose(topo, metric, up, ecmp, trees, d, t, n, distance, steps)
-            else:
-                for k in range(j, j + ways):
-                    trees.edge[d, n] = base.edge[d, k]
-                    if ecmp:
-                        trees.ways[d, n] = ways
-                    n += 1
-            j += ways
-        trees.count[d] = n
+        if i < reached and (t < 0 or _nearer(distance, steps, order[i], t)):
+            n = _choose(topo, metric, up, ecmp, trees, d, order[i], n, distance, steps)
+            i += 1
+            continue
+        if again[t]:
+            n = _choose(topo, metric, up, ecmp, trees, d, t, n, distance, steps)
+        else:
+            for k in range(j, j + ways):
+                trees.edge[d, n] = base.edge[d, k]
+                if ecmp:
+                    trees.ways[d, n] = ways
+                n += 1
+        j += ways
+    trees.count[d] = n
 
 
-@kernel
+@inlined
 def _nearer(distance: FloatArray, steps: IntArray, a: int, b: int) -> bool:
     return bool(distance[a] < distance[b] or (distance[a] == distance[b] and steps[a] < steps[b]))
 
 
-@kernel
+@inlined
 def _offer(
     topo: Topology,
     metric: FloatArray,
@@ -330,7 +376,7 @@ def _offer(
     return size
 
 
-@kernel
+@step
 def _search(
     topo: Topology,
     metric: FloatArray,
@@ -363,7 +409,7 @@ def _search(
     return reached
 
 
-@kernel
+@inlined
 def _sift_up(
     far: FloatArray, deep: IntArray, node: IntArray, size: int, length: float, step: int, value: int
 ) -> None:
@@ -377,7 +423,7 @@ def _sift_up(
     far[i], deep[i], node[i] = length, step, value
 
 
-@kernel
+@inlined
 def _sift_down(far: FloatArray, deep: IntArray, node: IntArray, size: int) -> None:
     length, step, value = far[size], deep[size], node[size]
     i = 0

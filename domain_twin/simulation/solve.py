@@ -86,6 +86,7 @@ class Engine:
         self._any_elastic = bool(self._elastic.any())
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.topology = routing.topology(graph)
+        self._plain = plain
         self._backend: Any = oracle if plain else passes
         self._routes: Any = oracle if plain else routing
         rate = np.ascontiguousarray(demand.rate, np.float64)
@@ -100,19 +101,20 @@ class Engine:
         self._busy = rate.any(axis=2)
         self._trees = self._routes.all_trees(self.topology, self._base.metric, self._base.up, ecmp=ecmp)
         self._bursty = np.array([c.arrivals != Arrivals.POISSON for c in graph.classes])
-        self._settled_base: EdgeFigures | None = None
+        self._settled_figures: FloatArray | None = None
         self._size_scv = np.array([c.size_scv for c in graph.classes])
         base = self._fixed_point(self._base, self._trees, rate, self._base.square)
-        self._settled_base = base if base.converged else None
+        if base.converged:
+            figures = (base.load, base.load_square, base.delay, base.variance, base.loss)
+            self._settled_figures = np.stack(figures)
 
     # ------------------------------------------------------------------------------------ whole answers
 
     def solve(self, variant: Variant = BASE) -> Solution:
         """Answer for all pairs and classes. Raises NotFound, ConfigError for what a variant may not say."""
-        state, trees, edges = self._settled(variant)
-        shape = state.rate.shape
-        parts = tuple(np.empty(shape) for _ in range(5))
-        self.compose(state, trees, edges, parts)
+        state = self.state(variant)
+        parts = np.empty((5, *state.rate.shape))
+        trees, edges = self._answer(state, parts)
         return Solution(self.graph, variant, self.rung, state, self.topology, trees, self.ecmp, edges, *parts)
 
     def sweep(
@@ -137,11 +139,11 @@ class Engine:
         count = workers or os.cpu_count() or 1
         most = max(1, min(_LONGEST_CHUNK, 400 // len(self.graph.nodes)))
         waiting: deque[Future[list[Digest]]] = deque()
-        scratch: deque[tuple[FloatArray, ...]] = deque()
+        scratch: deque[FloatArray] = deque()
         rest = iter(variants)
 
         def digests(chunk: list[Variant]) -> list[Digest]:
-            parts = scratch.pop() if scratch else tuple(np.empty(self.demand.rate.shape) for _ in range(5))
+            parts = scratch.pop() if scratch else np.empty((5, *self.demand.rate.shape))
             try:
                 return [self._digest(each, chosen, sources, destinations, parts) for each in chunk]
             finally:
@@ -218,15 +220,8 @@ class Engine:
         return replace(whole, converged=whole.converged and others.converged)
 
     def _fixed_point(self, state: State, trees: Trees, rate: FloatArray, square: FloatArray) -> EdgeFigures:
-        shape = (len(self.graph.edges), rate.shape[0])
-        load, load_square, delay, variance, loss = np.empty((5, *shape))
-        start = self._settled_base if state.laws is self._base.laws else None
-        if start is None:
-            known_loads = np.full((2, *shape), -1.0)
-            loss[:] = 0.0
-        else:  # an edge whose load is the base's has the base's figures
-            known_loads = np.stack([start.load, start.load_square])
-            delay[:], variance[:], loss[:] = start.delay, start.variance, start.loss
+        known_loads, figures = self._start(state)
+        load, load_square, delay, variance, loss = figures
         iterations, change = self._backend.settle(
             self.topology,
             trees,
@@ -248,7 +243,17 @@ class Engine:
         settled = bool(change <= self.tolerance)
         return EdgeFigures(rate, load, load_square, delay, variance, loss, int(iterations), settled)
 
-    def compose(self, state: State, trees: Trees, edges: EdgeFigures, into: tuple[FloatArray, ...]) -> None:
+    def _start(self, state: State) -> tuple[FloatArray, FloatArray]:
+        """What a fixed point starts from: loads that figures belong to, [2, E, C], and figures, [5, E, C]."""
+        if state.laws is self._base.laws and self._settled_figures is not None:
+            # An edge whose load is the base's has the base's figures.
+            return self._settled_figures[:2].copy(), self._settled_figures.copy()
+        shape = (len(self.graph.edges), len(self.graph.classes))
+        figures = np.empty((5, *shape))
+        figures[4] = 0.0
+        return np.full((2, *shape), -1.0), figures
+
+    def compose(self, state: State, trees: Trees, edges: EdgeFigures, into: Sequence[FloatArray]) -> None:
         """Write delay, variance, arrival, fixed and size parts of all pairs, each [C, N, N]."""
         self._backend.compose(
             self.topology,
@@ -265,10 +270,44 @@ class Engine:
 
     # --------------------------------------------------------------------------------------------------
 
-    def _settled(self, variant: Variant) -> tuple[State, Trees, EdgeFigures]:
-        state = self.state(variant)
-        trees = self.route(state)
-        return state, trees, self.settle(state, trees)
+    def _answer(self, state: State, parts: FloatArray) -> tuple[Trees, EdgeFigures]:
+        """Route, settle and compose into `parts` [5, C, N, N]: in one call where no flow is elastic."""
+        if self._plain or (self._any_elastic and state.rate[self._elastic].any()):
+            trees = self.route(state)
+            edges = self.settle(state, trees)
+            self.compose(state, trees, edges, tuple(parts))
+            return trees, edges
+        base = self._base
+        routed = state.metric is base.metric and state.up is base.up
+        trees = self._trees if routed else routing.like(self._trees)
+        held, figures = self._start(state)
+        iterations, change = passes.answer(
+            self.topology,
+            self._trees,
+            base.metric,
+            base.up,
+            state.metric,
+            state.up,
+            self.ecmp,
+            state.laws,
+            state.fixed_s,
+            state.rate,
+            state.square,
+            self._busy if state.rate is base.rate else state.rate.any(axis=2),
+            self._bursty,
+            self._size_scv,
+            self.tolerance,
+            self.max_iterations,
+            held,
+            routed,
+            trees,
+            figures,
+            parts,
+        )
+        load, square, delay, variance, loss = figures
+        settled = bool(change <= self.tolerance)
+        edges = EdgeFigures(state.rate, load, square, delay, variance, loss, int(iterations), settled)
+        return trees, edges
 
     def _digest(
         self,
@@ -276,10 +315,10 @@ class Engine:
         pairs: tuple[Pair, ...],
         sources: IntArray,
         destinations: IntArray,
-        parts: tuple[FloatArray, ...],
+        parts: FloatArray,
     ) -> Digest:
-        state, trees, edges = self._settled(variant)
-        self.compose(state, trees, edges, parts)
+        state = self.state(variant)
+        _, edges = self._answer(state, parts)
         classes = len(self.graph.classes)
         figures, busy = np.empty((_FIGURES, classes, len(pairs))), np.empty((2, len(self.graph.edges)))
         sums, worst = np.empty((classes, _SUMS)), np.empty((classes, _WORST), np.int64)

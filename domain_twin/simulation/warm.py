@@ -9,7 +9,7 @@ __all__ = ["warm"]
 
 
 def warm() -> None:
-    """Call every kernel once, so that no question waits for a compiler (20 s when cold)."""
+    """Call every kernel once, so that no question waits for a compiler (50 s when cold)."""
     classes = (TrafficClass("firm"), TrafficClass("elastic", arrivals=Arrivals.ELASTIC))
     graph = SimGraph(
         nodes=("a", "b"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import inlined, kernel, step
 from domain_twin.simulation.laws.arrays import (
     ARRIVALS,
     BURST,
@@ -46,8 +46,11 @@ from domain_twin.simulation.laws.stations import LIMIT, many_servers, shared
 
 __all__ = ["evaluate"]
 
+EVERY = -math.inf
+"""In the place of a priority: classes of all priorities."""
 
-@kernel
+
+@inlined
 def _endless(scv: float, third: float, load: float) -> Any:
     """(wait, variance, loss) of a queue without bound: Pollaczek & Khinchine (Kleinrock 1975, 5.6-5.7)."""
     kept = min(load, LIMIT)
@@ -55,7 +58,7 @@ def _endless(scv: float, third: float, load: float) -> Any:
     return wait, wait * wait + kept * third / (3.0 * (1.0 - kept)), max(0.0, 1.0 - 1.0 / max(load, 1e-300))
 
 
-@kernel
+@inlined
 def _between(low: Any, high: Any, part: float, low_second: float, high_second: float, second: float) -> Any:
     """Between two tables: waits as E[S^2], as where the room is never felt; losses by logarithm."""
     wait = second * (low[0] / low_second * (1.0 - part) + high[0] / high_second * part)
@@ -67,7 +70,7 @@ def _between(low: Any, high: Any, part: float, low_second: float, high_second: f
     return wait, variance, loss
 
 
-@kernel
+@step
 def _matched(laws: Any, first: int, room: float, scv: float, third: float, load: float) -> Any:
     """From the tables of gamma sizes, by the squared c.v. of the sizes.
 
@@ -88,7 +91,7 @@ def _matched(laws: Any, first: int, room: float, scv: float, third: float, load:
     return wait, max(variance, 0.0), loss
 
 
-@kernel
+@inlined
 def _pair(laws: Any, row: Any, edge: int, share: float, load: float) -> Any:
     """From the tables of two mixed distributions; `share` is the first one's of the load."""
     first = int(row[TABLE])
@@ -114,19 +117,19 @@ def _pair(laws: Any, row: Any, edge: int, share: float, load: float) -> Any:
     return _between(below, above, part, at_low, at_high, at)
 
 
-@kernel
+@inlined
 def _second(share: float, mean_a: float, mean_b: float, second_a: float, second_b: float) -> Any:
     """E[S^2] / E[S]^2 of a mixture, by the share of the load that is of the first."""
     packets = share / mean_a + (1.0 - share) / mean_b
     return (share * mean_a * second_a + (1.0 - share) * mean_b * second_b) * packets
 
 
-@kernel
-def _moments(laws: Any, edge: int, rate: Any, member: Any) -> Any:
-    """(packets/s, work, sum of rate E[S^2], sum of rate E[S^3]) of the member classes on an edge."""
+@inlined
+def _moments(laws: Any, edge: int, rate: Any, level: float) -> Any:
+    """(packets/s, work, sum of rate E[S^2], sum of rate E[S^3]) on an edge, of a priority or of EVERY one."""
     total, work, second, third = 0.0, 0.0, 0.0, 0.0
     for c in range(rate.shape[0]):
-        if member[c]:
+        if level == EVERY or laws.traffic[c, PRIORITY] == level:
             service = laws.service_s[edge, c]
             total += rate[c]
             work += rate[c] * service
@@ -135,17 +138,20 @@ def _moments(laws: Any, edge: int, rate: Any, member: Any) -> Any:
     return total, work, second, third
 
 
-@kernel
-def _rhythm(laws: Any, edge: int, rate: Any, square: Any, member: Any, load: float) -> Any:
+@inlined
+def _rhythm(
+    laws: Any, edge: int, rate: Any, square: Any, first: int, last: int, level: float, load: float
+) -> Any:
     """(variance of the work rate, relaxation time in s, squared c.v. of arrivals within bursts).
 
     An on-off flow of mean rate r that is on for a share a of the time has rate variance r^2 (1 - a) / a and
     the relaxation time on off / (on + off). Equally spaced packets even out what is within a burst, as seen
-    by packets at loads one standard deviation above the mean and below.
+    by packets at loads one standard deviation above the mean and below. Of the classes from `first` to `last`
+    that have the priority `level`.
     """
     variance, weighted, work, spaced, clumped, active = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for c in range(rate.shape[0]):
-        if not member[c]:
+    for c in range(first, last):
+        if level != EVERY and laws.traffic[c, PRIORITY] != level:
             continue
         service = laws.service_s[edge, c]
         kind = laws.traffic[c, ARRIVALS]
@@ -169,7 +175,7 @@ def _rhythm(laws: Any, edge: int, rate: Any, square: Any, member: Any, load: flo
     return variance, relaxation, local
 
 
-@kernel
+@inlined
 def _with_bursts(
     laws: Any, row: Any, room: float, mean: float, scv: float, load: float, rhythm: Any, base: Any
 ) -> Any:
@@ -181,14 +187,13 @@ def _with_bursts(
     return burst(laws.axes, table, room, load, spread, relaxation / mean, local + scv, 1.0 + scv, base)
 
 
-@kernel
+@inlined
 def _fifo(
     laws: Any, row: Any, edge: int, rate: Any, square: Any, delay: Any, variance: Any, loss: Any
 ) -> None:
     """A link that serves in order of arrival: one wait for all, or two, in bursts and beside them."""
     classes = rate.shape[0]
-    member = np.ones(classes, np.bool_)
-    total, load, second, third = _moments(laws, edge, rate, member)
+    total, load, second, third = _moments(laws, edge, rate, EVERY)
     if total <= 0.0:
         for c in range(classes):
             delay[c], variance[c], loss[c] = laws.service_s[edge, c], 0.0, 0.0
@@ -208,7 +213,7 @@ def _fifo(
         base = _pair(laws, row, edge, min(share, 1.0), load)
     else:
         base = _matched(laws, int(row[TABLE]), room, scv, third / total / mean**3, load)
-    work_variance, relaxation, local = _rhythm(laws, edge, rate, square, member, load)
+    work_variance, relaxation, local = _rhythm(laws, edge, rate, square, 0, classes, EVERY, load)
     rhythm = (work_variance / load**2, relaxation, local)
     wait, spread, lost, calm_wait, calm_lost = _with_bursts(laws, row, room, mean, scv, load, rhythm, base)
     bursty = 0.0
@@ -230,7 +235,7 @@ def _fifo(
         loss[c] = burst_lost if inside else calm_lost
 
 
-@kernel
+@step
 def _own_queue(laws: Any, row: Any, slot: float, scv: float, third: float, load: float, rhythm: Any) -> Any:
     """(wait, variance, loss) of a class's own queue behind a scheduler, in `slot`s."""
     room = row[ROOM]
@@ -261,8 +266,7 @@ def _priority(
                 now = min(now, laws.traffic[c, PRIORITY])
         if math.isinf(now):
             break
-        member = laws.traffic[:, PRIORITY] == now
-        total, work, second, third = _moments(laws, edge, rate, member)
+        total, work, second, third = _moments(laws, edge, rate, now)
         free = max(1.0 - sigma, 1e-3)
         wait, spread, lost, slot, idle = 0.0, 0.0, 0.0, 0.0, 1.0
         if total > 0.0:
@@ -271,7 +275,7 @@ def _priority(
             load = total * slot
             idle = 1.0 if math.isinf(row[ROOM]) else 1.0 - min(load, 1.0) ** row[ROOM]
             cube = third / total / mean**3 if above == 0.0 else (1.0 + scv) * (1.0 + 2.0 * scv)
-            own, own_relaxation, local = _rhythm(laws, edge, rate, square, member, min(load, 1.0))
+            own, own_relaxation, local = _rhythm(laws, edge, rate, square, 0, classes, now, min(load, 1.0))
             moving = own / work**2 + wandering / free**2
             relaxation = own / work**2 * own_relaxation + turning / free**2
             rhythm = (moving, relaxation / moving if moving > 0.0 else 0.0, local)
@@ -279,7 +283,7 @@ def _priority(
             wandering += own
             turning += own * own_relaxation
         for c in range(classes):
-            if member[c]:
+            if laws.traffic[c, PRIORITY] == now:
                 level[c] = groups
                 loss[c] = lost
         # What a starved class is taken to have beyond what is left is never sent.
@@ -339,7 +343,6 @@ def _sharing(
         if work[c] > 0.0:
             sent += seconds[c] * min(1.0, share[c] / work[c])
     low, high = 0.0, 0.0
-    member = np.zeros(classes, np.bool_)
     for c in range(classes):
         service = laws.service_s[edge, c]
         slot = service / share[c]
@@ -354,9 +357,7 @@ def _sharing(
         high += work[c] * max(alone - least[c], 0.0)
         wait, spread, lost = 0.0, 0.0, 0.0
         if rate[c] > 0.0:
-            member[:] = False
-            member[c] = True
-            local = _rhythm(laws, edge, rate, square, member, min(load, 1.0))[2]
+            local = _rhythm(laws, edge, rate, square, c, c + 1, EVERY, min(load, 1.0))[2]
             # The others' bursts take from its rate, but never what its weight guarantees.
             others, when = 0.0, 0.0
             for j in range(classes):
@@ -386,20 +387,19 @@ def _sharing(
         delay[c] += laws.service_s[edge, c]
 
 
-@kernel
+@step
 def _station(
     laws: Any, row: Any, edge: int, rate: Any, square: Any, delay: Any, variance: Any, loss: Any
 ) -> None:
     """Servers on one queue; bursts as at one server that is as fast as all of them."""
     classes = rate.shape[0]
     servers, service, scv = row[SERVERS], row[SERVICE], row[SCV]
-    member = np.ones(classes, np.bool_)
-    work = _moments(laws, edge, rate, member)[1]
+    work = _moments(laws, edge, rate, EVERY)[1]
     load = work / servers
     base = many_servers(int(servers), row[ROOM], scv, load)
     wait, spread, lost = base
     if row[BURST] >= 0.0 and load > 0.0:
-        moving, relaxation, local = _rhythm(laws, edge, rate, square, member, load)
+        moving, relaxation, local = _rhythm(laws, edge, rate, square, 0, classes, EVERY, load)
         rhythm = (moving / work**2, relaxation, local)
         fast = (wait * servers, spread * servers**2, lost)
         found = _with_bursts(laws, row, row[ROOM] + 1.0, service / servers, scv, load, rhythm, fast)
@@ -408,19 +408,18 @@ def _station(
         delay[c], variance[c], loss[c] = (wait + 1.0) * service, (spread + scv) * service**2, lost
 
 
-@kernel
+@step
 def _cell(
     laws: Any, row: Any, edge: int, rate: Any, square: Any, delay: Any, variance: Any, loss: Any
 ) -> None:
     """A rate shared by all packets present; bursts lengthen sojourns as they do with exponential sizes."""
     classes = rate.shape[0]
-    member = np.ones(classes, np.bool_)
-    total, load, second, _ = _moments(laws, edge, rate, member)
+    total, load, second, _ = _moments(laws, edge, rate, EVERY)
     mean = load / total if total > 0.0 else laws.service_s[edge, 0]
     scv = max(second / total / mean**2 - 1.0, 0.0) if total > 0.0 else laws.traffic[0, SIZE_SCV]
     sojourn, spread, lost = shared(row[ROOM], scv, load)
     if row[BURST] >= 0.0 and load > 0.0:
-        moving, relaxation, local = _rhythm(laws, edge, rate, square, member, load)
+        moving, relaxation, local = _rhythm(laws, edge, rate, square, 0, classes, EVERY, load)
         rhythm = (moving / load**2, relaxation, local)
         base = (max(sojourn - 1.0, 0.0), spread, lost)
         found = _with_bursts(laws, row, row[ROOM] + 1.0, mean, 1.0, load, rhythm, base)
@@ -430,7 +429,7 @@ def _cell(
         delay[c], variance[c], loss[c] = sojourn * service, spread * service**2, lost
 
 
-@kernel
+@inlined
 def evaluate(
     laws: Any, edge: int, rate: Any, square: Any, delay_out: Any, variance_out: Any, loss_out: Any
 ) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domain_twin.simulation.graph import FloatArray
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import inlined, step
 
 __all__ = ["LARGEST_ROOM", "NO_AXES", "Axes", "axes", "bridge", "burst", "scale_of", "table_of"]
 
@@ -121,7 +121,7 @@ def _along(points: FloatArray, table: FloatArray, wanted: FloatArray, axis: int)
     return np.asarray(PchipInterpolator(points, table, axis=axis)(held))
 
 
-@kernel
+@inlined
 def scale_of(room: float, relaxation: float) -> Any:
     """By how much a queue longer than the tables is shrunk, and its burst time with it."""
     if math.isinf(room):
@@ -129,7 +129,7 @@ def scale_of(room: float, relaxation: float) -> Any:
     return max(1.0, room / 513.0)
 
 
-@kernel
+@inlined
 def bridge(flows: float, active: float, load: float) -> Any:
     """Squared c.v. of a superposition of equally spaced flows, as a queue at this load sees it.
 
@@ -147,7 +147,7 @@ def bridge(flows: float, active: float, load: float) -> Any:
     return (1.0 - 1.0 / flows) * tail
 
 
-@kernel
+@inlined
 def _between(axis: Any, value: float) -> Any:
     """(index, part) of a value on an axis, held at its ends."""
     last = axis.shape[0] - 2
@@ -158,7 +158,7 @@ def _between(axis: Any, value: float) -> Any:
     return index, min(max(part, 0.0), 1.0)
 
 
-@kernel
+@inlined
 def _at(
     table: Any, v: int, vp: float, b: int, bp: float, s: int, sp: float, load: int, lp: float, k: int
 ) -> Any:
@@ -178,7 +178,7 @@ def _at(
     return total
 
 
-@kernel
+@step
 def burst(
     axes: Any,
     table: Any,
@@ -211,24 +211,29 @@ def burst(
     b, bp = _between(axes.bursts, math.log(theta))
     s, sp = _between(axes.spreads, math.sqrt(spread * weight))
     at, lp = _between(axes.loads, load)
-    result = np.empty(5)
-    for column in range(5):
-        known = base[column if column < 3 else (0 if column == 3 else 2)]
-        smooth = _at(table, v, vp, 0, 0.0, 0, 0.0, at, lp, column)
-        poisson = _at(table, p, pp, 0, 0.0, 0, 0.0, at, lp, column)
-        bursty = _at(table, v, vp, b, bp, s, sp, at, lp, column)
-        correction = math.log(max(known, _LEAST)) - poisson
-        if scale > 1.0 and column not in (2, 4):
-            even = math.exp(correction + smooth)
-            grown = scale * scale if column == 1 else scale
-            result[column] = max(even + grown * (math.exp(bursty) - math.exp(smooth)), 0.0)
-        else:
-            result[column] = math.exp(bursty + correction * math.exp(-max(bursty - smooth, 0.0)))
-    for column in (2, 4):
-        if math.isinf(room):
-            result[column] = base[2]
-        elif load > last:
-            result[column] = 1.0 - (1.0 - min(result[column], 1.0)) * last / load
-        result[column] = min(result[column], 1.0)
-    result[2] = max(result[2], 1.0 - 1.0 / load)
-    return result[0], result[1], result[2], result[3], result[4]
+    place = (v, vp, p, pp, b, bp, s, sp, at, lp)
+    wait = _column(table, place, 0, base[0], scale)
+    variance = _column(table, place, 1, base[1], scale * scale)
+    loss = _column(table, place, 2, base[2], 1.0)
+    calm_wait = _column(table, place, 3, base[0], scale)
+    calm_loss = _column(table, place, 4, base[2], 1.0)
+    if math.isinf(room):
+        loss, calm_loss = base[2], base[2]
+    elif load > last:
+        loss = 1.0 - (1.0 - min(loss, 1.0)) * last / load
+        calm_loss = 1.0 - (1.0 - min(calm_loss, 1.0)) * last / load
+    return wait, variance, max(min(loss, 1.0), 1.0 - 1.0 / load), calm_wait, min(calm_loss, 1.0)
+
+
+@step
+def _column(table: Any, place: Any, column: int, known: float, grown: float) -> float:
+    """One figure with bursts, from what is `known` without; waits of longer queues have `grown`."""
+    v, vp, p, pp, b, bp, s, sp, at, lp = place
+    smooth = _at(table, v, vp, 0, 0.0, 0, 0.0, at, lp, column)
+    poisson = _at(table, p, pp, 0, 0.0, 0, 0.0, at, lp, column)
+    bursty = _at(table, v, vp, b, bp, s, sp, at, lp, column)
+    correction = math.log(max(known, _LEAST)) - poisson
+    if grown > 1.0:
+        even = math.exp(correction + smooth)
+        return max(even + grown * (math.exp(bursty) - math.exp(smooth)), 0.0)
+    return math.exp(bursty + correction * math.exp(-max(bursty - smooth, 0.0)))

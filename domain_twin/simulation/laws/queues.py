@@ -17,7 +17,7 @@ import numpy as np
 
 from domain_twin.errors import ConfigError
 from domain_twin.simulation.graph import FloatArray, TrafficClass
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import inlined, kernel
 
 __all__ = [
     "LARGEST_EXACT_ROOM",
@@ -256,7 +256,7 @@ def _diffusion(loads: FloatArray, room: float, sizes: SizeMix) -> FloatArray:
     return table
 
 
-@kernel
+@inlined
 def locate(room: float, load: float) -> Any:
     """(index, part) of a load in a table of this room; linear in the grid's own coordinate."""
     width = min(max(4.0 / room, 1e-3), 0.5)
@@ -267,7 +267,7 @@ def locate(room: float, load: float) -> Any:
     return index, min(max(place - index, 0.0), 1.0)
 
 
-@kernel
+@inlined
 def look_up(table: Any, room: float, scv: float, load: float) -> Any:
     """(wait, variance, loss) at a load; `scv` is of the sizes.
 

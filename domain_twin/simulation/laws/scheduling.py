@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import kernel, step
 
 __all__ = ["LEAST_RATE", "conserved", "priority_slot", "sharing_rate", "sharing_rates", "standing"]
 
@@ -22,7 +22,7 @@ LEAST_RATE = 1e-3
 """Of the link's rate: what a class that is starved is taken to have, lest delays be infinite."""
 
 
-@kernel
+@step
 def priority_slot(free: float, mean: float, second: float, above: float) -> Any:
     """(mean completion time, its squared c.v.) of a packet whose queue is left `free` of the server.
 
@@ -35,7 +35,7 @@ def priority_slot(free: float, mean: float, second: float, above: float) -> Any:
     return slot, max(square / slot**2 - 1.0, 0.0)
 
 
-@kernel
+@step
 def standing(free: float, left: float, above: float, below: float, below_mean: float, idle: float) -> Any:
     """How long a packet is held up beside the queue of its own class.
 
@@ -98,7 +98,7 @@ def sharing_rates(work: Any, weight: Any, rate: Any) -> None:
             rate[c] = max(least[c], weight[c] / busy)
 
 
-@kernel
+@step
 def conserved(least: float, above: float, work: float, second: float) -> Any:
     """By what to multiply waits above their least, then all waits, to keep Kleinrock's (1965) conservation.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from domain_twin.simulation.jit import kernel
+from domain_twin.simulation.jit import step
 
 __all__ = ["LIMIT", "many_servers", "shared"]
 
@@ -18,7 +18,7 @@ LIMIT = 0.999
 """The load beyond which an endless queue has no steady state worth the name; waits are held at its value."""
 
 
-@kernel
+@step
 def _erlang_b(servers: int, offered: float) -> Any:
     """Erlang's loss formula by its recursion (Gross & Harris 2.5)."""
     blocked = 1.0
@@ -27,7 +27,7 @@ def _erlang_b(servers: int, offered: float) -> Any:
     return blocked
 
 
-@kernel
+@step
 def _against_exponential(servers: float, load: float, scv: float) -> Any:
     """Wait of M/G/k over that of M/M/k: Lee & Longton's two moments with Cosmetatos' (1976) M/D/k."""
     if servers <= 1.0:
@@ -44,7 +44,7 @@ def _against_exponential(servers: float, load: float, scv: float) -> Any:
     return max(scv + (1.0 - scv) * fixed, 1e-3)
 
 
-@kernel
+@step
 def many_servers(servers: int, room: float, scv: float, load: float) -> Any:
     """(wait, variance of the wait, loss) of M/G/k/k+room; `load` is offered work over `servers`.
 
@@ -104,7 +104,7 @@ def many_servers(servers: int, room: float, scv: float, load: float) -> Any:
     return wait, wait * wait * max((spread + 1.0) * accepted / weight - 1.0, 0.0), lost
 
 
-@kernel
+@step
 def _stretch(load: float, scv: float, decay: float, gap: float) -> Any:
     """By how much the number found spreads the waits of those that wait more than it does in itself.
 
@@ -118,7 +118,7 @@ def _stretch(load: float, scv: float, decay: float, gap: float) -> Any:
     return max((aim - gap * (1.0 - decay)) / decay, 0.0)
 
 
-@kernel
+@step
 def shared(room: float, scv: float, load: float) -> Any:
     """(sojourn, its variance, loss) of M/G/1/1+room with processor sharing, in mean service times.
 
