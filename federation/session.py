@@ -227,9 +227,9 @@ class Session:
     ) -> Any:
         """Ask the agent and return its answer message, verified.
 
-        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk or CardAsk. Raises the error that
-        a refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after `timeout_s`,
-        SessionLost, ContractError.
+        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk or CardAsk. Raises what a
+        refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after
+        `timeout_s`, SessionLost, ContractError.
         """
         kind = _FIELDS[type(body).__name__]
         self._check_open()

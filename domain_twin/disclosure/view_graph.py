@@ -73,13 +73,15 @@ class ViewGraph:
     def _about(self, view: View) -> Iterator[ox.Quad]:
         """The domain, the agreement and the view themselves."""
         domain = ox.NamedNode(names.domain_node(view.domain))
-        agreement = names.record("agreement", self.grant.agreement)
+        # By domain: two operators may give their agreements one name, and a broker reads both.
+        agreement = names.record("agreement", f"{view.domain}/{self.grant.agreement}")
+        shown = ox.NamedNode(f"{agreement}/view")
         level = ox.Literal(view.level.value)
 
         def of_agreement() -> Iterator[Pair]:
             yield _TYPE, ndt("Agreement")
             yield ndt("givenBy"), domain
-            yield ndt("grants"), self._graph
+            yield ndt("grants"), shown
             yield ndt("level"), level
             if self.grant.expires_at is not None:
                 yield ndt("expiresAt"), date_time(self.grant.expires_at)
@@ -87,10 +89,10 @@ class ViewGraph:
         yield ox.Quad(domain, _TYPE, ndt("Domain"), self._graph)
         yield ox.Quad(domain, ndt("name"), ox.Literal(view.domain), self._graph)
         yield from self._quads(agreement, of_agreement())
-        yield ox.Quad(self._graph, _TYPE, ndt("DataView"), self._graph)
-        yield ox.Quad(self._graph, ndt("level"), level, self._graph)
+        yield ox.Quad(shown, _TYPE, ndt("DataView"), self._graph)
+        yield ox.Quad(shown, ndt("level"), level, self._graph)
         version = f"{view.version.epoch}/{view.version.sequence}"
-        yield ox.Quad(self._graph, ndt("version"), ox.Literal(version), self._graph)
+        yield ox.Quad(shown, ndt("version"), ox.Literal(version), self._graph)
 
     def _point(self, view: View, point: Point) -> Iterator[ox.Quad]:
         name = names.point(point.id)

@@ -153,7 +153,8 @@ def _ordered(rules: dict[str, Rule]) -> list[Rule]:
         for other in others - rules.keys():
             raise ConfigError(f"the rule {name} reads inferred/{other}, and there is no rule {other}")
     try:
-        return [rules[name] for name in TopologicalSorter(needs).static_order()]
+        ordered = TopologicalSorter({name: sorted(needs[name]) for name in sorted(needs)}).static_order()
+        return [rules[name] for name in ordered]
     except CycleError as error:
         ring = " -> ".join(error.args[1])
         raise ConfigError(f"rules read each other in a ring: {ring}; take one of these reads out") from error

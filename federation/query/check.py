@@ -16,7 +16,7 @@ from domain_twin.model import Finding
 from domain_twin.model.query import GraphCheck, QueryPart
 from domain_twin.semantic.checks import chosen, rule_findings, shape_findings
 from domain_twin.semantic.derive import Rule, derived, shipped_rules
-from domain_twin.semantic.names import record, topology_graph, view_graph
+from domain_twin.semantic.names import topology_graph
 from domain_twin.semantic.shapes import Check, load_shapes
 from domain_twin.semantic.store import SemanticStore
 from federation.query.gathered import Gathered
@@ -26,7 +26,6 @@ __all__ = ["EVERYTHING", "findings_of"]
 EVERYTHING = "SELECT * WHERE { ?s ?p ?o }"
 """What a check needs of every domain."""
 _HERE = "federation"
-_AGREEMENTS = (view_graph(""), record("agreement", ""))
 
 
 async def findings_of(shape: str, gathered: Gathered, parts: tuple[QueryPart, ...]) -> GraphCheck:
@@ -54,9 +53,7 @@ def _quads(gathered: Gathered, graph: str) -> Iterator[ox.Quad]:
     name = ox.NamedNode(graph)
     for triples in gathered.triples.values():
         for subject, predicate, value in triples:
-            # Agreements are each domain's own affair, and two domains may call theirs the same.
-            if not subject.value.startswith(_AGREEMENTS):
-                yield ox.Quad(subject, predicate, value, name)
+            yield ox.Quad(subject, predicate, value, name)
 
 
 @lru_cache(maxsize=1)

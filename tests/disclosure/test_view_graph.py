@@ -195,12 +195,13 @@ async def test_a_closed_view_takes_its_graph_with_it() -> None:
     await live.write(everything=True)
     level = ndt("level")
     name = names.view_graph("deal")
-    finest = {q.object for q in store.quads(ox.NamedNode(name), level)}
+    shown = ox.NamedNode(names.record("agreement", f"{LAB.domain}/deal") + "/view")
+    finest = {q.object for q in store.quads(shown, level)}
 
     del held["deal", Level.MESH]
     live.note("views")
     await live.write(everything=True)
-    left = {q.object for q in store.quads(ox.NamedNode(name), level)}
+    left = {q.object for q in store.quads(shown, level)}
     del held["deal", Level.NODE]
     live.note("views")
     await live.write(everything=True)

@@ -27,8 +27,9 @@ Triples = set[tuple[str, str, str]]
 
 def rules() -> dict[str, str]:
     """The rules' texts, each after those it reads."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ONTOLOGY / "rules").glob("*.rq")}
-    reads = {name: set(re.findall(r"inferred/([\w-]+)", text)) for name, text in texts.items()}
+    paths = sorted((ONTOLOGY / "rules").glob("*.rq"))
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
+    reads = {name: sorted(re.findall(r"inferred/([\w-]+)", text)) for name, text in texts.items()}
     return {name: texts[name] for name in TopologicalSorter(reads).static_order()}
 
 
