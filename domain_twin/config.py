@@ -202,7 +202,7 @@ class WhatIfConfig(_Strict):
     """What the agent answers what-ifs with, beside its calibration."""
 
     residual: Path | None = Field(
-        None, description="correction for the rung residual, made by `fedtwin train-residual`"
+        None, description="correction for the rung residual, made by `fedtwin residual`"
     )
 
 

@@ -7,6 +7,7 @@ is tried again; the mirroring of devices goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import time
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from domain_twin.semantic.inference import Inference
     from domain_twin.semantic.live import LiveGraph, LiveStatus
     from domain_twin.semantic.shapes import Check
+    from domain_twin.semantic.store import SemanticStore
     from domain_twin.semantic.workers import QueryPool
     from domain_twin.yang.schema import SchemaSet
 
@@ -138,7 +140,7 @@ class Semantics:
         sys.setswitchinterval(min(sys.getswitchinterval(), _TURN_S))
         rules = await asyncio.to_thread(load_rules, self._config.rules)
         self._checks = await asyncio.to_thread(load_shapes, self._config.shapes)
-        store = await asyncio.to_thread(SemanticStore, self._folder)
+        store = await _opened(SemanticStore, self._folder)
         live = LiveGraph(store)
         self._inference = Inference(live, self._domain, rules)
         self._problem = ""
@@ -252,3 +254,14 @@ class Semantics:
             log.error("graph not kept", extra={"problem": problem})
             self._problem_since = time.time_ns()
         self._problem = problem
+
+
+async def _opened(store: Callable[[Path], SemanticStore], folder: Path) -> SemanticStore:
+    """A store opened in a thread, which ends only there: who is cancelled meanwhile closes what it opened."""
+    opening = asyncio.ensure_future(asyncio.to_thread(store, folder))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with contextlib.suppress(TwinError, OSError):
+            (await opening).close()
+        raise

@@ -29,7 +29,7 @@ def api(
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> None:
-    """Serve the SPARQL 1.1 protocol over HTTP, in front of a broker or of an agent.
+    """Serve SPARQL over HTTP, for a broker or an agent.
 
     Every request is asked with the identity of the profile, so only this machine is served. In front of an
     agent's socket it is the operator's own endpoint, over the whole graph of the domain.

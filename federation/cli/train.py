@@ -1,4 +1,4 @@
-"""`fedtwin train-residual`: fit the correction of the rung residual. Owns what it is fitted on."""
+"""`fedtwin residual`: fit the correction of the rung residual. Owns what it is fitted on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add `train-residual`."""
+    """Add `residual`."""
     command(
         app,
-        "train-residual",
+        "residual",
         section="Ask what would be",
         example=(
-            "fedtwin train-residual samples/ --out residual.json",
-            "fedtwin train-residual network.json --runs 3 --out residual.json",
+            "fedtwin residual samples/ --out residual.json",
+            "fedtwin residual network.json --runs 3 --out residual.json",
         ),
     )(train_residual)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pyoxigraph as ox
 import pytest
 from emulated_domain import Domain, eventually
 
+from domain_twin.agent.semantics import _opened
 from domain_twin.errors import NotFound, Unreachable
 from domain_twin.model import Finding
 from domain_twin.model.query import GraphCheck
@@ -75,3 +78,22 @@ async def test_graph_follows_the_devices_and_keeps_to_its_shapes(tmp_path: Path)
     finally:
         held.close()
         domain.end()
+
+
+async def test_a_store_that_is_opened_while_the_agent_ends_is_closed(tmp_path: Path) -> None:
+    go, opened = threading.Event(), []
+
+    def slow(folder: Path) -> SemanticStore:
+        go.wait(30)
+        opened.append(SemanticStore(folder))
+        return opened[0]
+
+    opening = asyncio.create_task(_opened(slow, tmp_path / "graph"))
+    await asyncio.sleep(0)
+    opening.cancel()
+    asyncio.get_running_loop().call_later(0.1, go.set)
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    assert opened
+    SemanticStore(tmp_path / "graph").close()  # nobody holds it

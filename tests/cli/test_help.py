@@ -55,6 +55,7 @@ def commands() -> dict[str, click.Command]:
 
 COMMANDS = commands()
 WORDS = {
+    "api",
     "query",
     "impact",
     "check",
@@ -69,7 +70,7 @@ WORDS = {
     "yang",
     "whatif",
     "simulate",
-    "train-residual",
+    "residual",
     "sweep",
     "jobs",
     "calibrate",
@@ -123,7 +124,7 @@ def test_commands_that_show_something_have_json() -> None:
         name for name, item in COMMANDS.items() if "--json" not in {o for p in item.params for o in p.opts}
     }
 
-    assert without == {"agent", "broker", "emulate"}
+    assert without == {"agent", "api", "broker", "emulate"}
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -47,6 +47,9 @@ TRAVELLERS = {
     "job": (model.jobs, pb.Job),
 }
 MADE_OF_OTHERS = {"VersionOf", "SegmentKey", "AlarmStatusChange"}
+OF_THE_GRAPH = {  # test_wire_semantic
+    "QueryHead", "QueryEnd", "QueryPart", "QueryAnswer", "CardAnswer", "CardCount", "Affected", "Dependency",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TRAVELLERS)
@@ -75,7 +78,7 @@ def test_every_message_of_the_model_travels() -> None:
     # Act
     travels = {kind.DESCRIPTOR.name for _, kind in TRAVELLERS.values()}
     # Assert
-    assert messages - session - other - MADE_OF_OTHERS == travels
+    assert messages - session - other - MADE_OF_OTHERS - OF_THE_GRAPH == travels
 
 
 @settings(max_examples=200, deadline=None)

@@ -112,7 +112,7 @@ def test_a_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
         "    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping)\n"
         "    ready(); os.kill(os.getpid(), signal.SIGTERM)\n"
         "    await asyncio.sleep(600)\n"
-        "p._serve('agent', lambda: run, pathlib.Path('x'), 'info', 'text')\n"
+        "p.run_process('agent', lambda: run, pathlib.Path('x'), 'info', 'text')\n"
     )
 
     ended = subprocess.run(

@@ -78,7 +78,7 @@ def test_the_command_fits_folders_of_samples_and_an_agent_can_read_it(tmp_path: 
 
     ran = CliRunner().invoke(
         app,
-        ["train-residual", str(tmp_path / "samples"), "--out", str(file), "--json"],
+        ["residual", str(tmp_path / "samples"), "--out", str(file), "--json"],
         catch_exceptions=False,
     )
 

@@ -72,6 +72,6 @@ def outside(silent: Sequence[str], residual: Residual, domain: str) -> tuple[Fin
             f" {hull.utilisation:.0%}, room for {hull.rooms[0]:g} to {hull.rooms[1]:g} packets, sizes with a"
             f" squared coefficient of variation of {hull.size_scvs[0]:.2g} to {hull.size_scvs[1]:.2g}):"
             f" tables stand there: {named}",
-            "fit the correction on networks like this one (fedtwin train-residual)",
+            "fit the correction on networks like this one (fedtwin residual)",
         ),
     )

@@ -236,7 +236,7 @@ def _rung(scenario: Scenario, residual: Residual | None) -> Rung:
         if residual is None:
             raise ConfigError(
                 "rung: residual is not answered by this twin: it has no fitted correction; ask at tables, or"
-                " name one as residual under [what_if] of the agent (fedtwin train-residual makes it)"
+                " name one as residual under [what_if] of the agent (fedtwin residual makes it)"
             )
         if scenario.sweep is not None:
             raise ConfigError("rung: a sweep is not corrected; sweep at tables, then ask for its worst")
