@@ -138,8 +138,9 @@ def network_schema() -> str:
 QUERIES_INTRODUCTION = """# Twenty queries
 
 Each runs against the demo's networks (`fedtwin demo --keep`). The files lie in `examples/queries`; this page
-is made from them by `./dev docs`. A broker answers from all domains, an agent from its own: those for an agent
-come last. The words: [ontology](ontology.md), or `fedtwin ontology`; what may be asked: [sparql](sparql.md).
+is made from them by `./dev docs`. A broker answers from all domains, an agent from its own: those for an
+agent come last. The words: [ontology](ontology.md), or `fedtwin ontology`; what may be asked:
+[sparql](sparql.md).
 """
 
 
