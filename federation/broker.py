@@ -205,7 +205,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         face.queries = queries = _queries(registry, assurance, records)
 
         def on_change(change: Change) -> None:
-            queries.changed(change.domain, structural=change.structural)
+            queries.changed(change.domain, structural=change.structural, shown=change.shown)
             assurance.notify(change)
 
         registry.on_change = on_change

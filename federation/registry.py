@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from domain_twin.model import (
     Finding,
     Level,
     Nanoseconds,
+    PathKpis,
     Severity,
     View,
     ViewDelta,
@@ -68,6 +70,8 @@ class Change:
     domain: str
     observed_at: Nanoseconds
     structural: bool
+    shown: bool = False
+    """Whether there are other figures than before: one that was not known is, or the reverse."""
 
 
 @dataclass(slots=True)
@@ -226,7 +230,12 @@ class Registry:
         held.current = True
         structural = _structural(before, delta)
         try:
-            self._update(held, structural=structural, observed_at=delta.target.observed_at)
+            self._update(
+                held,
+                structural=structural,
+                shown=structural or _shows_others(before, delta),
+                observed_at=delta.target.observed_at,
+            )
         except Exception as error:  # what no check foresaw must not cost the federation
             log.exception("view cannot be composed", extra={"domain": session.domain})
             held.view = before
@@ -420,7 +429,14 @@ class Registry:
             if expires_at:
                 self._expire_at(held, expires_at)
 
-    def _update(self, held: _Domain, *, structural: bool = True, observed_at: Nanoseconds = 0) -> None:
+    def _update(
+        self,
+        held: _Domain,
+        *,
+        structural: bool = True,
+        shown: bool = True,
+        observed_at: Nanoseconds = 0,
+    ) -> None:
         """Bring graph, findings, storage and whoever evaluates up to date with a domain."""
         self.graph.put(_member(held))
         self.changes += 1
@@ -428,7 +444,7 @@ class Registry:
             self._report_graph()
             self._findings.report(f"domain {held.config.domain}", _findings(held))
             self._storage.save_domain(self._status(held))
-        self.on_change(Change(held.config.domain, observed_at, structural))
+        self.on_change(Change(held.config.domain, observed_at, structural, shown))
 
     def _report_graph(self) -> None:
         self._findings.report("composition", self.graph.findings())
@@ -485,6 +501,32 @@ def _structural(before: View | None, delta: ViewDelta) -> bool:
         if old.current and segment.current and old.current.metric != segment.current.metric:
             return True
     return False
+
+
+def _shows_others(before: View | None, delta: ViewDelta) -> bool:
+    """Whether a step makes a figure known that was not, or the reverse (not known: infinite)."""
+    if before is None:
+        return True
+    pairs = [
+        (before.segments[key].current, segment.current)
+        for segment in delta.segments
+        if (key := (segment.source, segment.target)) in before.segments
+    ]
+    pairs += [
+        (before.points[point.id].outbound, point.outbound)
+        for point in delta.points
+        if point.id in before.points
+    ]
+    return any(_known(old) != _known(new) for old, new in pairs)
+
+
+def _known(kpis: PathKpis | None) -> tuple[bool, ...]:
+    if kpis is None:
+        return ()
+    return tuple(
+        math.isfinite(figure)
+        for figure in (kpis.delay_ms, kpis.delay_variance_ms2, kpis.loss, kpis.bandwidth_mbps)
+    )
 
 
 def _findings(held: _Domain) -> list[Finding]:

@@ -20,6 +20,9 @@ __all__ = ["Card", "CardBook", "Count", "decode_card", "is_of"]
 
 KEPT_S = 60.0
 """A card is asked for anew after this time: records that a domain shares may change without its view."""
+SETTLED_S = 5.0
+"""So long after a change a domain's graph may still be that of before; what it says then is kept briefly."""
+_UNSETTLED_KEPT_S = 1.0
 _REFUSAL_KEPT_S = 2.0
 _MOST_COUNTS = 20_000
 _MOST_CARDS = 4096
@@ -105,12 +108,14 @@ class CardBook:
         self._kept: dict[tuple[str, str], _Kept] = {}
         self._known: dict[tuple[str, str], Card] = {}
         self._stamps: dict[str, int] = {}
+        self._changed_at: dict[str, float] = {}
         self.asked = 0
         """How many cards were asked for so far."""
 
     def changed(self, domain: str) -> None:
         """The domain's view is another one now: its cards are asked for anew."""
         self._stamps[domain] = self._stamps.get(domain, 0) + 1
+        self._changed_at[domain] = self._clock()
 
     def forget(self, domain: str) -> None:
         """What the domain showed is not granted any more: keep nothing of it."""
@@ -156,5 +161,7 @@ class CardBook:
 
         task = asyncio.ensure_future(ask())
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        kept = self._kept[key] = _Kept(task, self._clock() + KEPT_S, stamp)
+        now = self._clock()
+        settled = now - self._changed_at.get(key[0], -SETTLED_S) >= SETTLED_S
+        kept = self._kept[key] = _Kept(task, now + (KEPT_S if settled else _UNSETTLED_KEPT_S), stamp)
         return kept

@@ -75,10 +75,11 @@ class FederatedQueries:
         self._boundary = Boundary(federated.view_of, federated.records, federated.statuses)
         self._pool = QueryPool()
 
-    def changed(self, domain: str, *, structural: bool) -> None:
-        """A domain's view changed, or its session."""
-        if structural:
+    def changed(self, domain: str, *, structural: bool, shown: bool = True) -> None:
+        """A domain's view changed, or its session; `shown`: it has other figures than before."""
+        if structural or shown:
             self._cards.changed(domain)
+        if structural:
             self._boundary.changed(domain)
         if self._federated.view_of(domain) is None:
             self._cards.forget(domain)
