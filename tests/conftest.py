@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,13 +14,21 @@ settings.register_profile("gate", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile("gate")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background; commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def nobody_logs_to_a_stream_that_is_gone() -> Iterator[None]:
     """Take away what a command set up in this process: it would write to streams of an earlier test."""
-    root = logging.getLogger()
-    level = root.level
+    _as_at_first()
     yield
-    for handler in [h for h in root.handlers if type(h).__module__ == "federation.cli.logs"]:
+    _as_at_first()
+
+
+def _as_at_first() -> None:
+    root = logging.getLogger()
+    ours = [handler for handler in root.handlers if type(handler).__module__ == "federation.cli.logs"]
+    for handler in ours:
         root.removeHandler(handler)
-        root.setLevel(level)
+    root.setLevel(logging.WARNING)
