@@ -272,6 +272,29 @@ class AccessConfig(_Strict):
 
     subject: str = Field(description="SPIFFE identity, or spiffe://OPERATOR/user/*")
     operate: bool = Field(False, description="may also acknowledge, close and shelve alarms")
+    partners: bool = Field(False, description="may speak for partners: the HTTP api, and nobody else")
+
+
+class QuotaConfig(_Strict):
+    """What a partner may have at once."""
+
+    twins: int = Field(5, ge=0, description="active twins")
+    runs: int = Field(2, ge=0, description="scenario runs at once")
+    cpu_s_per_day: float = Field(3600.0, ge=0, description="seconds that its scenario runs may take a day")
+    hubs: int = Field(20, ge=0, description="subscriptions to events")
+    records: int = Field(50_000, ge=1, description="orders, twins, tests and specifications that are kept")
+
+
+class PartnerConfig(_Strict):
+    """A partner that may order twins: the tenant that its access tokens name."""
+
+    id: str = Field(
+        description="name of the tenant, as in its tokens; domains know it as spiffe://OPERATOR/partner/ID",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    )
+    name: str = Field("", description="name for people")
+    specifications: tuple[str, ...] = Field((), description="what it may order; default: all that are public")
+    quota: QuotaConfig = QuotaConfig()
 
 
 class BrokerConfig(_Strict):
@@ -287,6 +310,7 @@ class BrokerConfig(_Strict):
     trust: dict[str, Path] = Field(description="operator = PEM file with that operator's roots")
     member: tuple[MemberConfig, ...] = Field((), description="domains that may join")
     access: tuple[AccessConfig, ...] = Field((), description="who may read the composed twin")
+    partner: tuple[PartnerConfig, ...] = Field((), description="partners that may order twins")
     metrics: MetricsConfig = MetricsConfig()
     heartbeat_s: float = Field(5.0, gt=0, description="agents say something at least this often, seconds")
     dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")

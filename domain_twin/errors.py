@@ -14,11 +14,13 @@ TwinError
  |- NotFound               no such element, domain, service or recording
  |- OverCapacity           try again later, or ask for less
  |- StaleVersion           the answer would be about another version: ask again
+ |- Conflict               what is asked does not fit the state that the object is in, or it exists already
  `- ContractError          a peer broke the federation contract: oversize, malformed, unsigned
 """
 
 __all__ = [
     "ConfigError",
+    "Conflict",
     "ContractError",
     "CredentialError",
     "IdentityMismatch",
@@ -92,6 +94,10 @@ class OverCapacity(TwinError):
 
 class StaleVersion(TwinError):
     """The version asked about is no longer the one at hand."""
+
+
+class Conflict(TwinError):
+    """What is asked does not fit the state that the object is in, or the object exists already."""
 
 
 class ContractError(TwinError):

@@ -16,7 +16,7 @@ from domain_twin.model import Level, Nanoseconds
 __all__ = ["Action", "Agreement", "Grant", "RateLimiter", "Refusal", "decide"]
 
 _FINENESS = {Level.NODE: 0, Level.MESH: 1, Level.NATIVE: 2}
-_WILDCARD = "/user/*"
+_WILDCARDS = ("/user/*", "/partner/*")
 
 
 class Action(StrEnum):
@@ -28,14 +28,16 @@ class Action(StrEnum):
     QUERY = "query"
     TRAIN = "train"
     WHAT_IF = "what-if"
+    SANDBOX = "sandbox"
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What one subject may see and ask; whatever no agreement grants is refused.
 
-    `subject` is a SPIFFE identity, or `spiffe://OPERATOR/user/*` for all people of one operator. Raises
-    ConfigError for any other pattern: a wider one is likelier a mistake than a wish.
+    `subject` is a SPIFFE identity, or `spiffe://OPERATOR/user/*` for all people of one operator, or
+    `spiffe://OPERATOR/partner/*` for all partners of an exchange. Raises ConfigError for any other pattern: a
+    wider one is likelier a mistake than a wish.
     """
 
     id: str
@@ -48,8 +50,10 @@ class Agreement:
     expires_at: Nanoseconds | None = None
 
     def __post_init__(self) -> None:
-        trust_domain = self.subject.removeprefix("spiffe://").removesuffix(_WILDCARD)
-        wildcard = self.subject.endswith(_WILDCARD)
+        wildcard = self.subject.endswith(_WILDCARDS)
+        trust_domain = self.subject.removeprefix("spiffe://")
+        for ending in _WILDCARDS:
+            trust_domain = trust_domain.removesuffix(ending)
         if (
             not self.subject.startswith("spiffe://")
             or "*" in trust_domain
@@ -59,7 +63,8 @@ class Agreement:
         ):
             raise ConfigError(
                 f"agreement {self.id!r}: subject {self.subject!r} is neither a SPIFFE identity"
-                " (spiffe://OPERATOR/broker/main) nor an operator's people (spiffe://OPERATOR/user/*)"
+                " (spiffe://OPERATOR/broker/main) nor an operator's people or partners"
+                " (spiffe://OPERATOR/user/*, spiffe://OPERATOR/partner/*)"
             )
         if unknown := self.figures - FIGURES:
             raise ConfigError(
@@ -69,7 +74,7 @@ class Agreement:
 
     def covers(self, peer: str) -> bool:
         """Whether the agreement speaks of this SPIFFE identity."""
-        if not self.subject.endswith(_WILDCARD):
+        if not self.subject.endswith(_WILDCARDS):
             return peer == self.subject
         name = peer.removeprefix(self.subject[:-1])
         return name != peer and bool(name) and "/" not in name

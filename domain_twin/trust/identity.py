@@ -23,6 +23,8 @@ class Role(StrEnum):
     BROKER = "broker"
     API = "api"
     USER = "user"
+    PARTNER = "partner"
+    """A client of the exchange's HTTP APIs: spoken for by the broker, never the owner of a certificate."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

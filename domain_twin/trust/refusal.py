@@ -19,6 +19,7 @@ _CODES: tuple[tuple[type[TwinError], grpc.StatusCode], ...] = (
     (errors.NoPath, grpc.StatusCode.NOT_FOUND),
     (errors.OverCapacity, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.StaleVersion, grpc.StatusCode.ABORTED),
+    (errors.Conflict, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.ContractError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ConfigError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.Unreachable, grpc.StatusCode.UNAVAILABLE),

@@ -139,7 +139,7 @@ class WelcomeTerms(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate", "query", "card")
+    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate", "query", "card", "sandbox")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,7 @@ class Ask(_message.Message):
     SIMULATE_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     CARD_FIELD_NUMBER: _ClassVar[int]
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     round: int
@@ -168,7 +169,8 @@ class Ask(_message.Message):
     simulate: SimulateAsk
     query: QueryAsk
     card: CardAsk
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ..., query: _Optional[_Union[QueryAsk, _Mapping]] = ..., card: _Optional[_Union[CardAsk, _Mapping]] = ...) -> None: ...
+    sandbox: SandboxAsk
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ..., query: _Optional[_Union[QueryAsk, _Mapping]] = ..., card: _Optional[_Union[CardAsk, _Mapping]] = ..., sandbox: _Optional[_Union[SandboxAsk, _Mapping]] = ...) -> None: ...
 
 class OnBehalfOf(_message.Message):
     __slots__ = ("subject", "issued_at", "expires_at")
@@ -501,6 +503,32 @@ class CardCount(_message.Message):
     foreign_subjects: int
     foreign_objects: int
     def __init__(self, iri: _Optional[str] = ..., triples: _Optional[int] = ..., subjects: _Optional[int] = ..., objects: _Optional[int] = ..., foreign_subjects: _Optional[int] = ..., foreign_objects: _Optional[int] = ...) -> None: ...
+
+class SandboxAsk(_message.Message):
+    __slots__ = ("sandbox", "step", "points", "until")
+    SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    sandbox: str
+    step: str
+    points: _containers.RepeatedScalarFieldContainer[str]
+    until: int
+    def __init__(self, sandbox: _Optional[str] = ..., step: _Optional[str] = ..., points: _Optional[_Iterable[str]] = ..., until: _Optional[int] = ...) -> None: ...
+
+class SandboxAnswer(_message.Message):
+    __slots__ = ("view", "agreement", "level", "kpis", "expires_at")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    KPIS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    view: ViewDelta
+    agreement: str
+    level: str
+    kpis: _containers.RepeatedScalarFieldContainer[str]
+    expires_at: int
+    def __init__(self, view: _Optional[_Union[ViewDelta, _Mapping]] = ..., agreement: _Optional[str] = ..., level: _Optional[str] = ..., kpis: _Optional[_Iterable[str]] = ..., expires_at: _Optional[int] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("ask_id", "version", "signed", "refusal")
@@ -1510,3 +1538,103 @@ class CheckGraphResponse(_message.Message):
     shapes: int
     parts: _containers.RepeatedCompositeFieldContainer[QueryPart]
     def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., shapes: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[QueryPart, _Mapping]]] = ...) -> None: ...
+
+class Record(_message.Message):
+    __slots__ = ("tenant", "kind", "id", "version", "sequence", "body", "changed_at")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    kind: str
+    id: str
+    version: int
+    sequence: int
+    body: bytes
+    changed_at: int
+    def __init__(self, tenant: _Optional[str] = ..., kind: _Optional[str] = ..., id: _Optional[str] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., body: _Optional[bytes] = ..., changed_at: _Optional[int] = ...) -> None: ...
+
+class CreateRecordRequest(_message.Message):
+    __slots__ = ("tenant", "kind", "body", "key")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    kind: str
+    body: bytes
+    key: str
+    def __init__(self, tenant: _Optional[str] = ..., kind: _Optional[str] = ..., body: _Optional[bytes] = ..., key: _Optional[str] = ...) -> None: ...
+
+class CreateRecordResponse(_message.Message):
+    __slots__ = ("record", "repeated_key")
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_KEY_FIELD_NUMBER: _ClassVar[int]
+    record: Record
+    repeated_key: bool
+    def __init__(self, record: _Optional[_Union[Record, _Mapping]] = ..., repeated_key: _Optional[bool] = ...) -> None: ...
+
+class ChangeRecordRequest(_message.Message):
+    __slots__ = ("tenant", "kind", "id", "patch", "if_version")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PATCH_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSION_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    kind: str
+    id: str
+    patch: bytes
+    if_version: int
+    def __init__(self, tenant: _Optional[str] = ..., kind: _Optional[str] = ..., id: _Optional[str] = ..., patch: _Optional[bytes] = ..., if_version: _Optional[int] = ...) -> None: ...
+
+class ChangeRecordResponse(_message.Message):
+    __slots__ = ("record",)
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    record: Record
+    def __init__(self, record: _Optional[_Union[Record, _Mapping]] = ...) -> None: ...
+
+class RemoveRecordRequest(_message.Message):
+    __slots__ = ("tenant", "kind", "id", "if_version")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    IF_VERSION_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    kind: str
+    id: str
+    if_version: int
+    def __init__(self, tenant: _Optional[str] = ..., kind: _Optional[str] = ..., id: _Optional[str] = ..., if_version: _Optional[int] = ...) -> None: ...
+
+class RemoveRecordResponse(_message.Message):
+    __slots__ = ("sequence",)
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    def __init__(self, sequence: _Optional[int] = ...) -> None: ...
+
+class FollowRecordsRequest(_message.Message):
+    __slots__ = ("after", "epoch")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    epoch: str
+    def __init__(self, after: _Optional[int] = ..., epoch: _Optional[str] = ...) -> None: ...
+
+class FollowRecordsResponse(_message.Message):
+    __slots__ = ("records", "epoch", "sequence", "complete", "begins_anew", "at")
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    BEGINS_ANEW_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[Record]
+    epoch: str
+    sequence: int
+    complete: bool
+    begins_anew: bool
+    at: int
+    def __init__(self, records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., complete: _Optional[bool] = ..., begins_anew: _Optional[bool] = ..., at: _Optional[int] = ...) -> None: ...

@@ -1045,3 +1045,224 @@ class Twin:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class PartnersStub:
+    """---------------------------------------------------------------- twins as a service
+
+    What partners ordered and what became of it. The broker owns it and serves it to the HTTP api alone: identities
+    that an [[access]] of the broker lets speak for partners. The api has verified who the partner is; the broker and
+    the domains decide what that partner gets. Questions to `Twin` are asked for a partner by naming it in the call's
+    metadata, `fedtwin-partner`.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Create = channel.unary_unary(
+                '/fedtwin.v1.Partners/Create',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.CreateRecordRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.CreateRecordResponse.FromString,
+                _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/fedtwin.v1.Partners/Change',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ChangeRecordRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ChangeRecordResponse.FromString,
+                _registered_method=True)
+        self.Remove = channel.unary_unary(
+                '/fedtwin.v1.Partners/Remove',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.RemoveRecordRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.RemoveRecordResponse.FromString,
+                _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/fedtwin.v1.Partners/Follow',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.FollowRecordsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.FollowRecordsResponse.FromString,
+                _registered_method=True)
+
+
+class PartnersServicer:
+    """---------------------------------------------------------------- twins as a service
+
+    What partners ordered and what became of it. The broker owns it and serves it to the HTTP api alone: identities
+    that an [[access]] of the broker lets speak for partners. The api has verified who the partner is; the broker and
+    the domains decide what that partner gets. Questions to `Twin` are asked for a partner by naming it in the call's
+    metadata, `fedtwin-partner`.
+    """
+
+    def Create(self, request, context):
+        """Durable when it returns. The same key of the same tenant returns what was created first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Change(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remove(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """All records, then every change, for a read model. Ends only with the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PartnersServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Create': grpc.unary_unary_rpc_method_handler(
+                    servicer.Create,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.CreateRecordRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.CreateRecordResponse.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ChangeRecordRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ChangeRecordResponse.SerializeToString,
+            ),
+            'Remove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remove,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.RemoveRecordRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.RemoveRecordResponse.SerializeToString,
+            ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.FollowRecordsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.FollowRecordsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'fedtwin.v1.Partners', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('fedtwin.v1.Partners', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Partners:
+    """---------------------------------------------------------------- twins as a service
+
+    What partners ordered and what became of it. The broker owns it and serves it to the HTTP api alone: identities
+    that an [[access]] of the broker lets speak for partners. The api has verified who the partner is; the broker and
+    the domains decide what that partner gets. Questions to `Twin` are asked for a partner by naming it in the call's
+    metadata, `fedtwin-partner`.
+    """
+
+    @staticmethod
+    def Create(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Partners/Create',
+            federation_dot_v1_dot_fedtwin__pb2.CreateRecordRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.CreateRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Partners/Change',
+            federation_dot_v1_dot_fedtwin__pb2.ChangeRecordRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ChangeRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Partners/Remove',
+            federation_dot_v1_dot_fedtwin__pb2.RemoveRecordRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.RemoveRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedtwin.v1.Partners/Follow',
+            federation_dot_v1_dot_fedtwin__pb2.FollowRecordsRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.FollowRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
