@@ -1,8 +1,8 @@
-"""What is kept for partners, and who decides what becomes of it: the types that everything here is written in.
+"""What is kept for partners, and who decides what becomes of it: the types that all here is written in.
 
-A record is one resource of one tenant, as TM Forum shapes it (without `href`, which only the HTTP face knows). A
-`Repository` is bound to one tenant when it is made: there is no way to ask across tenants. A `Desk` decides for
-the kinds of record that do something; kinds without a desk are stored as they come.
+A record is one resource of one tenant, as TM Forum shapes it (without `href`, which only the HTTP face
+knows). A `Repository` is bound to one tenant when it is made: there is no way to ask across tenants. A `Desk`
+decides for the kinds of record that do something; kinds without a desk are stored as they come.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Repository(Protocol):
     """The records of one tenant. What is written is on disk, with its events, when a method returns.
 
     An event is written with every change of a record: `<Kind>CreateEvent`, `<Kind>StateChangeEvent` where
-    `state` (or the kind's own word for it) changed, else `<Kind>AttributeValueChangeEvent`, `<Kind>DeleteEvent`.
+    `state` (or the kind's own word for it) changed, else `<Kind>AttributeValueChangeEvent`, and
+    `<Kind>DeleteEvent`.
     """
 
     @property
@@ -95,8 +96,8 @@ class Repository(Protocol):
 class Desk(Protocol):
     """Decides for one kind. Each method returns what is to be kept and raises TwinError to refuse.
 
-    Refusals: ContractError (what was sent is wrong: 400), NotFound (404), Conflict (does not fit the state: 409),
-    StaleVersion (409, or 412 where a version was named), OverCapacity (429), NotShared (403).
+    Refusals: ContractError (what was sent is wrong: 400), NotFound (404), Conflict (does not fit the state:
+    409), StaleVersion (409, or 412 where a version was named), OverCapacity (429), NotShared (403).
     """
 
     async def create(self, repository: Repository, body: Body) -> Body:
@@ -112,7 +113,7 @@ class Desk(Protocol):
         """It is on disk: begin what follows from it. Also called for every record at start."""
 
     async def run(self) -> None:
-        """Do what is open until cancelled: what a restart left in the middle goes on, or is ended in words."""
+        """Do what is open until cancelled: what a restart left in the middle goes on, or ends in words."""
 
 
 def partner_identity(operator: str, tenant: str) -> str:
