@@ -18,7 +18,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyoxigraph as ox
@@ -26,6 +26,7 @@ import pyoxigraph as ox
 from domain_twin.errors import ContractError, OverCapacity, TwinError
 from domain_twin.model.query import QueryForm
 from domain_twin.semantic.grammar import FUNCTIONS, WORDS, misfit
+from domain_twin.semantic.guard_shapes import shape_of, with_names
 from domain_twin.semantic.tokens import Token, place, tokens
 
 __all__ = ["MAX_BINDINGS", "MAX_DEPTH", "MAX_LETTERS", "MAX_PATTERNS", "MAX_WORDS", "Guarded", "guarded"]
@@ -209,6 +210,56 @@ def _guard(text: str, max_patterns: int, named_graphs: bool, services: frozenset
         found = f"'{words[wrong.index].text}'" if wrong.index < len(words) else "the end"
         raise ContractError(f"query, {at}: {found} cannot stand here; expected {_listed(wrong.expected)}")
     normal, offsets = _joined(words)
+    meaning = _meaning_of_shape(words, max_patterns) if not services else None
+    meaning = meaning or _meaning(words, max_patterns, services)
+    upper = [word.text.upper() if word.kind == "WORD" else "" for word in words]
+    where, ends_in_values = _frame(words, upper, offsets, normal)
+    return Guarded(
+        text=normal,
+        form=meaning.form,
+        variables=meaning.variables,
+        algebra=meaning.algebra,
+        patterns=meaning.patterns,
+        services=meaning.services,
+        named_graphs="GRAPH" in upper,
+        _where=where,
+        _ends_in_values=ends_in_values,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What rdflib reads in a query."""
+
+    algebra: Any
+    patterns: int
+    form: QueryForm
+    variables: tuple[str, ...]
+    services: tuple[str, ...] = ()
+
+
+_shapes: OrderedDict[tuple[str, int], _Meaning] = OrderedDict()  # `_parsing` is held where it is used
+
+
+def _meaning_of_shape(words: Sequence[Token], max_patterns: int) -> _Meaning | None:
+    """What was read of a query that differs in nothing but names and texts; None where there is none."""
+    shape = shape_of(words)
+    if shape is None:
+        return None
+    key = _joined(shape.words)[0], max_patterns
+    meaning = _shapes.pop(key, None)
+    if meaning is None:
+        try:
+            meaning = _meaning(shape.words, max_patterns, frozenset())
+        except (ContractError, OverCapacity):  # said anew, in the query's own words
+            return None
+    _shapes[key] = meaning
+    while len(_shapes) > _KEPT:
+        _shapes.popitem(last=False)
+    return replace(meaning, algebra=with_names(meaning.algebra, shape.names))
+
+
+def _meaning(words: Sequence[Token], max_patterns: int, services: frozenset[str]) -> _Meaning:
     readable, named = _as_graphs(words) if services else (words, [])
     from rdflib.plugins.sparql.algebra import translateQuery
     from rdflib.plugins.sparql.parser import Query
@@ -228,18 +279,12 @@ def _guard(text: str, max_patterns: int, named_graphs: bool, services: frozenset
     form = {"SelectQuery": QueryForm.BINDINGS, "AskQuery": QueryForm.BOOLEAN}.get(
         algebra.name, QueryForm.TRIPLES
     )
-    upper = [word.text.upper() if word.kind == "WORD" else "" for word in words]
-    where, ends_in_values = _frame(words, upper, offsets, normal)
-    return Guarded(
-        text=normal,
-        form=form,
-        variables=_answered(algebra, words) if form is QueryForm.BINDINGS else (),
+    return _Meaning(
         algebra=algebra,
         patterns=patterns,
+        form=form,
+        variables=_answered(algebra, words) if form is QueryForm.BINDINGS else (),
         services=tuple(dict.fromkeys(iri for iri, _ in named)),
-        named_graphs="GRAPH" in upper,
-        _where=where,
-        _ends_in_values=ends_in_values,
     )
 
 

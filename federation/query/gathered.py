@@ -10,18 +10,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyoxigraph as ox
 
 from domain_twin.errors import ContractError, OverCapacity
 from domain_twin.semantic.names import domain_node, owner
-from federation.query.needs import Pattern, Term
+from federation.query.needs import Pattern
 
 __all__ = ["Gathered", "Rows", "Solution", "read_rows"]
 
 MOST_TRIPLES = 500_000
 """Of one query, from all domains; beyond, less has to be asked for."""
 _LONGEST_TERM = 65_536
+_TERMS = (ox.NamedNode, ox.Literal)
 
 Value = ox.NamedNode | ox.Literal
 Solution = Mapping[ox.Variable, Value]
@@ -50,24 +52,29 @@ def read_rows(domain: str, results: bytes, variables: Collection[ox.Variable], m
         if isinstance(solutions, ox.QueryBoolean):
             raise ValueError("a yes or no, where rows were asked for")
         names = list(solutions.variables)
+        long = len(results) > _LONGEST_TERM  # else no term of it can be
         for solution in solutions:
             if len(kept) + dropped >= most:
                 dropped += 1
                 break
-            row = {name: term for name, term in zip(names, solution, strict=True) if term is not None}
-            if all(_fit(term) for term in row.values()) and row.keys() <= wanted:
-                kept.append(row)
+            row: dict[ox.Variable, Value] = {}
+            for name, term in zip(names, solution, strict=True):
+                if term is None:
+                    continue
+                if not isinstance(term, _TERMS) or name not in wanted:
+                    break
+                if long and len(term.value) > _LONGEST_TERM:
+                    break
+                row[name] = term
             else:
-                dropped += 1
+                kept.append(row)
+                continue
+            dropped += 1
     except (SyntaxError, ValueError) as error:
         raise ContractError(f"{domain}: its answer is no SPARQL Query Results JSON ({error})") from None
     finally:
         solutions = None  # it may only be let go in the thread that made it, and errors travel
     return Rows(kept, dropped)
-
-
-def _fit(term: object) -> bool:
-    return isinstance(term, ox.NamedNode | ox.Literal) and len(term.value) <= _LONGEST_TERM
 
 
 @dataclass(slots=True)
@@ -81,15 +88,30 @@ class Gathered:
 
     def take(self, domain: str, patterns: Iterable[Pattern], rows: Iterable[Solution]) -> int:
         """Keep what rows say about patterns; how many rows said something that the domain may not say."""
-        patterns = tuple(patterns)
+        parts = tuple(
+            (term, isinstance(term, ox.Variable))
+            for pattern in patterns
+            for term in (pattern.subject, pattern.predicate, pattern.object)
+        )
+        said: dict[Value, bool] = {}
+        kept: list[Triple] = []
         refused = 0
         for row in rows:
-            found = [_instance(pattern, row) for pattern in patterns]
-            triples = [triple for triple in found if triple is not None]
-            if len(triples) == len(found) and all(self.may_say(domain, triple[0]) for triple in triples):
-                self._keep(domain, triples)
+            values: list[Any] = [row.get(term) if free else term for term, free in parts]  # type: ignore[arg-type]
+            triples = list(zip(values[::3], values[1::3], values[2::3], strict=True))
+            for subject, predicate, obj in triples:
+                if obj is None or type(predicate) is not ox.NamedNode or type(subject) is not ox.NamedNode:
+                    break
+                may = said.get(subject)
+                if may is None:
+                    may = said[subject] = self.may_say(domain, subject)
+                if not may:
+                    break
             else:
-                refused += 1
+                kept += triples
+                continue
+            refused += 1
+        self._keep(domain, kept)
         return refused
 
     def add(self, domain: str, triples: Iterable[Triple]) -> None:
@@ -120,24 +142,9 @@ class Gathered:
     def _lines(self, graphs: bool) -> Iterator[str]:
         told: set[Triple] = set()
         for domain, triples in self.triples.items():
-            node = f" <{domain_node(domain)}>" if graphs and domain else ""
-            for triple in triples:
-                text = f"{triple[0]} {triple[1]} {triple[2]}"
-                if triple not in told:
-                    told.add(triple)
-                    yield f"{text} .\n"
-                if node:
-                    yield f"{text}{node} .\n"
-
-
-def _instance(pattern: Pattern, row: Solution) -> Triple | None:
-    subject = _bound(pattern.subject, row)
-    predicate = _bound(pattern.predicate, row)
-    obj = _bound(pattern.object, row)
-    if isinstance(subject, ox.NamedNode) and isinstance(predicate, ox.NamedNode) and obj is not None:
-        return subject, predicate, obj
-    return None
-
-
-def _bound(term: Term, row: Solution) -> Value | None:
-    return row.get(term) if isinstance(term, ox.Variable) else term
+            new = triples - told if told else triples
+            yield from (f"{subject} {predicate} {obj} .\n" for subject, predicate, obj in new)
+            told |= new
+            if graphs and domain:
+                end = f"<{domain_node(domain)}> .\n"
+                yield from (f"{subject} {predicate} {obj} {end}" for subject, predicate, obj in triples)
