@@ -142,7 +142,6 @@ class Semantics:
         self._checks = await asyncio.to_thread(load_shapes, self._config.shapes)
         store = await _opened(SemanticStore, self._folder)
         live = LiveGraph(store)
-        self._inference = Inference(live, self._domain, rules)
         self._problem = ""
         self._devices = DeviceSource(
             self._domain,
@@ -151,7 +150,7 @@ class Semantics:
             counters=self._config.kpis,
         )
         self.live = live
-        self.queries = QueryPool(
+        pool = self.queries = QueryPool(
             store,
             PoolLimits(
                 max_rows=self._config.max_rows,
@@ -159,6 +158,14 @@ class Semantics:
                 memory_bytes=self._config.memory_mb << 20,
             ),
         )
+        inference = self._inference = Inference(live, self._domain, rules, queries=pool)
+        loop = asyncio.get_running_loop()
+
+        def renew() -> None:
+            asyncio.run_coroutine_threadsafe(pool.renew(), loop)
+            inference.renew()
+
+        live.on_reopened = renew
         live.add(TopologySource(self._network, operator=self._operator))
         live.add(PointsSource(self._network, self._published))
         live.add(RecordSource(self._records, self._network, self._published))
@@ -169,9 +176,9 @@ class Semantics:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(live.run())
-                tasks.create_task(self._inference.run())
+                tasks.create_task(inference.run())
         finally:
-            pool, self.queries = self.queries, None
+            self.queries = None
             self.live = None
             await pool.close()
             await live.close()

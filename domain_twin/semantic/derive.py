@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyoxigraph as ox
 
-from domain_twin.errors import ConfigError, OverCapacity, TwinError
+from domain_twin.errors import ConfigError, ContractError, OverCapacity, TwinError
 from domain_twin.resources import data_folder
 from domain_twin.semantic.names import (
     figures_graph,
@@ -29,7 +29,7 @@ from domain_twin.semantic.names import (
 )
 from domain_twin.semantic.store import SemanticStore
 
-__all__ = ["Rule", "derived", "due", "graphs_read", "load_rules", "shipped_rules"]
+__all__ = ["MAX_S", "Rule", "derived", "due", "graphs_read", "in_graph", "load_rules", "shipped_rules"]
 
 log = logging.getLogger(__name__)
 
@@ -197,18 +197,26 @@ def due(rules: Iterable[Rule], domain: str, touched: Iterable[str]) -> list[Rule
 
 def derived(rule: Rule, store: SemanticStore, domain: str) -> list[ox.Quad]:
     """What a rule derives now. Raises OverCapacity where that is too much, StoreUnwritable."""
-    graph = ox.NamedNode(rule.graph)
     read = graphs_read(rule, domain, store.graphs())
     if not read:
         return []
-    until = time.monotonic() + MAX_S
-    found: dict[ox.Quad, None] = {}
     answer = store.query(rule.text, default=read, named=[])
     assert isinstance(answer, ox.QueryTriples)  # `_check` has seen to it
     try:
-        for number, triple in enumerate(answer, 1):
+        return in_graph(rule, answer)
+    finally:
+        del answer
+
+
+def in_graph(rule: Rule, triples: Iterable[ox.Triple]) -> list[ox.Quad]:
+    """What a rule derives, each once, in its graph. Raises ContractError, OverCapacity for too much."""
+    graph = ox.NamedNode(rule.graph)
+    until = time.monotonic() + MAX_S
+    found: dict[ox.Quad, None] = {}
+    try:
+        for number, triple in enumerate(triples, 1):
             if isinstance(triple.subject, ox.BlankNode) or isinstance(triple.object, ox.BlankNode):
-                raise OverCapacity(f"the rule {rule.name} makes blank nodes; name what it makes with IRI(…)")
+                raise ContractError(f"the rule {rule.name} makes blank nodes; name what it makes with IRI(…)")
             found[ox.Quad(triple.subject, triple.predicate, triple.object, graph)] = None
             if len(found) > MAX_TRIPLES:
                 raise OverCapacity(
@@ -217,5 +225,5 @@ def derived(rule: Rule, store: SemanticStore, domain: str) -> list[ox.Quad]:
             if number % 256 == 0 and time.monotonic() > until:
                 raise OverCapacity(f"the rule {rule.name} takes longer than {MAX_S:g} s; narrow it")
     finally:
-        del answer  # it may only go in this thread, and an error would carry it out
+        del triples  # the engine's may only go in this thread, and an error would carry it out
     return list(found)

@@ -102,6 +102,8 @@ class LiveGraph:
         self.store = store
         self.on_round: Callable[[frozenset[str]], None] = lambda _: None
         """Told, in the writer's thread, which graphs a round has changed."""
+        self.on_reopened: Callable[[], None] = lambda: None
+        """Told, in the writer's thread, that the store was opened again and may lack what listeners heard."""
         self._interval_s = interval_s
         self._feeds: dict[str, _Feed] = {}
         self._wake = asyncio.Event()
@@ -202,6 +204,7 @@ class LiveGraph:
         try:
             if self._problem:
                 self.store.reopen()
+                self.on_reopened()
             for feed, _ in due:
                 self._write_one(feed)
             self._provenance.write()

@@ -130,13 +130,14 @@ class QueryPool:
         max_rows: int = 0,
         timeout_s: float = 0.0,
         data: bytes = b"",
+        graphs: Sequence[str] = (),
     ) -> QueryAnswer:
         """Answer `guarded` from `dataset` alone, joined with a block of bindings.
 
         `values` holds one term of N-Triples per variable and row, "" where it is not bound. `data` (N-Quads)
-        is asked instead of the dataset, where nothing else is said in its default graph. What a limit cut
-        says so in `stopped_by`. Raises ContractError, OverCapacity (too many questions, or too large a one),
-        Unreachable.
+        is asked instead of the dataset, where nothing else is said in its default graph. `graphs` of the
+        dataset are all that is asked where they are named. What a limit cut says so in `stopped_by`. Raises
+        ContractError, OverCapacity (too many questions, or too large a one), Unreachable.
         """
         if guarded.services:
             raise ContractError("query: SERVICE is for the broker, which plans it; no engine gets it")
@@ -147,7 +148,7 @@ class QueryPool:
             "dataset": dataset,
             "text": await _joined(guarded, variables, values),
             "form": guarded.form,
-            "default": None if data or dataset in ("", OPERATOR) else [dataset],
+            "default": list(graphs) or (None if data or dataset in ("", OPERATOR) else [dataset]),
             "max_rows": rows,
             "max_bytes": limits.max_bytes,
             "timeout_s": limit_s,

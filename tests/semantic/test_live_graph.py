@@ -35,6 +35,7 @@ from domain_twin.semantic.names import (
 from domain_twin.semantic.records import record_quads
 from domain_twin.semantic.store import SemanticStore
 from domain_twin.semantic.topology import ndt
+from domain_twin.semantic.workers import PoolLimits, QueryPool
 from domain_twin.semantic.yang_plan import compile_plan
 from domain_twin.semantic.yang_quads import quads
 from domain_twin.yang.schema import SchemaSet
@@ -445,3 +446,121 @@ async def test_a_rule_that_makes_blank_nodes_is_a_finding_and_the_others_go_on(t
     assert [(f.code, f.element) for f in inference.findings()] == [("rule.failed", "a-blank")]
     assert inferred_graph("rests") in store.graphs()
     await live.close()
+
+
+ENDLESS = f"""CONSTRUCT {{ <urn:x> <{NDT}count> ?n }} WHERE {{
+  {{ SELECT (COUNT(*) AS ?n) {{ ?a ?b ?c . ?d ?e ?f . ?g ?h ?i . ?j ?k ?l . ?m ?o ?p }} }} }}"""
+
+
+async def test_a_rule_of_an_operators_own_that_never_ends_is_ended_and_rests(tmp_path: Path) -> None:
+    rule(tmp_path, "a-endless", ENDLESS)
+    rule(tmp_path, "rests", GOOD)
+    store = SemanticStore()
+    live = LiveGraph(store)
+    await live.put(TOPO, triples(*((f"urn:{n}", "onNode", f"urn:n{n}") for n in range(300))))
+    async with asyncio.timeout(60), QueryPool(store, PoolLimits(workers=1, timeout_s=0.3)) as pool:
+        inference = Inference(live, "lab", load_rules(tmp_path), queries=pool)
+
+        await inference.once()
+        ended = pool.replaced
+        inference.renew()
+        await inference.once()
+
+        assert [f.element for f in inference.findings()] == ["a-endless"]
+        assert "the time limit of 0.3 s stopped it" in inference.findings()[0].message
+        assert len(list(store.quads(graph=inferred_graph("rests")))) == 300
+        assert (ended, pool.replaced) == (1, 1)  # the second time it rested
+    await live.close()
+
+
+async def test_a_rule_that_rested_is_tried_again_and_its_finding_goes(tmp_path: Path) -> None:
+    rule(tmp_path, "count", ENDLESS)
+    store = SemanticStore()
+    live = LiveGraph(store)
+    await live.put(TOPO, triples(*((f"urn:{n}", "onNode", f"urn:n{n}") for n in range(300))))
+    async with asyncio.timeout(60), QueryPool(store, PoolLimits(workers=1, timeout_s=1.0)) as pool:
+        inference = Inference(live, "lab", load_rules(tmp_path), queries=pool, rest_s=0.0)
+        await inference.once()
+        failed = inference.findings()
+        await live.put(TOPO, triples(("urn:a", "onNode", "urn:n")))
+        inference.renew()
+        await inference.once()
+
+    assert [f.element for f in failed] == ["count"]
+    assert inference.findings() == []
+    assert [q.object for q in store.quads(graph=inferred_graph("count"))] == [ox.Literal(1)]
+    await live.close()
+
+
+async def test_a_rule_of_an_operators_own_sees_in_its_process_what_it_reads_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    rule(tmp_path, "rests", GOOD)
+    store = SemanticStore()
+    live = LiveGraph(store)
+    await live.put(TOPO, triples(("urn:a", "onNode", "urn:n")))
+    store.apply([], triples(("urn:b", "onNode", "urn:n"), graph="https://fedtwin.example/g/lab/r1/state"))
+    async with asyncio.timeout(60), QueryPool(store) as pool:
+        await Inference(live, "lab", load_rules(tmp_path), queries=pool).once()
+
+    assert list(store.quads(graph=inferred_graph("rests"))) == triples(
+        ("urn:n", "rests", "urn:a"), graph=inferred_graph("rests")
+    )
+    await live.close()
+
+
+# --- what cancels itself out within one round
+
+
+def topology(network: str, node: str, *points: str) -> Iterator[Update]:
+    base = f"/ietf-network:networks/network[network-id='{network}']"
+    now = time.time_ns()
+    yield Update("r1", f"{base}/network-id", network, now)
+    yield Update("r1", f"{base}/node[node-id='{node}']/node-id", node, now)
+    for name in points:
+        inside = f"node[node-id='{node}']/ietf-network-topology:termination-point[tp-id='{name}']/tp-id"
+        yield Update("r1", f"{base}/{inside}", name, now)
+
+
+def begins(network: str, node: str, point: str) -> tuple[Update, Update]:
+    link = f"/ietf-network:networks/network[network-id='{network}']/ietf-network-topology:link[link-id='l']"
+    now = time.time_ns()
+    return (
+        Update("r1", f"{link}/source/source-tp", point, now),
+        Update("r1", f"{link}/source/source-node", node, now),
+    )
+
+
+async def test_a_link_that_is_half_changed_within_one_round_is_in_no_graph() -> None:
+    lab = Lab(SchemaSet.load(["ietf-network-topology"]))
+    lab.live.add(lab.source)
+    lab.say(*topology("n", "a", "p", "q"), *topology("n", "b", "p", "q"), *begins("n", "a", "p"))
+    await lab.live.write(everything=True)
+    told: list[ox.Quad] = []
+    lab.store.listen(lambda batch: told.extend((*batch.remove, *batch.add)))
+
+    lab.say(*begins("n", "b", "q"))  # after its first half it would begin at a's q
+    await lab.live.write(everything=True)
+
+    assert told
+    assert lab.held() == lab.wanted()
+    await lab.live.close()
+
+
+async def test_what_goes_and_comes_back_within_one_round_is_no_change(schema: SchemaSet) -> None:
+    lab = Lab(schema)
+    lab.live.add(lab.source)
+    base = "/ietf-interfaces:interfaces/interface[name='eth0']"
+    lab.say(Update("r1", f"{base}/enabled", True, time.time_ns()))
+    await lab.live.write(everything=True)
+    told: list[ox.Quad] = []
+    lab.store.listen(lambda batch: told.extend((*batch.remove, *batch.add)))
+
+    now = time.time_ns()
+    lab.say(deletes=(Delete("r1", f"{base}/enabled", now),))
+    lab.say(Update("r1", f"{base}/oper-status", "up", now))  # the entry is there all the time
+    await lab.live.write(everything=True)
+
+    assert lab.held() == lab.wanted()
+    assert not [quad for quad in told if quad.predicate.value.endswith("#type")]
+    await lab.live.close()
