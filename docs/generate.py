@@ -28,6 +28,11 @@ FILES = [
         NetworkSpec,
         "[An emulated network](emulator.md): `fedtwin emulate network.toml`.",
     ),
+    (
+        "api.toml",
+        config.ApiConfig,
+        "[The HTTP APIs for partners](partners-access.md): `fedtwin api api.toml`.",
+    ),
     ("client.toml", config.ClientConfig, "How the command line reaches a broker: `--at client.toml`."),
 ]
 INTRODUCTION = """# Configuration
