@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from domain_twin.model import Nanoseconds
 
-__all__ = ["PUBLIC", "Body", "Desk", "Kind", "Record", "Repository", "partner_identity"]
+__all__ = ["PUBLIC", "Body", "Desk", "Kind", "News", "Record", "Repository", "partner_identity"]
 
 Body = Mapping[str, Any]
 """A JSON object."""
@@ -60,6 +60,24 @@ class Record:
     sequence: int
     body: Body  # holds `id`, never `href`
     changed_at: Nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a follower of all records gets: first the state, then every change. For a read model.
+
+    A record without a body was removed. `sequence`: everything up to there has been sent; together with
+    `epoch` it says where to go on from, once `complete` was true.
+    """
+
+    records: tuple[Record, ...] = ()
+    epoch: str = ""
+    sequence: int = 0
+    complete: bool = False
+    """The state as it was when following began has been sent: what comes from here on is news."""
+    begins_anew: bool = False
+    """What was sent before counts no more: all records follow, up to the next `complete`."""
+    at: Nanoseconds = 0
 
 
 class Repository(Protocol):

@@ -1,0 +1,229 @@
+"""The database under the partners' records: one thread, one connection, one process at a time.
+
+Owns the lock that keeps a second broker away, and what is said when the database cannot be used. A
+transaction is all or nothing; one whose end is not known says so by `Unreachable`, and the next call opens a
+new connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from domain_twin.errors import ConfigError, OverCapacity, TwinError, Unreachable
+from federation.partners import schema
+
+__all__ = ["FILE_NAME", "Database"]
+
+FILE_NAME = "partners.sqlite3"
+LOCK_WAIT_S = 5.0
+_LOCK_AGAIN_S = 0.1
+_CONNECT_S = 5
+_LOCK = 0x6665_6474_7769_6E01  # any number, the same for every broker
+_DISK_FULL = "53100"  # SQLSTATE, PostgreSQL appendix A
+
+T = TypeVar("T")
+
+
+class Database:
+    """Runs work in transactions, in a thread of its own. Made by `open`."""
+
+    def __init__(self, state: Path, url: str) -> None:
+        self._url = sa.make_url(url) if url else sa.URL.create("sqlite", database=str(state / FILE_NAME))
+        self._file: Path | None = None
+        if self._url.get_backend_name() == "sqlite" and self._url.database not in (None, "", ":memory:"):
+            self._file = Path(str(self._url.database))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="partners")
+        self._engine: sa.Engine | None = None
+        self._connection: sa.Connection | None = None
+        self._lock: int | None = None
+        self._closed = False
+        self.on_connected: Callable[[sa.Connection], None] = lambda _: None
+        """Called in the thread with every new connection but the first, in a transaction."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people; without the password."""
+        return str(self._file or self._url.render_as_string(hide_password=True))
+
+    @classmethod
+    async def open(cls, state: Path, url: str) -> Database:
+        """The database at `url` (empty: SQLite in `state`), of this version's schema.
+
+        Raises ConfigError where another broker uses it, its schema is newer or the URL says nothing usable,
+        Unreachable and OverCapacity where it does not answer or cannot be written.
+        """
+        try:
+            database = cls(state, url)
+        except sa.exc.ArgumentError as error:
+            raise ConfigError(f"database = {url!r}: not a URL of SQLAlchemy ({error})") from None
+        try:
+            await database._run(database._begin)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def call(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do `work` in one transaction; durable when this returns. Raises Unreachable, OverCapacity."""
+
+        def transact() -> T:
+            connection = self._connected()
+            with connection.begin():
+                return work(connection)
+
+        return await self._run(transact)
+
+    async def close(self) -> None:
+        """Let go of the database and its lock. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._closed and work != self._begin:
+            raise Unreachable(f"{self.place}: closed, the broker is stopping")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    # ------------------------------------------------------------ in the thread
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (SQLAlchemyError, OSError) as error:
+            if isinstance(error, TwinError):
+                raise
+            self._drop()
+            raise self._explain(error) from error
+
+    def _begin(self) -> None:
+        self._take_file_lock()
+        with self._connected(first=True).begin():
+            pass
+
+    def _connected(self, *, first: bool = False) -> sa.Connection:
+        if self._connection is not None:
+            return self._connection
+        if self._engine is None:
+            self._engine = self._create()
+        connection = self._engine.connect()
+        try:
+            self._take_database_lock(connection)
+            with connection.begin():
+                if first:
+                    schema.upgrade(connection)
+                else:
+                    self.on_connected(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _create(self) -> sa.Engine:
+        if self._file:
+            self._file.touch(mode=0o600)  # it holds what partners ordered
+        try:
+            options = {} if self._url.get_backend_name() == "sqlite" else {"connect_timeout": _CONNECT_S}
+            engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=options)
+        except (ImportError, sa.exc.ArgumentError) as error:
+            raise ConfigError(
+                f"database = {self.place!r}: no driver for it ({error}); PostgreSQL needs"
+                " `pip install fedtwin[postgres]` and a URL that begins with postgresql+psycopg://"
+            ) from None
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _tune)
+            sa.event.listen(engine, "begin", _begin)
+        elif engine.dialect.name != "postgresql":
+            raise ConfigError(
+                f"database = {self.place!r}: partners' records are kept in SQLite or PostgreSQL"
+            )
+        return engine
+
+    def _take_file_lock(self) -> None:
+        if not self._file:
+            return
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+        def take() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+                return True
+            return False
+
+        self._wait_for(take)
+
+    def _take_database_lock(self, connection: sa.Connection) -> None:
+        """PostgreSQL holds the lock as long as this connection lives: who has it can write, nobody else."""
+        if connection.dialect.name != "postgresql":
+            return
+
+        def take() -> bool:
+            with connection.begin():
+                return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))))
+
+        self._wait_for(take)
+
+    def _wait_for(self, take: Callable[[], bool]) -> None:
+        """A broker that was killed is let go of after a moment only."""
+        until = time.monotonic() + LOCK_WAIT_S
+        while not take():
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"{self.place}: another broker process keeps its partners' records there; stop it first,"
+                    " or give this one a state folder or database of its own"
+                )
+            time.sleep(_LOCK_AGAIN_S)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.invalidate()
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+    def _end(self) -> None:
+        self._drop()
+        if self._engine:
+            self._engine.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _explain(self, error: Exception) -> TwinError:
+        origin = getattr(error, "orig", None) or error
+        cause = " ".join(str(origin).split())
+        if getattr(origin, "sqlstate", "") == _DISK_FULL or "disk is full" in cause:
+            return OverCapacity(f"{self.place}: the disk is full; what was asked is not kept, make room")
+        if "readonly" in cause or "read-only" in cause:
+            return Unreachable(f"{self.place}: cannot be written ({cause}); make it writable by the broker")
+        if "not a database" in cause or "malformed" in cause:
+            return ConfigError(f"{self.place}: damaged ({cause}); restore it from a backup")
+        return Unreachable(f"{self.place}: does not answer ({cause}); see that the database runs")
+
+
+def _tune(connection: Any, _record: Any) -> None:
+    # Else Python's driver begins transactions where it likes, and tables are made outside of them.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
