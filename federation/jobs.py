@@ -2,20 +2,28 @@
 
 A job of the broker has private child jobs in the domains, under the same id, which end with it. Each domain
 decides by its own agreements, and is told for whom it is asked.
+
+A partner's job is answered over its own sandbox, which the label `twin` names: over what the domains show to
+that partner, between its own end points, with nobody else's services. What lies outside is refused in the
+words for what does not exist.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, Protocol
 
-from domain_twin.errors import ConfigError, NotFound, NotShared, TwinError, Unreachable
-from domain_twin.model import Nanoseconds, ServiceRecords
+from domain_twin.errors import ConfigError, CredentialError, NotFound, NotShared, TwinError, Unreachable
+from domain_twin.model import DomainOutcome, Nanoseconds, Outcome, Service, ServiceRecords
 from domain_twin.model.job import Capability, Job, Report
+from domain_twin.model.job_json import sealed
 from domain_twin.model.scenario import Scenario
+from domain_twin.trust.identity import Role, SpiffeId
 from federation.compose import ComposedGraph
 from federation.whatif_changes import cases, check, sight
 from federation.whatif_flows import Known
@@ -27,7 +35,12 @@ if TYPE_CHECKING:
     from federation.whatif import Part
     from federation.wire.simulate import Figures, Prepare, Prepared, Round
 
-__all__ = ["BrokerJobs", "SessionPart"]
+__all__ = ["MOST_PAIRS", "TWIN_LABEL", "BrokerJobs", "Sandbox", "SessionPart", "Tenants", "tenant_of"]
+
+TWIN_LABEL = "twin"
+"""Label of a partner's job: the id of the twin that it is about."""
+MOST_PAIRS = 200
+"""Pairs of a sandbox that are followed where a scenario names none."""
 
 _SPARE = 0.05  # share of the time until the deadline that is kept for composing the answer
 _NOT_SERVED = (
@@ -35,6 +48,49 @@ _NOT_SERVED = (
     Capability.ML_TRAINING_DATA_GENERATION,
     Capability.USER_EXPERIENCE_DATA_GENERATION,
 )
+
+
+class Sandbox(Protocol):
+    """A partner's twin, as far as a job needs it."""
+
+    @property
+    def graph(self) -> ComposedGraph:
+        """Composed of what the domains show to this partner, and nothing else."""
+
+    @property
+    def points(self) -> Sequence[str]:
+        """The end points that the partner ordered, `domain/name`."""
+
+
+class Tenants(Protocol):
+    """What jobs of partners need to know of partners."""
+
+    def sandbox(self, tenant: str, service: str) -> Sandbox | None:
+        """The twin of a tenant that is active; None where there is none, or it is another tenant's."""
+
+    def admit(self, tenant: str, job: Job) -> None:
+        """Count a job against the tenant's quota. Raises OverCapacity."""
+
+    async def took(self, tenant: str, seconds: float) -> None:
+        """Note how long a job of the tenant was answered."""
+
+
+def tenant_of(owner: str) -> str:
+    """The tenant whose job it is; empty: it is nobody's of the partners."""
+    try:
+        identity = SpiffeId.parse(owner)
+    except CredentialError:
+        return ""  # the local operator
+    return identity.name if identity.role is Role.PARTNER else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What one job is answered over. `points`: those between which flows may run; None: all of the graph."""
+
+    graph: ComposedGraph
+    services: Mapping[str, Service]
+    points: Collection[str] | None = None
 
 
 class SessionPart:
@@ -119,22 +175,43 @@ class BrokerJobs:
         self._registry = registry
         self._records = records
         self._clock = clock
+        self.tenants: Tenants | None = None
+        """Who knows the partners' twins; None: this broker has no partners."""
 
     def check(self, job: Job) -> None:
-        """Refuse what cannot be answered across domains. Raises ConfigError, NotFound, NotShared."""
-        _check(job, self._registry.graph.members)
-        check(job.scenario, sight(self._registry.graph))
+        """Refuse what cannot be answered across domains.
+
+        Raises ConfigError, NotFound, NotShared; of a partner's job also OverCapacity.
+        """
+        ground = self._ground(job)
+        _check(job, ground.graph.members)
+        check(job.scenario, sight(ground.graph))
+        _known(job.scenario, ground)
+        if self.tenants is not None and (tenant := tenant_of(job.owner)):
+            self.tenants.admit(tenant, job)
 
     async def answer(self, ticket: Ticket) -> Report:
         """What would happen. Raises TwinError."""
+        job = ticket.job
+        tenant = tenant_of(job.owner)
+        if not tenant or self.tenants is None:
+            return await self._answer(ticket, self._ground(job))
+        began = time.monotonic()
+        try:
+            ground = self._ground(job)
+            ground = replace(ground, graph=ground.graph.frozen())  # a refresh may come in between
+            return _for_partner(await self._answer(ticket, ground), ground)
+        finally:
+            await asyncio.shield(self.tenants.took(tenant, time.monotonic() - began))
+
+    async def _answer(self, ticket: Ticket, ground: _Ground) -> Report:
         from federation.whatif import Question, predict
         from federation.whatif_report import report_of
 
-        job = ticket.job
-        graph = self._registry.graph
+        job, graph = ticket.job, ground.graph
         _check(job, graph.members)
         seen = sight(graph)
-        known = _known(job.scenario, self._records, graph)
+        known = _known(job.scenario, ground)
         seed = job.scenario.seed or 0
         asked = await asyncio.to_thread(cases, job.scenario, seen, seed=seed, pairs=len(known))
         deadline = self._deadline(job)
@@ -155,11 +232,29 @@ class BrokerJobs:
                 job.scenario,
                 asked,
                 forecast,
-                services=self._records.services,
+                services=ground.services,
                 requirements=job.requirements,
                 now=self._clock(),
             )
         )
+
+    def _ground(self, job: Job) -> _Ground:
+        """What the job is answered over. Raises NotFound: its owner has no such active twin."""
+        tenant = tenant_of(job.owner)
+        if not tenant:
+            return _Ground(self._registry.graph, self._records.services)
+        twin = job.labels.get(TWIN_LABEL, "")
+        sandbox = self.tenants.sandbox(tenant, twin) if self.tenants is not None and twin else None
+        if sandbox is None:
+            raise NotFound(
+                f"no active twin {twin!r} of yours is here; order one, or wait until it is active"
+                if twin
+                else "twin: which of your twins is asked about is not said"
+            )
+        for domain in job.scope:
+            if domain not in sandbox.graph.members:
+                raise NotFound(f"no domain {domain!r} in this twin")
+        return _Ground(sandbox.graph, {}, frozenset(sandbox.points))
 
     def _parts(
         self, job: Job, graph: ComposedGraph, deadline: float
@@ -207,14 +302,70 @@ def _check(job: Job, members: Container[str]) -> None:
         raise ConfigError(f"rung: {scenario.rung} is not composed across domains; ask at tables")
 
 
-def _known(scenario: Scenario, records: ServiceRecords, graph: ComposedGraph) -> list[Known]:
-    """The pairs that are followed: services, and those that are asked for. Raises NotShared."""
-    found = [Known(service.source, service.target, key) for key, service in sorted(records.services.items())]
+def _known(scenario: Scenario, ground: _Ground) -> list[Known]:
+    """The pairs that are followed: services, and those that are asked for. Raises NotShared, ConfigError.
+
+    In a sandbox, where neither names any: all pairs of its end points.
+    """
+    found = [Known(service.source, service.target, key) for key, service in sorted(ground.services.items())]
     have = {(pair.source, pair.target) for pair in found}
+    points: Container[str] = ground.graph.points if ground.points is None else ground.points
     for source, target in scenario.flows:
         for name in (source, target):
-            if name not in graph.points:
+            if name not in points or name not in ground.graph.points:
                 raise NotShared(f"{name} is not shared with you")
         if (source, target) not in have:
             found.append(Known(source, target))
+    if ground.points is not None and not scenario.flows:
+        here = sorted(name for name in ground.points if name in ground.graph.points)
+        if len(here) * (len(here) - 1) > MOST_PAIRS:
+            raise ConfigError(
+                f"flows: this twin has {len(here)} end points, and at most {MOST_PAIRS} pairs are followed"
+                " unless you name them; name those that matter"
+            )
+        found += [Known(source, target) for source, target in permutations(here, 2)]
     return found
+
+
+_TOLD = {
+    Outcome.NOT_SHARED: "it does not share what was asked for with you",
+    Outcome.UNREACHABLE: "it is not connected now, or did not answer in time",
+    Outcome.OVER_CAPACITY: "it works on as much as it accepts at once",
+    Outcome.STALE_VERSION: "it is at another version by now",
+    Outcome.NO_DATA: "it cannot compute what was asked for",
+}
+
+
+def _for_partner(report: Report, ground: _Ground) -> Report:
+    """The report without what is between the exchange and the domains.
+
+    Reasons of domains name agreements of the exchange; sentences on what they assumed may name end points
+    that this partner does not see.
+    """
+    visible = ground.graph.points
+    domains = tuple(replace(item, reason=_TOLD.get(item.outcome, item.reason)) for item in report.domains)
+    said = tuple(text for text in report.assumptions if _all_visible(text, visible, ground.graph.members))
+    told = {item.domain: item for item in domains}
+    findings = tuple(
+        replace(finding, message=_missing(told[finding.domain]))
+        if finding.code == "what-if.domain-missing" and finding.domain in told
+        else finding
+        for finding in report.findings
+    )
+    elements = tuple(item for item in report.elements if item.element in visible)
+    return sealed(
+        replace(report, domains=domains, assumptions=said, findings=findings, elements=elements, digest="")
+    )
+
+
+def _missing(outcome: DomainOutcome) -> str:
+    return (
+        f"{outcome.domain} is not part of this answer: {outcome.reason}; figures of flows that cross it are"
+        " left out, and what it loses is not taken from others' load"
+    )
+
+
+def _all_visible(text: str, visible: Container[str], domains: Container[str]) -> bool:
+    """Whether a sentence names no point that is not visible."""
+    words = (word.strip(".,;:()'\"") for word in text.split())
+    return all(word in visible or word.partition("/")[0] not in domains for word in words if "/" in word)

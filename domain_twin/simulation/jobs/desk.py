@@ -243,6 +243,7 @@ class JobDesk:
                     if entry.ticket:
                         entry.ticket.stop("the twin is being stopped")
                     entry.job = self._recovered(entry.job)
+                    self._tell(entry)
                     await self._saved(entry.job)
 
     def progressed(self, identity: str, fraction: float, step: str) -> None:
