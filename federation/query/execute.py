@@ -241,7 +241,7 @@ class Execution:
                 return  # none of what is left can be this domain's
         key = domain, tuple(sorted(values, key=str)) if bound is not None else None
         question = questions.setdefault(key, _Question(domain, key[1]))
-        branch = Branch.of(len(question.units), unit.patterns, bound)
+        branch = Branch.of(len(question.units), unit.patterns, bound, unit.filters)
         question.units.append((unit, branch, step))
 
     async def _ask(self, question: _Question, rows: dict[int, list[Solution]]) -> None:

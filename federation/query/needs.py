@@ -9,6 +9,7 @@ with everything). What is needed may be more than what the answer rests on, neve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias
 from pyoxigraph import Literal, NamedNode, Variable
 
 from domain_twin.errors import ContractError
+from federation.query.filters import Filter, filters_of
 
 __all__ = ["Pattern", "Scope", "Steps", "Term", "Walk", "needs_of", "variables_of"]
 
@@ -76,6 +78,8 @@ class Scope:
     patterns: list[Pattern] = field(default_factory=list)
     walks: list[Walk] = field(default_factory=list)
     values: list[tuple[Variable, frozenset[NamedNode | Literal]]] = field(default_factory=list)
+    filters: list[Filter] = field(default_factory=list)
+    """What all of its solutions fulfil, of what domains may look at themselves."""
     inner: list[Scope] = field(default_factory=list)
     allowed: frozenset[Variable] = frozenset()
     """Variables whose values come from the scope around this one."""
@@ -83,6 +87,8 @@ class Scope:
     """Why it is a scope of its own: OPTIONAL, UNION, MINUS, EXISTS, SELECT; empty: the outermost."""
     aggregates: bool = False
     """Its solutions are counted or cut: one that is missing changes others."""
+    stand_ins: dict[Variable, str] = field(default_factory=dict)
+    """The outermost scope's: what variables that nobody wrote stand for."""
 
     def walk_scopes(self) -> Iterator[Scope]:
         """This scope and all inside it, outermost first."""
@@ -103,7 +109,7 @@ def variables_of(pattern: Pattern | Walk) -> set[Variable]:
 def needs_of(algebra: Any) -> Scope:
     """What a query needs, by its algebra (rdflib's). Raises ContractError where it cannot be read."""
     scope = Scope()
-    _Reader().read(algebra.p, scope, frozenset(), None)
+    _Reader(scope.stand_ins).read(algebra.p, scope, frozenset(), None)
     for each in list(scope.walk_scopes()):
         _add_nodes(each)
     return scope
@@ -143,8 +149,9 @@ def _new_variable() -> Variable:
 class _Reader:
     """Walks the algebra; fresh variables stand for blank nodes and for the joints of paths."""
 
-    def __init__(self) -> None:
+    def __init__(self, stand_ins: dict[Variable, str]) -> None:
         self._blank: dict[str, Variable] = {}
+        self._stand_ins = stand_ins
 
     def read(
         self,
@@ -166,6 +173,7 @@ class _Reader:
                 self.read(node.p1, scope, around, graph)
                 inner = self._inner(node.p2, scope, self.certain(node.p1), graph, "OPTIONAL")
                 both = self.certain(node.p1) | self.certain(node.p2)
+                inner.filters += filters_of(node.expr, self.certain(node.p2))
                 self._exists(node.expr, inner, both, graph)
             case "Union":
                 for branch in (node.p1, node.p2):
@@ -175,6 +183,7 @@ class _Reader:
                 self._inner(node.p2, scope, self.certain(node.p1), graph, "MINUS")
             case "Filter":
                 self.read(node.p, scope, around, graph)
+                scope.filters += filters_of(node.expr, self.certain(node.p))
                 self._exists(node.expr, scope, self.certain(node.p), graph)
             case "Extend":
                 self.read(node.p, scope, around, graph)
@@ -296,12 +305,26 @@ class _Reader:
         elif isinstance(path, InvPath):
             self._path(end, path.arg, start, scope, graph)
         elif isinstance(path, SequencePath):
-            joints = [start, *(_new_variable() for _ in path.args[1:]), end]
+            joints = [start, *(self._joint(arg) for arg in path.args[:-1]), end]
             for one, step, other in zip(joints[:-1], path.args, joints[1:], strict=True):
                 self._path(one, step, other, scope, graph)
         else:
             steps, most, least = _steps(path)
             scope.walks.append(Walk(start, steps, end, most or 0, least == 0, graph))
+
+    def _joint(self, path: Any) -> Variable:
+        """Where a path goes on after its part `path`."""
+        joint = Variable(f"_j{next(_fresh)}")
+        word = re.split(r"[#/]", str(path).rstrip(">)*+?"))[-1] or "joint"
+        told = f"_:{word}"
+        taken = set(self._stand_ins.values())
+        self._stand_ins[joint] = told if told not in taken else f"{told}{len(self._stand_ins) + 1}"
+        return joint
+
+    def _stand_in(self, told: str) -> Variable:
+        variable = _new_variable()
+        self._stand_ins[variable] = told
+        return variable
 
     def _term(self, term: Any) -> Any:
         from rdflib.term import BNode, URIRef
@@ -312,7 +335,7 @@ class _Reader:
             return Variable(str(term))
         if isinstance(term, BNode):
             if str(term) not in self._blank:
-                self._blank[str(term)] = _new_variable()
+                self._blank[str(term)] = self._stand_in(f"_:{len(self._stand_ins) + 1}")
             return self._blank[str(term)]
         if isinstance(term, URIRef):
             return _named(str(term))
@@ -323,8 +346,14 @@ class _Reader:
                 return Literal(str(term))
             # Numbers and times are written in many ways, and the parser has chosen one: any value is asked
             # for, and the query itself decides at the end.
-            return _new_variable()
+            return self._stand_in(_plain(term))
         raise ContractError(f"{term!r} is no term that a pattern may hold")
+
+
+def _plain(term: Any) -> str:
+    """A literal with a type, as people write it."""
+    kind = str(term.datatype).rpartition("#")[2]
+    return str(term) if kind in ("integer", "decimal", "double", "boolean") else f'"{term}"^^xsd:{kind}'
 
 
 def _named(iri: str) -> NamedNode:

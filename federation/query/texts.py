@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pyoxigraph import NamedNode, Variable
 
+from federation.query.filters import Filter
 from federation.query.gathered import Solution
 from federation.query.needs import Pattern, Steps, Term, variables_of
 
@@ -29,11 +30,18 @@ class Branch:
 
     patterns: tuple[Pattern, ...]
     names: Mapping[Variable, Variable]
+    filters: tuple[Filter, ...] = ()
     mark: Variable | None = None
     """Bound in its rows where it has no variable of its own: rows of several branches come mixed."""
 
     @classmethod
-    def of(cls, number: int, patterns: tuple[Pattern, ...], bound: Variable | None) -> Branch:
+    def of(
+        cls,
+        number: int,
+        patterns: tuple[Pattern, ...],
+        bound: Variable | None,
+        filters: tuple[Filter, ...] = (),
+    ) -> Branch:
         """Number `number` of a question; `bound` is what the block of values binds in it."""
         found: dict[Variable, Variable] = {}
         for pattern in patterns:
@@ -41,7 +49,7 @@ class Branch:
                 if name not in found:
                     found[name] = BOUND if name == bound else Variable(f"v{number}_{len(found)}")
         own = any(name != BOUND for name in found.values())
-        return cls(patterns, found, None if own else Variable(f"k{number}"))
+        return cls(patterns, found, filters, None if own else Variable(f"k{number}"))
 
     @property
     def asked(self) -> frozenset[Variable]:
@@ -49,13 +57,15 @@ class Branch:
         return frozenset(self.names.values()) | ({self.mark} if self.mark else set())
 
     def text(self) -> str:
-        """Its triple patterns."""
+        """Its triple patterns, and what they must fulfil."""
+        conditions = "".join(f" FILTER ( {each.text(self.names)} )" for each in self.filters)
         mark = f" BIND(1 AS {self.mark})" if self.mark else ""
         return (
             " ".join(
                 f"{self._term(p.subject)} {self._term(p.predicate)} {self._term(p.object)} ."
                 for p in self.patterns
             )
+            + conditions
             + mark
         )
 

@@ -14,6 +14,7 @@ from itertools import combinations
 
 from pyoxigraph import Literal, NamedNode, Variable
 
+from federation.query.filters import Filter
 from federation.query.needs import Pattern, Scope, Walk, variables_of
 from federation.query.sources import RDF_TYPE, Sources
 
@@ -44,6 +45,14 @@ class Unit:
         """Variables that a block of values may restrict."""
         graphs = {p.graph for p in self.patterns} | ({self.walk.graph} if self.walk else set())
         return self.variables - {g for g in graphs if isinstance(g, Variable)}
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Filters of its scope that it can tell by itself, and so the domain that is asked."""
+        if self.walk is not None or not self.scope.filters:
+            return ()
+        own = self.bindable
+        return tuple(dict.fromkeys(each for each in self.scope.filters if each.variables <= own))
 
 
 def units_of(scope: Scope, sources: Sources) -> list[Unit]:

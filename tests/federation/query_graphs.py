@@ -109,6 +109,22 @@ def _patterns(draw: st.DrawFn) -> str:
             return f"{subject} {term(word)} {obj} ."
 
 
+CONDITIONS = (
+    "{0} = 1", "{0} != 1", "{0} < 1.5", "{0} >= 1", "{0} = 'one'", "{0} IN (1, 'one')", "{0} NOT IN (1, {1})",
+    "{0} = {1}", "{0} != {1}", "STRSTARTS(STR({0}), 'https://fedtwin.example/id/a')", "REGEX({0}, '^O', 'i')",
+    "CONTAINS({0}, 'n')", "STRLEN(STR({0})) > 3", "isIRI({0})", "!isLITERAL({0})", "BOUND({0})",
+    "!BOUND({0})", "LANG({0}) = 'en'", "DATATYPE({0}) = xsd:integer", "{0} = -1", "isIRI({0}) && {1} != 1",
+    "{0} = 1 || !BOUND({1})", "!({0} = 'one' || {1} = 1)", "isNUMERIC({0})", "UCASE(STR({0})) = 'ONE'",
+)  # fmt: skip
+
+
+@st.composite
+def _filters(draw: st.DrawFn) -> str:
+    """A condition on one or two variables, bound by the group or not."""
+    names = st.sampled_from(["?x", "?y", "?z"])
+    return f"FILTER({draw(st.sampled_from(CONDITIONS)).format(draw(names), draw(names))})"
+
+
 @st.composite
 def _groups(draw: st.DrawFn, depth: int = 2) -> str:
     parts = draw(st.lists(_patterns(), min_size=1, max_size=3))
@@ -122,12 +138,15 @@ def _groups(draw: st.DrawFn, depth: int = 2) -> str:
                      f"{{ SELECT ?x (COUNT(*) AS ?n) {{ {inner} }} GROUP BY ?x }}",
                      f"{{ SELECT DISTINCT ?x {{ {inner} }} }}", f"GRAPH <{domain_node('a')}> {{ {inner} }}",
                      f"GRAPH ?g {{ {inner} }}", f"SERVICE <{domain_node('b')}> {{ {inner} }}",
-                     f"OPTIONAL {{ {inner} FILTER (?x != ?y) }}", f"BIND (?x AS ?b{depth})",
-                     f"VALUES ?x {{ {name('a', 0)} {name('b', 1)} }}", "FILTER (isIRI(?x))",
+                     f"OPTIONAL {{ {inner} FILTER (?x != ?y) }}", f"{{ {inner} {draw(_filters())} }}",
+                     f"BIND (?x AS ?b{depth})", f"VALUES ?x {{ {name('a', 0)} {name('b', 1)} }}",
+                     "FILTER (isIRI(?x))",
                      f"VALUES (?x ?y) {{ ({name('a', 0)} UNDEF) (UNDEF {name('b', 1)}) }}"]
                 )
             )
         )  # fmt: skip
+    if draw(st.booleans()):
+        parts.append(draw(_filters()))
     order = draw(st.permutations(parts))
     return " ".join(order)
 
