@@ -505,16 +505,18 @@ class CardCount(_message.Message):
     def __init__(self, iri: _Optional[str] = ..., triples: _Optional[int] = ..., subjects: _Optional[int] = ..., objects: _Optional[int] = ..., foreign_subjects: _Optional[int] = ..., foreign_objects: _Optional[int] = ...) -> None: ...
 
 class SandboxAsk(_message.Message):
-    __slots__ = ("sandbox", "step", "points", "until")
+    __slots__ = ("sandbox", "step", "points", "until", "borders_only")
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     UNTIL_FIELD_NUMBER: _ClassVar[int]
+    BORDERS_ONLY_FIELD_NUMBER: _ClassVar[int]
     sandbox: str
     step: str
     points: _containers.RepeatedScalarFieldContainer[str]
     until: int
-    def __init__(self, sandbox: _Optional[str] = ..., step: _Optional[str] = ..., points: _Optional[_Iterable[str]] = ..., until: _Optional[int] = ...) -> None: ...
+    borders_only: bool
+    def __init__(self, sandbox: _Optional[str] = ..., step: _Optional[str] = ..., points: _Optional[_Iterable[str]] = ..., until: _Optional[int] = ..., borders_only: _Optional[bool] = ...) -> None: ...
 
 class SandboxAnswer(_message.Message):
     __slots__ = ("view", "agreement", "level", "kpis", "expires_at")
