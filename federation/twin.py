@@ -45,7 +45,7 @@ from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.assurance import Assurance
 from federation.events import EventLog, FindingBoard
-from federation.jobs import tenant_of
+from federation.jobs import TWIN_LABEL, tenant_of
 from federation.paths import DISJOINT_CANDIDATES, find
 from federation.registry import Registry
 from federation.storage import Storage
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = ["BrokerFace", "access_check"]
 
 _TWIN = "/fedtwin.v1.Twin/"
+_PARTNERS = "/fedtwin.v1.Partners/"
 _CHANGES = (f"{_TWIN}SetAlarmState",)
 _KINDS = ("point", "segment")
 _PAGE = 200
@@ -82,8 +83,14 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
     """Who may call what at this broker: agents attach, and the subjects of [[access]] read. For `Guard`."""
     subjects = [access.subject for access in config.access]
     operators = [access.subject for access in config.access if access.operate]
+    speakers = [access.subject for access in config.access if access.partners]
 
     def check(method: str, caller: SpiffeId) -> None:
+        if method.startswith(_PARTNERS) and not any(caller.matches(subject) for subject in speakers):
+            raise NotShared(
+                f"{caller} may not speak for partners; have the broker's operator set partners = true under"
+                " the [[access]] that names this subject"
+            )
         if not method.startswith(_TWIN):
             return  # the session judges who may attach
         if caller.role is Role.AGENT:
@@ -233,17 +240,19 @@ class BrokerFace:
 
     async def start_job(self, question: JobQuestion) -> Job:
         """Take the caller's question in. Raises OverCapacity, NotFound, ConfigError."""
-        for domain in (
-            () if tenant_of(self._caller()) else question.scope
-        ):  # the desk knows a partner's domains
-            self._check_domain(domain)
+        labels = question.labels
+        if tenant_of(self._caller()):  # the desk knows what is in a partner's twin, and whose labels count
+            labels = {key: label for key, label in labels.items() if key == TWIN_LABEL}
+        else:
+            for domain in question.scope:
+                self._check_domain(domain)
         return await self._open_desk().submit(
             question.capability,
             question.scenario,
             scope=question.scope,
             requirements=question.requirements,
             owner=self._caller(),
-            labels=question.labels,
+            labels=labels,
         )
 
     async def jobs(self) -> Sequence[Job]:

@@ -24,7 +24,9 @@ from domain_twin.model.scenario import Scenario
 from domain_twin.model.values import Nanoseconds
 from domain_twin.simulation.jobs.store import JobStore
 
-__all__ = ["AT_ONCE", "MAX_DEADLINE_S", "MAX_WAITING", "Answer", "JobDesk", "JobStopped", "Ticket"]
+__all__ = [
+    "AT_ONCE", "INTERRUPTED", "MAX_DEADLINE_S", "MAX_WAITING", "Answer", "JobDesk", "JobStopped", "Ticket",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +233,7 @@ class JobDesk:
         """Answer jobs until cancelled; what is being answered then is failed as interrupted."""
         self._wake = asyncio.Event()
         for entry in self._entries.values():
-            if entry.job.problem == _INTERRUPTED:
+            if entry.job.problem == INTERRUPTED:
                 await self._saved(entry.job)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -369,7 +371,7 @@ class JobDesk:
         """A job as it is after a restart."""
         if job.state.ended:
             return job
-        return replace(job, state=JobState.FAILED, problem=_INTERRUPTED, ended_at=self._clock(), step="")
+        return replace(job, state=JobState.FAILED, problem=INTERRUPTED, ended_at=self._clock(), step="")
 
     def _entry(self, identity: str) -> _Entry:
         if identity in self._entries:
@@ -382,4 +384,5 @@ class JobDesk:
         raise NotFound(f"no job {identity!r} is kept here; `fedtwin jobs` lists those that are")
 
 
-_INTERRUPTED = "interrupted by a restart of the twin; ask again"
+INTERRUPTED = "interrupted by a restart of the twin; ask again"
+"""The problem of a job that a restart cut short."""
