@@ -349,7 +349,9 @@ class ApiClientConfig(_Strict):
     root: Path | None = Field(
         None, description="PEM file with the root of the api's certificate; default: the system's roots"
     )
-    certificate: Path | None = Field(None, description="PEM file: the partner's own, if tokens are bound to it")
+    certificate: Path | None = Field(
+        None, description="PEM file: the partner's own, if tokens are bound to it"
+    )
     key: Path | None = Field(None, description="PEM file: its private key, mode 0600")
 
 
@@ -421,6 +423,11 @@ class ApiConfig(_Strict):
     behind_proxy: bool = Field(
         False, description="a proxy in front ends TLS and is the only one who reaches the address listened on"
     )
+    proxy_certificate: bool = Field(
+        False,
+        description="that proxy tells the client's certificate in Client-Cert (RFC 9440), and takes away what"
+        " clients send under that name",
+    )
     tls: ApiTlsConfig | None = Field(None, description="left out: plain HTTP, for a proxy on this machine")
     broker: Path = Field(
         description="client profile by which the broker is asked, with a certificate of"
@@ -459,6 +466,10 @@ class ApiConfig(_Strict):
                 f"{self.listen} can be reached from other machines, and tokens would travel in the clear; give"
                 " [tls] a certificate and a key, listen on 127.0.0.1, or say behind_proxy = true where a proxy"
                 " with TLS stands in front"
+            )
+        if self.proxy_certificate and not self.behind_proxy:
+            raise ValueError(
+                "proxy_certificate is for a proxy in front: say behind_proxy = true, or leave it out"
             )
         scheme = _web_address("public_address", self.public_address, path=False)
         if self.tls and scheme == "http":
