@@ -34,6 +34,11 @@ FILES = [
         "[The HTTP APIs for partners](partners-access.md): `fedtwin api api.toml`.",
     ),
     ("client.toml", config.ClientConfig, "How the command line reaches a broker: `--at client.toml`."),
+    (
+        "partner.toml",
+        config.ApiClientConfig,
+        "[How a partner reaches the APIs](partners.md): `--api partner.toml`, or `FEDTWIN_API`.",
+    ),
 ]
 INTRODUCTION = """# Configuration
 

@@ -27,6 +27,15 @@ LogFormat: TypeAlias = Annotated[
     str,
     typer.Option("--log-format", metavar="FORM", help="text, or json: one object a line with typed fields."),
 ]
+Api: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--api",
+        metavar="PROFILE",
+        help="Which api to ask, and as whom: a partner's profile (TOML). Default: $FEDTWIN_API, then the"
+        " demo in this folder.",
+    ),
+]
 Last: TypeAlias = Annotated[
     str, typer.Option("--last", metavar="DURATION", help="How far to go back: 90s, 10m, 2h, 1d.")
 ]

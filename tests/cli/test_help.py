@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HEAVY = (
     "rich",
     "grpc",
+    "httpx",
     "numba",
     "pydantic",
     "sqlalchemy",
@@ -73,6 +74,9 @@ WORDS = {
     "residual",
     "sweep",
     "jobs",
+    "order",
+    "scenario",
+    "twin",
     "calibrate",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
