@@ -55,6 +55,7 @@ _ANSWERS: dict[str, Any] = {
     "simulate": pb.SimulateAnswer,
     "query": pb.QueryAnswer,
     "card": pb.CardAnswer,
+    "sandbox": pb.SandboxAnswer,
 }
 _FIELDS: dict[str, str] = {
     "EvaluateAsk": "evaluate",
@@ -63,6 +64,7 @@ _FIELDS: dict[str, str] = {
     "SimulateAsk": "simulate",
     "QueryAsk": "query",
     "CardAsk": "card",
+    "SandboxAsk": "sandbox",
 }
 _OFF_LOOP = 1 << 20  # answers from this size on are verified and parsed in a thread
 _OBO_LIFE_S = 60
@@ -227,8 +229,8 @@ class Session:
     ) -> Any:
         """Ask the agent and return its answer message, verified.
 
-        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk or CardAsk. Raises what a
-        refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after
+        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk, CardAsk or SandboxAsk.
+        Raises what a refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable after
         `timeout_s`, SessionLost, ContractError.
         """
         kind = _FIELDS[type(body).__name__]

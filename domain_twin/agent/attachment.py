@@ -94,6 +94,9 @@ class AskHandler(Protocol):
     async def card(self, ask: Asked, body: pb.CardAsk) -> pb.CardAnswer:
         """Say what the peer's view holds, counted."""
 
+    async def sandbox(self, ask: Asked, body: pb.SandboxAsk) -> pb.SandboxAnswer:
+        """Open, refresh or close this domain's part of a partner's twin."""
+
     async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """What to send first: the deltas since `resume_from`, else a snapshot. Raises NotShared."""
 
@@ -387,6 +390,8 @@ class Attachment:
                 return self._handler.query(asked, ask.query)
             case "card":
                 return self._handler.card(asked, ask.card)
+            case "sandbox":
+                return self._handler.sandbox(asked, ask.sandbox)
             case _:
                 raise ContractError("this agent does not know such a question; update it")
 
@@ -522,7 +527,7 @@ class Attachment:
 
 def _only_body(ask: pb.Ask) -> dict[str, Any]:
     kind = ask.WhichOneof("body")
-    if kind not in {"evaluate", "describe", "budget", "simulate", "query", "card"}:
+    if kind not in {"evaluate", "describe", "budget", "simulate", "query", "card", "sandbox"}:
         raise ContractError("the chunks of an ask hold no question")
     return {kind: getattr(ask, kind)}
 

@@ -124,6 +124,11 @@ class Auditor:
         if self._trail:
             self._trail.note("agreement-ended", agreement=agreement, peer=peer, level=level, reason=reason)
 
+    def sandbox_ended(self, sandbox: str, *, partner: str, peer: str, reason: str) -> None:
+        """This domain's part of a partner's twin was closed."""
+        if self._trail:
+            self._trail.note("sandbox-ended", sandbox=sandbox, on_behalf_of=partner, peer=peer, reason=reason)
+
     def configured(self, file: str, content: bytes, agreements: list[str]) -> None:
         """A configuration was loaded, at the start or anew."""
         if self._trail:

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 from domain_twin import __version__
 from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.publisher import Publisher
+from domain_twin.agent.sandboxes import Sandbox, Sandboxes
 from domain_twin.agent.session import Asked
 from domain_twin.agent.what_if_jobs import WhatIfJobs
 from domain_twin.disclosure.policy import Action, Agreement, Grant, RateLimiter, Refusal, decide
-from domain_twin.errors import NotFound, NotShared, OverCapacity, StaleVersion, TwinError
+from domain_twin.errors import (
+    ContractError,
+    NotFound,
+    NotShared,
+    OverCapacity,
+    StaleVersion,
+    TwinError,
+)
 from domain_twin.model import (
     Finding,
     Level,
@@ -33,7 +41,7 @@ from domain_twin.model import (
 )
 from domain_twin.model.algebra import meets
 from federation.v1 import fedtwin_pb2 as pb
-from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis
+from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis, encode_view
 from federation.wire.simulate import Figures, Prepare, Prepared, decode_ask, encode_answer
 
 if TYPE_CHECKING:
@@ -79,6 +87,8 @@ class Jobs:
         """Who computes this domain's part in what-ifs; None: nobody does."""
         self.queries: PeerQueries | None = None
         """Who answers peers' questions in SPARQL; None: nobody does."""
+        self.sandboxes: Sandboxes | None = None
+        """Who keeps this domain's parts of partners' twins; None: it takes part in none."""
         self._domain = domain
         self._agreements = tuple(agreements)
         self._published = published
@@ -175,6 +185,50 @@ class Jobs:
         await self._disclose(ask, grant, answer, triples=answer.triples)
         return answer
 
+    async def sandbox(self, ask: Asked, body: pb.SandboxAsk) -> pb.SandboxAnswer:
+        """Open, refresh or close this domain's part of a partner's twin. Raises also ContractError."""
+        if self.sandboxes is None:
+            raise NotFound(f"{self._domain} takes part in no partner's twin")
+        whose = {"partner": ask.on_behalf_of, "peer": str(ask.peer)}
+        if body.step == "close":
+            # Needs no agreement: it may have been withdrawn since.
+            if await self.sandboxes.close(body.sandbox, **whose):
+                self.auditor.sandbox_ended(body.sandbox, **whose, reason="closed by its owner")
+            return pb.SandboxAnswer()
+        if body.step not in ("open", "refresh"):
+            raise ContractError(f"SandboxAsk.step: {body.step!r} is none of open, refresh, close")
+        try:
+            cost = _VIEW_COST if body.step == "open" else 1.0
+            grant = self._granted(ask, Action.SANDBOX, cost=cost)
+        except NotShared as refusal:
+            if await self.sandboxes.close(body.sandbox, **whose) or self.sandboxes.withdrawn(
+                body.sandbox, **whose
+            ):
+                why = f"the agreement for the twin {body.sandbox} was withdrawn: {refusal}"
+                self.auditor.sandbox_ended(body.sandbox, **whose, reason=why)
+                raise NotShared(why) from None
+            raise
+        if body.step == "open":
+            ends = [end for end in (body.until, grant.expires_at) if end]
+            points = frozenset(body.points) if body.points or body.borders_only else None
+            view = await self.sandboxes.open(
+                grant, body.sandbox, **whose, points=points, until=min(ends, default=0)
+            )
+        else:
+            view = await self.sandboxes.refresh(grant, body.sandbox, **whose)
+        answer = pb.SandboxAnswer(
+            view=await asyncio.to_thread(encode_view, view) if _is_large(view) else encode_view(view),
+            agreement=grant.agreement,
+            level=grant.level.value,
+            kpis=sorted(grant.figures),
+            expires_at=grant.expires_at or 0,
+        )
+        if self._granted(ask, Action.SANDBOX, counted=False) != grant:
+            raise StaleVersion(f"the agreement {grant.agreement!r} was changed; ask again")
+        about = {"sandbox": body.sandbox, "step": body.step, "points": len(view.points)}
+        await self._disclose(ask, grant, answer, **about)
+        return answer
+
     def _open_queries(self) -> PeerQueries:
         if self.queries is None:
             raise NotFound(f"{self._domain} answers no queries")
@@ -192,7 +246,8 @@ class Jobs:
 
     def findings(self) -> list[Finding]:
         """Shares that this domain does not keep, and an audit that cannot be written."""
-        return self.auditor.findings(self._domain) + [
+        open_here = self.sandboxes.findings() if self.sandboxes else []
+        return [*self.auditor.findings(self._domain), *open_here] + [
             Finding(
                 code="budget.missed",
                 severity=Severity.WARNING,
@@ -211,6 +266,10 @@ class Jobs:
         """From now on these hold: views that none of them grants any more are taken back."""
         self._agreements = tuple(agreements)
         now = self._clock()
+        for held in self.sandboxes.withdraw(self._holds) if self.sandboxes else ():
+            self.auditor.sandbox_ended(
+                held.id, partner=held.partner, peer=held.peer, reason="its agreement was withdrawn"
+            )
         for (agreement, level), (ask, grant) in list(self._viewing.items()):
             granted = decide(
                 self._agreements,
@@ -230,6 +289,12 @@ class Jobs:
                 why = StaleVersion(f"the agreement {agreement!r} was changed; ask for the view again")
             self._publisher.close(agreement, level)
             self._withdraw(agreement, level, why)
+
+    def _holds(self, held: Sandbox) -> bool:
+        """Whether a partner may still hold its twin here."""
+        now = self._clock()
+        granted = decide(self._agreements, held.peer, Action.SANDBOX, now=now, on_behalf_of=held.partner)
+        return isinstance(granted, Grant)
 
     def _expired(self, agreement: str, level: Level) -> None:
         why = NotShared(f"the agreement {agreement!r} has expired; delete what was shown under it")
@@ -318,6 +383,10 @@ def _cost(segments: Sequence[Any]) -> float:
     if len(segments) > _MOST_SEGMENTS:
         raise OverCapacity(f"{len(segments)} segments were asked about; at most {_MOST_SEGMENTS} at once")
     return max(1.0, len(segments) / _SEGMENTS_PER_ASK)
+
+
+def _is_large(view: View) -> bool:
+    return len(view.segments) > _AT_ONCE
 
 
 def _meeting(segment: Segment, mode: PathMode, required: Requirement) -> PathKpis | None:

@@ -16,6 +16,7 @@ from domain_twin.agent.auditor import Auditor
 from domain_twin.agent.jobs import Jobs
 from domain_twin.agent.local import serve_local
 from domain_twin.agent.metrics import AgentMetrics
+from domain_twin.agent.sandboxes import Sandboxes
 from domain_twin.agent.schema import load_schema
 from domain_twin.agent.session import BrokerSession
 from domain_twin.agent.twin import DomainTwin
@@ -133,6 +134,12 @@ async def _run(
             calibration=twin.calibration,
             loads=twin.recent_loads,
             private=config.state / PRIVATE_FOLDER,
+        )
+        jobs.sandboxes = Sandboxes(
+            config.state / "sandboxes.json",
+            domain=config.domain,
+            network=twin.network,
+            published=twin.published,
         )
         if config.semantic.enabled:
             queries = jobs.queries = _peer_queries(config, twin)

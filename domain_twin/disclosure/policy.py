@@ -115,10 +115,15 @@ def decide(
 
     Of several agreements that grant the action the one with the finest level decides (then the least id).
     `on_behalf_of` narrows and never widens: where agreements speak of the end partner, what is granted is the
-    coarser of both in every respect; where none does, what `peer` may see is what it may pass on.
+    coarser of both in every respect; where none does, what `peer` may see is what it may pass on. Not so for
+    `sandbox`: a twin of a partner needs an agreement that speaks of that partner.
     """
     own = _decide_for(agreements := tuple(agreements), peer, action, now=now)
-    relayed = on_behalf_of != peer and any(agreement.covers(on_behalf_of) for agreement in agreements)
+    sandbox = action is Action.SANDBOX
+    if sandbox and isinstance(own, Grant) and on_behalf_of in ("", peer):
+        return Refusal("a twin is made for a partner, and none was named")
+    covered = any(agreement.covers(on_behalf_of) for agreement in agreements)
+    relayed = on_behalf_of != peer and (covered or sandbox)
     if isinstance(own, Grant) and relayed:
         partner = _decide_for(agreements, on_behalf_of, action, now=now)
         # The relaying peer learns no more of the partner's agreement than that it does not reach so far.

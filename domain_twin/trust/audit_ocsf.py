@@ -23,7 +23,7 @@ _READ = 2
 _API = {"asked", "answered", "disclosed", "view", "refused", "read", "exported", "view-received"}
 _SESSION = {"attached": 1, "session-refused": 1, "detached": 2}
 _LIFECYCLE = {"trail": 3, "opened": 3, "closed": 4}
-_ENTITY = {"configured": 3, "agreement-ended": 4, "view-deleted": 4}
+_ENTITY = {"configured": 3, "agreement-ended": 4, "sandbox-ended": 4, "view-deleted": 4}
 _FAILED = {"refused", "session-refused"}
 
 
