@@ -20,11 +20,13 @@ from domain_twin.errors import OverCapacity
 from domain_twin.trust.audit_log import AuditLog
 from domain_twin.trust.guard import current_peer
 from domain_twin.trust.refusal import refuse
+from federation.partners.gate import partner_of
 from federation.rates import Rates
 
 __all__ = ["AuditGate", "BrokerAuditor"]
 
 _LONGEST_QUESTION = 500
+_LONGEST_NAME = 64
 _TOLD_EVERY_S = 1.0
 _MOST_TOLD = 1024
 _certificate: ContextVar[dict[str, str]] = ContextVar("fedtwin_certificate")
@@ -139,7 +141,13 @@ class AuditGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def _record(self, context: Any, rpc: str, request: Any, **more: Any) -> None:
         try:
             await self._auditor.record(
-                "read", subject=_caller(), rpc=rpc, question=_brief(request), outcome="ok", **more
+                "read",
+                subject=_caller(),
+                rpc=rpc,
+                question=_brief(request),
+                outcome="ok",
+                **_for_partner(context, request),
+                **more,
             )
         except OverCapacity as error:
             await refuse(context, error)
@@ -176,6 +184,7 @@ class AuditGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             outcome=code.name.lower() if isinstance(code, grpc.StatusCode) else "cancelled",
             reason=reason or _text(context.details()),
             times=times,
+            **_for_partner(context, request),
             **({"from": context.peer()}),
             **(_certificate_of(context) if kind == "session-refused" else {}),
         )
@@ -186,6 +195,12 @@ def _caller() -> str:
         return str(current_peer().identity)
     except LookupError:
         return ""
+
+
+def _for_partner(context: Any, request: Any) -> dict[str, str]:
+    """The partner that a call says it is made for, in its metadata or in a request of `Partners`."""
+    partner = partner_of(context) or str(getattr(request, "tenant", ""))
+    return {"partner": partner[:_LONGEST_NAME]} if partner else {}
 
 
 def _address(context: Any) -> str:

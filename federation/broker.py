@@ -116,12 +116,19 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.events import FindingBoard, event_log
     from federation.jobs import BrokerJobs
     from federation.metrics import BrokerMetrics
+    from federation.partners.assemble import Surroundings, assemble, open_store
+    from federation.partners.gate import PartnerGate, current_caller
+    from federation.partners.service import PartnersService
     from federation.rates import Rates
     from federation.registry import Registry
     from federation.renewal import Renewal
     from federation.storage import Storage
     from federation.twin import BrokerFace, access_check
-    from federation.v1.fedtwin_pb2_grpc import add_FederationServicer_to_server, add_TwinServicer_to_server
+    from federation.v1.fedtwin_pb2_grpc import (
+        add_FederationServicer_to_server,
+        add_PartnersServicer_to_server,
+        add_TwinServicer_to_server,
+    )
     from federation.wire.framing import STREAM_OPTIONS
     from federation.wire.twin_service import TwinService
 
@@ -143,7 +150,10 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     )
     storage, restored = await Storage.open(config.state, config.database)
     work = _Work()
+    store = None
     try:
+        if config.partner:
+            store = await open_store(config)
         content = config.model_dump_json().encode()
         auditor.note("configured", file="broker.toml", file_sha256=hashlib.sha256(content).hexdigest())
         if trail:
@@ -171,6 +181,9 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         def on_audit(problem: str) -> None:
             findings.report("audit", [_audit_finding(problem)] if problem else [])
 
+        def on_partners(problem: str) -> None:
+            findings.report("partners", [_partners_finding(problem)] if problem else [])
+
         if trail:
             trail.on_problem = on_audit
             on_audit(trail.problem)
@@ -197,12 +210,18 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             findings=findings,
             storage=storage,
             alarms=alarms,
-            caller=lambda: str(current_peer().identity),
+            caller=current_caller,
             watch_ends_at=lambda: current_peer().not_after,
         )
         jobs = BrokerJobs(registry, records)
         face.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
         face.queries = queries = _queries(registry, assurance, records)
+
+        partners = None
+        if store:
+            store.on_problem = on_partners
+            partners = assemble(Surroundings(config, store, registry, face.desk, jobs, alarms))
+            partners.begin()
 
         def on_change(change: Change) -> None:
             queries.changed(change.domain, structural=change.structural, shown=change.shown)
@@ -211,9 +230,13 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         registry.on_change = on_change
         federation = FederationService(registry, config, identity, trust)
         guard = Guard(trust, rates.check(access_check(config)))
-        server = grpc.aio.server(interceptors=[AuditGate(auditor, rates), guard], options=STREAM_OPTIONS)
+        server = grpc.aio.server(
+            interceptors=[AuditGate(auditor, rates), guard, PartnerGate(config)], options=STREAM_OPTIONS
+        )
         add_FederationServicer_to_server(federation, server)
         add_TwinServicer_to_server(TwinService(face), server)
+        speaker = PartnersService(partners, ends_at=lambda: current_peer().not_after)
+        add_PartnersServicer_to_server(speaker, server)
         credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
         address = _listen(server, config.listen, credentials)
         work.start(work.forever(storage.run))
@@ -221,6 +244,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         work.start(work.forever(face.desk.run))
         work.start(work.forever(Renewal(federation, trust, findings).run))
         work.start(work.forever(watch_over_alarms))
+        if partners:
+            work.start(work.forever(partners.run))
         await server.start()
         metrics = BrokerMetrics(
             config,
@@ -244,6 +269,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             await alarms.flush()
     finally:
         await work.end()
+        if store:
+            await store.close()
         await storage.close()
         if trail:
             trail.close("the broker ended")
@@ -329,6 +356,17 @@ def _audit_finding(problem: str) -> Finding:
         "broker",
         f"the audit cannot be written: {problem}; questions are answered as [audit] when_unwritable says",
         "make room on the disk and the folder writable; the broker goes on by itself",
+    )
+
+
+def _partners_finding(problem: str) -> Finding:
+    return Finding(
+        "broker.partners-unwritable",
+        Severity.ERROR,
+        "",
+        "broker",
+        f"nothing new is kept for partners: {problem}",
+        "see the message; what is kept can be read, and the broker writes again by itself when it can",
     )
 
 

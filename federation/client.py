@@ -7,16 +7,15 @@ raised as the TwinErrors that they are, with the server's own sentence. grpc is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import stat
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from domain_twin.config import ClientConfig, load_client
-from domain_twin.errors import ContractError, CredentialError, NotFound, TwinError, Unreachable
+from domain_twin.config import load_client
+from domain_twin.errors import ContractError, NotFound
 from domain_twin.model import (
     Alarm,
     DeviceStatus,
@@ -35,14 +34,12 @@ from domain_twin.model import (
     ServiceStatus,
     View,
 )
-from domain_twin.trust.files import Stamp, stamp
+from federation.connection import Connection
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire import convert
 from federation.wire.questions import NO_REQUIREMENT, QueryQuestion, QueryReply, ServiceList
 
 if TYPE_CHECKING:
-    import grpc
-
     from domain_twin.model.job import Capability, Job, Report, Requirements
     from domain_twin.model.query import GraphCheck, Impact, Require
     from domain_twin.model.scenario import Scenario
@@ -51,24 +48,15 @@ __all__ = ["DEFAULT_PROFILE", "EventStream", "QueryReply", "ServiceList", "TwinC
 
 DEFAULT_PROFILE = Path(".fedtwin/demo/client.toml")
 ENVIRONMENT = "FEDTWIN_AT"
-MAX_MESSAGE_BYTES = 64 << 20
+PARTNER_METADATA = "fedtwin-partner"
 MAX_REPORT_BYTES = 256 << 20
 MAX_QUERY_BYTES = 64 << 20
-_FORMER = 2
 
 
-class TwinClient:
+class TwinClient(Connection):
     """A connection to one twin, used as `async with TwinClient.connect(at) as twin`."""
 
-    def __init__(self, profile: ClientConfig | Path, *, timeout_s: float = 30.0) -> None:
-        """`profile` is a broker's profile, or the path of an agent's Unix socket."""
-        self._profile = profile
-        self._timeout_s = timeout_s
-        self._channel: grpc.aio.Channel | None = None
-        self._former: list[grpc.aio.Channel] = []  # with what was begun on them
-        self._closing: set[asyncio.Task[None]] = set()
-        self._seen: Stamp = ()
-        self._stub: Any = None
+    use = "`async with TwinClient.connect(…)`"
 
     @classmethod
     def connect(cls, at: str | Path = "", *, timeout_s: float = 30.0) -> TwinClient:
@@ -88,52 +76,27 @@ class TwinClient:
             raise NotFound(f"{where}; {remedy}") from None
         return cls(path if stat.S_ISSOCK(mode) else load_client(path), timeout_s=timeout_s)
 
-    async def __aenter__(self) -> TwinClient:
-        self._open()
-        return self
+    def for_partner(self, tenant: str) -> TwinClient:
+        """The same connection, asking for a partner: only `query` and jobs, and only where that is allowed.
 
-    def _open(self) -> None:
-        """Make a channel; what was begun on the one before goes on there."""
-        import grpc
+        Raises NotShared on asking where the broker does not let you speak for that partner.
+        """
+        client = TwinClient(self._profile, timeout_s=self._timeout_s)
+        client._behind, client._partner = self, tenant
+        return client
 
+    _behind: TwinClient | None = None
+    _partner = ""
+
+    def _connected(self) -> Any:
+        if self._behind is None:
+            return super()._connected()
+        return _Speaking(self._behind._connected(), ((PARTNER_METADATA, self._partner),))
+
+    def _make_stub(self, channel: Any) -> Any:
         from federation.v1.fedtwin_pb2_grpc import TwinStub
 
-        options: list[tuple[str, str | int]] = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.use_local_subchannel_pool", 1),  # else a new client inherits an old one's back-off
-        ]
-        if isinstance(self._profile, Path):
-            self._channel = grpc.aio.insecure_channel(f"unix:{self._profile.resolve()}", options)
-        else:
-            from domain_twin.trust.credentials import load_tls
-            from domain_twin.trust.tls import channel_credentials, channel_options
-
-            profile = self._profile
-            seen = stamp(profile.certificate, profile.key, profile.root)
-            credentials = channel_credentials(profile.root, load_tls(profile.certificate, profile.key))
-            options += channel_options(profile.server_name)
-            if self._channel is not None:
-                self._former.append(self._channel)
-            if len(self._former) > _FORMER:  # its certificate has ended long ago
-                task = asyncio.get_running_loop().create_task(self._former.pop(0).close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
-            self._channel = grpc.aio.secure_channel(profile.address, credentials, options)
-            self._seen = seen
-        self._stub = TwinStub(self._channel)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for channel in (*self._former, self._channel):
-            if channel is not None:
-                await channel.close()
-
-    @property
-    def address(self) -> str:
-        """Where the twin is: the broker's host:port or the agent's socket."""
-        return str(self._profile if isinstance(self._profile, Path) else self._profile.address)
+        return TwinStub(channel)
 
     async def domains(self) -> list[DomainStatus]:
         """How each domain stands with the one who serves the twin."""
@@ -383,24 +346,6 @@ class TwinClient:
         request = pb.WatchRequest(kinds=list(kinds), domain=domain, after=after)
         return EventStream(self, self._connected().Watch(request))
 
-    def _connected(self) -> Any:
-        if self._stub is None:
-            raise Unreachable(f"{self.address}: not connected; use `async with TwinClient.connect(…)`")
-        if not isinstance(self._profile, Path):
-            profile = self._profile
-            if stamp(profile.certificate, profile.key, profile.root) != self._seen:
-                with contextlib.suppress(CredentialError):  # half written: the next question looks again
-                    self._open()
-        return self._stub
-
-    async def _ask(self, method: str, request: Any) -> Any:
-        import grpc
-
-        try:
-            return await getattr(self._connected(), method)(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise await self.error_of(error) from None
-
     async def _pages(self, request: Any) -> AsyncIterator[Any]:
         import grpc
 
@@ -410,30 +355,16 @@ class TwinClient:
         except grpc.aio.AioRpcError as error:
             raise await self.error_of(error) from None
 
-    async def error_of(self, failure: Any) -> TwinError:
-        """What a failed call means, in the server's sentence; where no server spoke, the cause of that."""
-        import grpc
 
-        from domain_twin.trust.refusal import error_of
+class _Speaking:
+    """A stub whose every call carries metadata."""
 
-        if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Unreachable(f"{self.address}: no answer within {self._timeout_s:g} s")
-        error = error_of(failure, self.address)
-        if failure.code() is not grpc.StatusCode.UNAVAILABLE or failure.trailing_metadata():
-            return error
-        if isinstance(self._profile, Path):
-            return Unreachable(f"{self._profile}: nobody answers on this socket; is the agent running?")
-        from domain_twin.trust.probe import explain_handshake
+    def __init__(self, stub: Any, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._stub = stub
+        self._metadata = metadata
 
-        profile = self._profile
-        cause = await explain_handshake(
-            profile.address,
-            root=profile.root,
-            certificate=profile.certificate,
-            key=profile.key,
-            server_name=profile.server_name,
-        )
-        return cause or error
+    def __getattr__(self, method: str) -> Any:
+        return partial(getattr(self._stub, method), metadata=self._metadata)
 
 
 class EventStream:

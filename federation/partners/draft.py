@@ -17,7 +17,7 @@ from uuid import uuid4
 from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity, StaleVersion
 from domain_twin.model import Nanoseconds
 from federation.partners.outbox import OutboxRow, event_type
-from federation.partners.record import PUBLIC, Body, Kind, Record
+from federation.partners.record import PUBLIC, Body, Kind, Made, Record
 
 __all__ = [
     "EXTERNAL_ID",
@@ -29,7 +29,6 @@ __all__ = [
     "Kept",
     "KeyName",
     "KeyRow",
-    "Made",
     "Note",
     "Remove",
     "Update",
@@ -69,15 +68,6 @@ class KeyRow:
     id: str
     digest: str
     at: Nanoseconds
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What became of a write."""
-
-    record: Record
-    repeated: bool = False
-    """The key was known: this is what was made under it before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 from domain_twin.model import Nanoseconds
 from federation.partners.record import News, Record
@@ -78,7 +78,7 @@ class Changes:
         for follower in self._followers:
             follower.wake.set()
 
-    async def follow(self, after: int = 0, epoch: str = "") -> AsyncIterator[News]:
+    async def follow(self, after: int = 0, epoch: str = "") -> AsyncGenerator[News, None]:
         """All that happened after `after`, or all there is where that is not known any more; then news."""
         follower = _Follower()
         self._followers.add(follower)
@@ -101,7 +101,7 @@ class Changes:
         finally:
             self._followers.discard(follower)
 
-    async def _state(self, follower: _Follower) -> AsyncIterator[News]:
+    async def _state(self, follower: _Follower) -> AsyncGenerator[News, None]:
         follower.waiting.clear()
         follower.lost = False
         records, sequence = self._snapshot(), self.sequence

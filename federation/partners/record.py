@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from domain_twin.model import Nanoseconds
 
-__all__ = ["PUBLIC", "Body", "Desk", "Kind", "News", "Record", "Repository", "partner_identity"]
+__all__ = ["PUBLIC", "Body", "Desk", "Kind", "Made", "News", "Record", "Repository", "partner_identity"]
 
 Body = Mapping[str, Any]
 """A JSON object."""
@@ -60,6 +60,14 @@ class Record:
     sequence: int
     body: Body  # holds `id`, never `href`
     changed_at: Nanoseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a create came to; `repeated`: its key was known, and this is what was made under it before."""
+
+    record: Record
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,12 @@ from federation.partners.draft import (
     IDEMPOTENCY_KEY,
     Create,
     Kept,
-    Made,
     Remove,
     Update,
     missing,
     repeated,
 )
-from federation.partners.record import PUBLIC, Body, Kind, Record
+from federation.partners.record import PUBLIC, Body, Kind, Made, Record
 
 if TYPE_CHECKING:
     from federation.partners.store import RecordStore
@@ -84,14 +83,14 @@ class TenantRecords:
 
         A body that is as before changes nothing, not even the version.
         """
-        self._check_own(record)
+        self.check_own(record)
         write = Update(record, body)
         await self._store.write(write)
         return write.done.result().record
 
     async def remove(self, record: Record) -> int:
         """Forget a record; the sequence of that change. Raises StaleVersion, NotFound."""
-        self._check_own(record)
+        self.check_own(record)
         write = Remove(record)
         await self._store.write(write)
         return write.done.result().record.sequence
@@ -100,7 +99,13 @@ class TenantRecords:
         """Replace all of a kind that is made from something else (resources): by id, never on disk."""
         self._store.show(self._tenant, kind, bodies)
 
-    def _check_own(self, record: Record) -> None:
+    def is_shown(self, record: Record) -> bool:
+        """Whether a record is made from something else, in memory only."""
+        kept = self._store.kept.get((record.tenant, record.kind), {}).get(record.id)
+        return kept is not None and kept.shown
+
+    def check_own(self, record: Record) -> None:
+        """Raises NotShared for a public record, NotFound for a foreign one."""
         if record.tenant == self._tenant:
             return
         if record.tenant == PUBLIC:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -29,7 +29,6 @@ from federation.partners.draft import (
     Kept,
     KeyName,
     KeyRow,
-    Made,
     Note,
     Write,
     decode,
@@ -37,7 +36,7 @@ from federation.partners.draft import (
 )
 from federation.partners.following import Changes
 from federation.partners.outbox import OutboxRow
-from federation.partners.record import PUBLIC, Body, Kind, News, Record
+from federation.partners.record import PUBLIC, Body, Kind, Made, News, Record
 from federation.partners.repository import TenantRecords
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class RecordStore:
             )
         return TenantRecords(self, tenant)
 
-    def follow(self, after: int = 0, epoch: str = "") -> AsyncIterator[News]:
+    def follow(self, after: int = 0, epoch: str = "") -> AsyncGenerator[News, None]:
         """All records of all tenants, then every change, and a heartbeat each second.
 
         With `after` and `epoch` as they were sent last, only what came since, as far as that is known. A
