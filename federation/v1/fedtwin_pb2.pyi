@@ -1448,20 +1448,22 @@ class QueryHead(_message.Message):
     def __init__(self, form: _Optional[str] = ..., media_type: _Optional[str] = ...) -> None: ...
 
 class QueryEnd(_message.Message):
-    __slots__ = ("rows", "stopped_by", "parts", "plan", "requests", "bytes")
+    __slots__ = ("rows", "stopped_by", "parts", "plan", "requests", "bytes", "notes")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     STOPPED_BY_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     rows: int
     stopped_by: str
     parts: _containers.RepeatedCompositeFieldContainer[QueryPart]
     plan: str
     requests: int
     bytes: int
-    def __init__(self, rows: _Optional[int] = ..., stopped_by: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[QueryPart, _Mapping]]] = ..., plan: _Optional[str] = ..., requests: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, rows: _Optional[int] = ..., stopped_by: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[QueryPart, _Mapping]]] = ..., plan: _Optional[str] = ..., requests: _Optional[int] = ..., bytes: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class QueryPart(_message.Message):
     __slots__ = ("domain", "outcome", "reason", "version", "requests", "rows")
