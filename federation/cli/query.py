@@ -39,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
         section=SECTION,
         example=(
             "fedtwin query 'SELECT ?service ?customer { ?service ndt:forCustomer ?customer }'",
-            "fedtwin query examples/queries/single-points-of-failure.rq --explain",
+            "fedtwin query examples/queries/delay-budget.rq --explain",
             "fedtwin query links.rq --csv -o links.csv --at .fedtwin/demo/transport/state/agent.sock",
             "fedtwin query --all --format turtle -o twin.ttl",
         ),
@@ -115,7 +115,9 @@ def query(
         _explain(at, text, view, as_json=as_json)
         return
     reply = _ask(at, text, wanted, limit=limit, timeout_s=seconds, require=required, view=view)
-    _tell(reply, wanted, output)
+    _tell(reply, wanted, output, text.typed)
+    if not everything:
+        _hint(reply, text.typed, rows_known=not wanted)
 
 
 def requirement(word: str) -> Require:
@@ -178,11 +180,24 @@ def _explain(at: str, text: QueryText, view: str, *, as_json: bool) -> None:
         out().print(plan.rstrip("\n"), markup=False, soft_wrap=True)
 
 
-def _tell(reply: QueryReply, form: str, output: Path | None) -> None:
+def _hint(reply: QueryReply, query: str, *, rows_known: bool) -> None:
+    from federation.cli.console import err
+    from federation.cli.query_hints import hints
+
+    select = reply.form.value == "bindings"
+    results = reply.data if select and rows_known else b""
+    nothing = select and not reply.rows and not reply.stopped_by
+    for hint in hints(query, rows=0 if nothing else 1, asked=len(reply.parts), results=results):
+        err().print(f"note: {hint}", style="warn", markup=False, soft_wrap=True)
+
+
+def _tell(reply: QueryReply, form: str, output: Path | None, query: str) -> None:
     from federation.cli.bindings import answer_of_ask, remark
     from federation.cli.console import err, short_path
 
     asked = reply.form.value == "boolean"
+    for note in reply.notes:
+        err().print(f"note: {note}", style="note", markup=False, soft_wrap=True)
     if form or reply.form.value == "triples" or output:
         from federation.cli.output import write
 
@@ -192,19 +207,19 @@ def _tell(reply: QueryReply, form: str, output: Path | None) -> None:
         if short := remark(reply.parts, reply.stopped_by):
             err().print(short, style="warn", markup=False)
     else:
-        _show(reply)
+        _show(reply, query)
     if asked and form in ("", "json") and not answer_of_ask(reply.data):
         raise typer.Exit(1)
 
 
-def _show(reply: QueryReply) -> None:
+def _show(reply: QueryReply, query: str) -> None:
     from federation.cli.bindings import answer_of_ask, rows_table
     from federation.cli.console import out
 
     if reply.form.value == "boolean":
         out().print("yes" if answer_of_ask(reply.data) else "no")
     else:
-        out().print(rows_table(reply.data))
+        out().print(rows_table(reply.data, query))
         out().print()
         out().print(_rows(reply), style="note")
     if reply.stopped_by:

@@ -15,7 +15,7 @@ from pyoxigraph import NamedNode
 
 from domain_twin.errors import NotShared, OverCapacity, TwinError, Unreachable
 from domain_twin.model import Outcome, ServiceRecords, ServiceStatus, Version, View
-from domain_twin.model.query import GraphCheck, Impact, QueryPart, Require
+from domain_twin.model.query import GraphCheck, Impact, QueryAnswer, QueryForm, QueryPart, Require
 from domain_twin.semantic.results import convert, format_of, media_type_of
 from domain_twin.semantic.workers import QueryPool
 from federation.query.asking import Desk, Domains, Part
@@ -25,6 +25,7 @@ from federation.query.execute import Execution, covered
 from federation.query.explain import expected_plan, plan_as_it_went
 from federation.query.gathered import Gathered
 from federation.query.needs import Pattern, Scope, Walk
+from federation.query.notes import notes_of
 from federation.query.reading import Reading, read
 from federation.query.sources import Sources
 from federation.query.units import units_of
@@ -100,15 +101,17 @@ class FederatedQueries:
         sight = await self._sight(asker)
         relevant = _relevant(reading, sight)
         _require(question.require, sight.missing, relevant)
-        absent = {domain: str(error) for domain, error in sight.missing.items() if domain in relevant}
         if question.explain:
-            plan = expected_plan(reading.needs, sight.sources, absent)
+            parts = self._parts(reading, sight, relevant)
+            plan = expected_plan(reading.needs, sight.sources, parts, reading.wording)
+            notes = notes_of(reading, sight.sources, sight.members)
             return QueryReply(
                 reading.guarded.form,
                 media_type_of(wanted),
                 b"",
-                parts=self._parts(reading, sight, relevant),
-                plan=plan,
+                parts=parts,
+                plan="\n".join((plan, *(f"Note: {note}" for note in notes))),
+                notes=notes,
             )
         gathered, execution = await self._gather(reading, sight, asker, loop.time() + limit_s * _ASK_SHARE)
         failed = {domain for domain, part in sight.parts.items() if part.error is not None}
@@ -133,7 +136,10 @@ class FederatedQueries:
             rows=answer.rows,
             stopped_by=answer.stopped_by,
             parts=parts,
-            plan=plan_as_it_went(execution.steps, sight.parts, absent),
+            plan=plan_as_it_went(execution, parts, reading.wording),
+            notes=notes_of(
+                reading, sight.sources, sight.members, rows=_found(answer), asked=relevant, gathered=gathered
+            ),
             requests=sum(part.requests for part in asked),
             transferred_bytes=sum(part.transferred_bytes for part in asked),
         )
@@ -244,6 +250,11 @@ def _stale(part: Part) -> QueryPart:
     """A part that comes from the last known view."""
     data = part.as_data()
     return replace(data, outcome=Outcome.STALE, reason=f"from its last known view: {data.reason}")
+
+
+def _found(answer: QueryAnswer) -> int:
+    """How many rows an answer has; none where ASK says no."""
+    return 0 if answer.form is QueryForm.BOOLEAN and b"false" in answer.results else answer.rows
 
 
 def _relevant(reading: Reading, sight: _Sight) -> set[str]:

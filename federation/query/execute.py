@@ -18,13 +18,13 @@ from pyoxigraph import Literal, NamedNode, Variable
 from domain_twin.semantic.names import domain_node
 from federation.query.asking import BLOCK, Desk
 from federation.query.gathered import Gathered, Solution, Triple, read_rows
-from federation.query.needs import Pattern, Scope, Steps
+from federation.query.needs import Pattern, Scope, Steps, Walk
 from federation.query.sources import Sources
-from federation.query.texts import BOUND, Branch, branches_text, name_of
+from federation.query.texts import BOUND, Branch, branches_text
 from federation.query.units import Unit, expected_rows, units_of
 from federation.query.walks import follow
 
-__all__ = ["Execution", "Held", "Step", "covered", "words"]
+__all__ = ["Execution", "Held", "Step", "Wave", "covered"]
 
 CHEAP_ROWS = 300
 """A unit expected to answer with so few rows is asked at once, with nothing bound."""
@@ -54,12 +54,24 @@ class Step:
 
     wave: int
     domain: str
-    what: str
+    about: Unit | Walk
     expected: float
-    bound: str = ""
+    bound: Variable | None = None
     values: int = 0
     requests: int = 0
     rows: int = 0
+    here: bool = False
+    """By the broker itself, of its own or of its copy of the domain's view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """What went out together, and what it took."""
+
+    number: int
+    requests: int
+    transferred_bytes: int
+    took_ms: float
 
 
 @dataclass(slots=True)
@@ -77,6 +89,9 @@ class Execution:
     def __init__(self, needs: Scope, sources: Sources, desk: Desk, held: Held, gathered: Gathered) -> None:
         self.steps: list[Step] = []
         self.waves = 0
+        self.waves_taken: list[Wave] = []
+        self.left_out: list[Unit] = []
+        """What nobody was asked, since nothing can come of what it belongs to."""
         self._sources = sources
         self._desk = desk
         self._held = held
@@ -96,7 +111,19 @@ class Execution:
         """Gather until nothing is open. Raises TwinError where it would be too much."""
         while ready := self._ready():
             self.waves += 1
+            parts, loop = self._desk.parts.values(), asyncio.get_running_loop()
+            began = loop.time()
+            requests = sum(part.requests for part in parts)
+            transferred = sum(part.transferred_bytes for part in parts)
             await self._wave(ready)
+            self.waves_taken.append(
+                Wave(
+                    self.waves,
+                    sum(part.requests for part in parts) - requests,
+                    sum(part.transferred_bytes for part in parts) - transferred,
+                    (loop.time() - began) * 1e3,
+                )
+            )
 
     # ------------------------------------------------------------ what is next
 
@@ -106,6 +133,7 @@ class Execution:
         for unit in self.units:
             if not unit.done and self._is_empty(unit.scope):
                 unit.done = True  # nothing can come of its scope any more
+                self.left_out.append(unit)
             if not unit.done:
                 open_units.append(unit)
         if not open_units:
@@ -233,10 +261,10 @@ class Execution:
     ) -> None:
         """Add a unit to what its domain is asked in this wave."""
         bound, cost, values = self._choice(unit, domain)
-        step = Step(self.waves, domain, words(unit), cost)
+        step = Step(self.waves, domain, unit, cost)
         self.steps.append(step)
         if bound is not None:
-            step.bound, step.values = str(bound), len(values)
+            step.bound, step.values = bound, len(values)
             if not values:
                 return  # none of what is left can be this domain's
         key = domain, tuple(sorted(values, key=str)) if bound is not None else None
@@ -303,7 +331,7 @@ class Execution:
 
         found = await asyncio.to_thread(match)
         for unit, domain in local:
-            step = Step(self.waves, domain, words(unit), 0.0)
+            step = Step(self.waves, domain, unit, 0.0, here=True)
             step.rows = sum(len(own) for other, place, own in found if (other, place) == (unit, domain))
             self.steps.append(step)
         for unit, _, own in found:
@@ -357,19 +385,3 @@ def covered(unit: Unit, domain: str, sources: Sources) -> bool:
     """Whether the broker has all that a unit would ask of a domain."""
     needed = unit.patterns if unit.walk is None else (unit.walk,)
     return all(sources.at_hand(domain, each) for each in needed)
-
-
-def words(unit: Unit) -> str:
-    """What a unit is about, as people write it."""
-
-    def word(term: NamedNode | Literal | Variable) -> str:
-        return name_of(term) if isinstance(term, NamedNode) else str(term)
-
-    if unit.walk is None:
-        return " . ".join(f"{word(p.subject)} {word(p.predicate)} {word(p.object)}" for p in unit.patterns)
-    steps = unit.walk.steps
-    ways = [name_of(name) for name in sorted(steps.forward, key=str)]
-    ways += [f"^{name_of(name)}" for name in sorted(steps.backward, key=str)]
-    path = "any" if steps.anything else "|".join(ways)
-    repeat = "" if unit.walk.most == 1 else "*" if unit.walk.zero else "+"
-    return f"{word(unit.walk.start)} ({path}){repeat} {word(unit.walk.end)}"

@@ -1,8 +1,9 @@
 """FILTERs that a domain may apply itself to what it is asked, so that fewer rows come. Owns which they are.
 
 A conjunct goes along only where it says the same there as at the end: it speaks of variables that its own
-group binds in every solution, and uses nothing but comparisons, IN, functions of strings and of a term's kind.
-The query as it was asked is still evaluated over what came: a filter that stays here costs rows, never truth.
+group binds in every solution, and uses nothing but comparisons, IN, functions of strings and of a term's
+kind. The query as it was asked is still evaluated over what came: a filter that stays here costs rows, never
+truth.
 """
 
 from __future__ import annotations

@@ -87,6 +87,8 @@ class Scope:
     """Why it is a scope of its own: OPTIONAL, UNION, MINUS, EXISTS, SELECT; empty: the outermost."""
     aggregates: bool = False
     """Its solutions are counted or cut: one that is missing changes others."""
+    cut: int | None = None
+    """So many of its solutions are wanted, and nothing says which; 0: all from some place on."""
     stand_ins: dict[Variable, str] = field(default_factory=dict)
     """The outermost scope's: what variables that nobody wrote stand for."""
 
@@ -195,6 +197,8 @@ class _Reader:
                 self.read(node.p, scope, around, graph)
             case "Slice" | "AggregateJoin" | "Group":
                 scope.aggregates = True
+                if node.name == "Slice" and not _ordered(node.p):
+                    scope.cut = 0 if node.start else node.length or 0
                 self._exists(node.get("expr"), scope, frozenset(), graph)
                 self._exists(node.get("A"), scope, frozenset(), graph)
                 self.read(node.p, scope, around, graph)
@@ -410,6 +414,13 @@ def _projected(node: Any) -> frozenset[Variable] | None:
             case _:
                 return shown
         node = node.p
+
+
+def _ordered(node: Any) -> bool:
+    """Whether what a LIMIT cuts is ordered."""
+    while node.name in ("Project", "Distinct", "Reduced"):
+        node = node.p
+    return bool(node.name == "OrderBy")
 
 
 def _steps(path: Any) -> tuple[Steps, int | None, int]:

@@ -16,6 +16,7 @@ from domain_twin.semantic.guard import Guarded, guarded
 from domain_twin.semantic.names import domain_node
 from domain_twin.semantic.tokens import Token, place, tokens
 from federation.query.needs import Scope, needs_of
+from federation.query.wording import Wording, prefixes_of
 
 __all__ = ["Reading", "read"]
 
@@ -40,6 +41,8 @@ class Reading:
     """Whether it names graphs: each domain's triples are then needed in a graph of their own."""
     named: frozenset[str]
     """The domains that SERVICE and GRAPH name."""
+    wording: Wording
+    """How its terms are shown to whoever asks it."""
     _text: str
     _silent: tuple[_Service, ...]
 
@@ -77,7 +80,9 @@ def read(text: str, domains: Collection[str]) -> Reading:
         for before, word in pairwise(words)
         if word.kind == "IRI" and word.text[1:-1] in nodes and before.text.upper() in _BEFORE
     )
-    return Reading(query, needs_of(query.algebra), query.named_graphs, named, written, tuple(silent))
+    needs = needs_of(query.algebra)
+    wording = Wording(prefixes_of(text[: words[0].start]), needs.stand_ins)
+    return Reading(query, needs, query.named_graphs, named, wording, written, tuple(silent))
 
 
 _BEFORE = frozenset({"SERVICE", "SILENT", "GRAPH"})

@@ -122,8 +122,3 @@ def _closure(steps: Steps) -> str:
 
 def _listed(names: Iterable[NamedNode]) -> str:
     return " ".join(sorted(str(name) for name in names))
-
-
-def name_of(term: NamedNode) -> str:
-    """A term as people read it in a plan."""
-    return term.value.rpartition("#")[2].rpartition("/")[2] or term.value

@@ -19,7 +19,7 @@ from federation.query.asking import BLOCK, Desk
 from federation.query.gathered import Gathered, read_rows
 from federation.query.needs import Pattern, Steps, Walk
 from federation.query.sources import Sources
-from federation.query.texts import BOUND, EDGE, edges_text, name_of
+from federation.query.texts import BOUND, EDGE, edges_text
 
 if TYPE_CHECKING:
     from federation.query.execute import Held, Step
@@ -59,10 +59,13 @@ async def follow(
     origin = starts if forwards else ends
     way = walk.steps if forwards else walk.steps.turned()
     follower = _Follower(walk, way, domains, held, sources, desk, have, gathered, steps, wave)
+    reached = None
     if origin is None:
         await follower.whole(domains)
-        return None
-    return forwards, await follower.run(origin)
+    else:
+        reached = await follower.run(origin)
+    follower.tell()
+    return None if reached is None else (forwards, reached)
 
 
 @dataclass(slots=True)
@@ -79,6 +82,16 @@ class _Follower:
     _wave: int
     _seen: set[Value] = field(default_factory=set)
     _asked: dict[str, set[Value]] = field(default_factory=lambda: defaultdict(set))
+    _own: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def tell(self) -> None:
+        """Note what was followed without asking."""
+        from federation.query.execute import Step
+
+        self._steps += [
+            Step(self._wave, domain, self._walk, 0.0, rows=self._own[domain], here=True)
+            for domain in self._held
+        ]
 
     async def run(self, origin: frozenset[Value]) -> frozenset[Value]:
         """Follow from `origin`; all that was reached, `origin` included."""
@@ -112,9 +125,11 @@ class _Follower:
                 pattern = Pattern(EDGE.subject, name, EDGE.object)
                 rows = await asyncio.to_thread(self._have.match, domain, pattern, {})
                 self._gathered.take(domain, (pattern,), rows)
+                self._own[domain] += len(rows)
             if self._way.anything:
                 rows = await asyncio.to_thread(self._have.match, domain, EDGE, {})
                 self._gathered.take(domain, (EDGE,), rows)
+                self._own[domain] += len(rows)
 
     def _here(self, fresh: Iterable[Value]) -> set[Value]:
         """Follow what the broker has itself, as far as it leads. Blocks."""
@@ -129,6 +144,7 @@ class _Follower:
                 for subject, _, obj in triples:
                     for other in (subject, obj):
                         if other not in self._seen:
+                            self._own[domain] += 1
                             self._seen.add(other)
                             reached.add(other)
                             todo.append(other)
@@ -181,7 +197,7 @@ class _Follower:
     async def _fetch(self, domain: str, text: str, values: tuple[Value, ...]) -> set[Value]:
         from federation.query.execute import Step
 
-        step = Step(self._wave, domain, self._words(), 0.0, str(BOUND) if values else "", len(values), 1)
+        step = Step(self._wave, domain, self._walk, 0.0, values=len(values), requests=1)
         self._steps.append(step)
         results = await self._desk.ask(domain, text, BOUND.value, values)
         if results is None:
@@ -220,10 +236,3 @@ class _Follower:
             return False
         known = self._way.anything or predicate in self._way.forward | self._way.backward
         return known and self._gathered.may_say(domain, subject)
-
-    def _words(self) -> str:
-        if self._way.anything:
-            return "any way on"
-        ways = [name_of(name) for name in sorted(self._way.forward, key=str)]
-        ways += [f"^{name_of(name)}" for name in sorted(self._way.backward, key=str)]
-        return f"({'|'.join(ways)}){'' if self._walk.most == 1 else '+'}"

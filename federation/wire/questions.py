@@ -155,3 +155,5 @@ class QueryReply:
     """How it is answered, a line a step."""
     requests: int = 0
     transferred_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    """What whoever asked should know of the question: names that nobody knows, rows that nothing orders."""

@@ -168,6 +168,7 @@ def encode_query_reply(reply: QueryReply) -> Iterator[pb.QueryResponse]:
             plan=reply.plan,
             requests=reply.requests,
             bytes=reply.transferred_bytes,
+            notes=reply.notes,
         )
     )
 
@@ -188,4 +189,5 @@ def decode_query_reply(head: pb.QueryHead, data: bytes, end: pb.QueryEnd) -> Que
         plan=end.plan,
         requests=end.requests,
         transferred_bytes=end.bytes,
+        notes=tuple(end.notes),
     )

@@ -128,7 +128,7 @@ def _filters(draw: st.DrawFn) -> str:
 @st.composite
 def _groups(draw: st.DrawFn, depth: int = 2) -> str:
     parts = draw(st.lists(_patterns(), min_size=1, max_size=3))
-    for _ in range(draw(st.integers(0, 2)) if depth else 0):
+    for turn in range(draw(st.integers(0, 2)) if depth else 0):
         inner = draw(_groups(depth=depth - 1))
         parts.append(
             draw(
@@ -139,7 +139,7 @@ def _groups(draw: st.DrawFn, depth: int = 2) -> str:
                      f"{{ SELECT DISTINCT ?x {{ {inner} }} }}", f"GRAPH <{domain_node('a')}> {{ {inner} }}",
                      f"GRAPH ?g {{ {inner} }}", f"SERVICE <{domain_node('b')}> {{ {inner} }}",
                      f"OPTIONAL {{ {inner} FILTER (?x != ?y) }}", f"{{ {inner} {draw(_filters())} }}",
-                     f"BIND (?x AS ?b{depth})", f"VALUES ?x {{ {name('a', 0)} {name('b', 1)} }}",
+                     f"BIND (?x AS ?b{depth}{turn})", f"VALUES ?x {{ {name('a', 0)} {name('b', 1)} }}",
                      "FILTER (isIRI(?x))",
                      f"VALUES (?x ?y) {{ ({name('a', 0)} UNDEF) (UNDEF {name('b', 1)}) }}"]
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,14 @@ async def test_query_is_answered_from_copies_and_from_the_domains_it_concerns(tm
     asked = {name: len(domain.queries) for name, domain in fed.domains.items()}  # type: ignore[attr-defined]
     assert asked == {"ran": 2, "transport": 1, "edge": 1}  # one each for the check
     assert all(domain.askers == {ANN} for domain in fed.domains.values())  # type: ignore[attr-defined]
-    assert "ask ran" in figures.plan
-    assert "rows came" in figures.plan
-    assert "ask ran" in plan
+    assert re.search(r"^1\. Asked ran: 1 request, \d+\.\d kB, \d+ ms$", figures.plan, re.MULTILINE)
+    assert (
+        "     ?s ndt:delayMs ?d\n       bound by 2 values of ?s: 2 rows of ran came; about 4" in figures.plan
+    )
+    assert "edge and transport: ?s ndt:delayMs ?d" in figures.plan
+    assert '?p ndt:alias "ran/cell-1"\n       1 row of ran, by its copy of the view' in figures.plan
+    assert "No domain is missing." in figures.plan
+    assert "1. Ask edge, ran and transport\n" in plan
     assert [(each.kind, each.id) for each in impact.affected if each.kind != "path"] == [
         ("service", "urn:s:1"), ("slice", "urn:sl:1"), ("customer", "urn:c:1"),
     ]  # fmt: skip
@@ -61,6 +67,43 @@ async def test_query_is_answered_from_copies_and_from_the_domains_it_concerns(tm
     assert not [finding for finding in check.findings if finding.severity.value == "error"]
     for domain in fed.domains.values():
         assert not [said for said in domain.said if b"secret" in said]  # type: ignore[attr-defined]
+
+
+async def test_names_that_nobody_knows_and_rows_that_nothing_orders_are_noted(tmp_path: Path) -> None:
+    fed = federation(tmp_path)
+    wrong = (
+        "SELECT ?s { ?s a ndt:Segmnt ; ndt:delayms ?d ; ndt:hasSource <https://fedtwin.example/id/far/x> }"
+    )
+    texts = {
+        "unknown": PREFIX + wrong,
+        "nobody has": PREFIX + "SELECT ?s { ?s a ndt:Alarm OPTIONAL { ?s ndt:unheardOf ?x } }",
+        "no element": PREFIX + "ASK { <https://fedtwin.example/id/ran/point/none> ndt:alias ?a }",
+        "cut": DELAYS + " LIMIT 2",
+        "cut inside": PREFIX + f"SELECT * {{ {{ {DELAYS.removeprefix(PREFIX)} LIMIT 2 }} }}",
+        "ordered": DELAYS + " ORDER BY ?s LIMIT 2",
+        "all came": DELAYS + " LIMIT 200",
+        "known": FROM_CELL,
+    }
+    async with running(fed) as (twin, _):
+        notes = {name: (await twin.query(text)).notes for name, text in texts.items()}
+        plan = await twin.explain(texts["unknown"])
+
+    assert notes["unknown"] == (
+        "ndt:Segmnt: no domain shows you this class, and the ontology does not have it; did you mean"
+        " ndt:Segment?",
+        "ndt:delayms: no domain shows you this property, and the ontology does not have it; did you mean"
+        " ndt:delayMs?",
+        "<id/far/x>: there is no domain 'far' in this federation",
+    )
+    assert plan.count("Note: ") == 3
+    assert notes["nobody has"] == (
+        "ndt:Alarm: no domain shows you anything with this class now",
+        "ndt:unheardOf: no domain shows you this property, and the ontology does not have it",
+    )
+    assert notes["no element"] == ("<id/ran/point/none>: nothing of what is asked about it is shown to you",)
+    assert [len(notes[name]) for name in ("cut", "cut inside")] == [1, 1]
+    assert "add ORDER BY" in notes["cut"][0]
+    assert not any(notes[name] for name in ("ordered", "all came", "known"))
 
 
 async def test_domain_that_leaves_in_mid_query_is_marked_or_an_error(tmp_path: Path) -> None:
@@ -88,6 +131,7 @@ async def test_domain_that_leaves_in_mid_query_is_marked_or_an_error(tmp_path: P
     assert found["transport"].outcome is Outcome.UNREACHABLE
     assert "OPTIONAL" in found["transport"].reason
     assert found["ran"].outcome is Outcome.OK
+    assert re.search(r"^Missing:\n     transport, unreachable: .*OPTIONAL", partial.plan, re.MULTILINE)
     assert {row["s"] for row in rows(partial.data) if "d" in row} < {row["s"] for row in rows(whole.data)}
     assert outcomes(whole.parts) == dict.fromkeys(("edge", "ran", "transport"), "ok")
 
@@ -141,9 +185,11 @@ async def test_nothing_of_a_domain_that_grants_no_queries_is_in_any_answer(tmp_p
         with pytest.raises(NotFound) as unknown:
             await twin.impact("edge/nothing")
 
-    shown = b"\n".join(reply.data + reply.plan.encode() for reply in replies) + plan.encode()
+    said = [reply.plan + "".join(reply.notes) for reply in replies]
+    shown = b"".join(reply.data for reply in replies) + "".join([*said, plan]).encode()
+    shown = shown.replace(b"<id/edge/point/app>", b"")  # the asker's own word
     assert b"id/edge/" not in shown
-    assert b"edge/app" not in shown.replace(f"<{APP}>".encode(), b"")
+    assert b"edge/app" not in shown
     assert "edge/" not in str(check)
     assert rows(replies[1].data)[0]["n"] == "5"
     assert rows(replies[2].data) == []

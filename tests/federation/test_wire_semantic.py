@@ -73,6 +73,7 @@ replies = st.builds(
     plan=model.texts,
     requests=model.large,
     transferred_bytes=model.large,
+    notes=st.lists(model.texts, max_size=3).map(tuple),
 )
 
 
