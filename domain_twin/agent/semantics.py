@@ -12,9 +12,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from domain_twin.config import SemanticConfig
 from domain_twin.errors import TwinError, Unreachable
@@ -190,9 +189,14 @@ class Semantics:
         if self.live is None:
             raise Unreachable(f"the graph of {self._domain} is not open now; ask again in a moment")
         store = self.live.store
-        ask = partial(store.query, default=self._own(store.graphs()))
 
         def follow() -> tuple[str, tuple[Affected, ...]]:
+            graphs = self._own(store.graphs())
+
+            def ask(text: str) -> list[Any]:
+                # The engine's answer may only go in this thread, and an error would carry it out.
+                return list(store.query(text, default=graphs))  # type: ignore[arg-type]  # SELECTs
+
             iris = [find(ask, name, domain=self._domain) for name in elements]
             return plain_name(iris[0]) or iris[0], dependents(ask, iris)
 

@@ -120,8 +120,10 @@ def _near(ask: Ask, name: str) -> str:
     properties = " ".join(f"<{NDT}{word}>" for word in _NAMES)
     rows = ask(f"SELECT DISTINCT ?n {{ VALUES ?p {{ {properties} }} ?e ?p ?n }} LIMIT 20000")
     known = sorted({str(row["n"].value) for row in rows})
-    close = difflib.get_close_matches(name, known, 3, 0.5) or known[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    close = difflib.get_close_matches(name, known, 3, 0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; known are {', '.join(known[:3])}, for example" if known else ""
 
 
 def dependents(ask: Ask, elements: Sequence[str], *, most: int = MAX_AFFECTED) -> tuple[Affected, ...]:

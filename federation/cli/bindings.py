@@ -30,11 +30,17 @@ _NUMBERS = {
 _WHOLE = {f"{_XSD}{name}" for name in ("integer", "long", "int", "unsignedLong")}
 
 
-def rows_table(results: bytes) -> Table:
-    """The rows of a SELECT; nothing is cut, long cells are folded. Raises ContractError."""
+def rows_table(results: bytes, query: str = "") -> Table:
+    """The rows of a SELECT; nothing is cut, long cells are folded. Raises ContractError.
+
+    Of `SELECT *` the columns stand in the order in which `query` has its variables first.
+    """
     from rich.table import Table
 
+    from federation.cli.query_hints import in_order
+
     names, rows = _rows(results)
+    names = in_order(query, names)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in names:
         cells = [row[name] for row in rows if name in row]

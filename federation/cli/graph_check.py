@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
         section=SECTION,
         example=(
             "fedtwin check",
-            "fedtwin check --shape LinkEnds --at .fedtwin/demo/transport/state/agent.sock",
+            "fedtwin check --shape Link --at .fedtwin/demo/transport/state/agent.sock",
         ),
     )(check)
 

@@ -75,6 +75,7 @@ def impact(
     own domain, and passes on only the points and segments at which it comes out; the broker knows what runs
     over those.
     """
+    from domain_twin.errors import NotFound
     from federation.cli.asking import ask
     from federation.cli.query import requirement
 
@@ -87,7 +88,14 @@ def impact(
     async def question(twin: TwinClient) -> Impact:
         return await asked(twin, elements, outer, required)
 
-    found = ask(at, question, "following what depends on it")
+    try:
+        found = ask(at, question, "following what depends on it")
+    except NotFound as error:
+        if _is_socket(_place(at)):
+            raise
+        raise NotFound(
+            f"{error}\nA domain's routers, links and devices are its own agent's to know: ask that with --at"
+        ) from error
     if as_json:
         from federation.cli.console import emit
 
@@ -98,16 +106,25 @@ def impact(
 
 def _broker(at: str, given: str) -> Path | None:
     """The profile of the broker that an agent's answer goes on at; None: the twin itself is asked alone."""
-    import os
+    from federation.client import DEFAULT_PROFILE
 
-    from federation.client import DEFAULT_PROFILE, ENVIRONMENT
-
-    place = Path(at or os.environ.get(ENVIRONMENT, ""))
-    if given == "none" or not (place.exists() and stat.S_ISSOCK(place.stat().st_mode)):
+    if given == "none" or not _is_socket(_place(at)):
         return None
     if given:
         return Path(given)
     return DEFAULT_PROFILE if DEFAULT_PROFILE.exists() else None
+
+
+def _place(at: str) -> Path:
+    import os
+
+    from federation.client import ENVIRONMENT
+
+    return Path(at or os.environ.get(ENVIRONMENT, ""))
+
+
+def _is_socket(place: Path) -> bool:
+    return place.exists() and stat.S_ISSOCK(place.stat().st_mode)
 
 
 async def asked(
@@ -209,7 +226,7 @@ _BACK = {
     "onNode": "is on it",
     "partOf": "is part of it",
     "servedBy": "is served by it",
-    "supportedBy": "stands for it",
+    "supportedBy": "rests on it",
     "usesLink": "uses it",
     "usesSegment": "crosses it",
 }

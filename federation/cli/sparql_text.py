@@ -14,7 +14,7 @@ from pathlib import Path
 from domain_twin.errors import ConfigError
 from domain_twin.semantic.names import AUTHORITY, NDT
 
-__all__ = ["PREFIXES", "QueryText", "caret", "everything", "read"]
+__all__ = ["PREFIXES", "QueryText", "caret", "everything", "read", "tokens_of"]
 
 STDIN = "-"
 MAX_BYTES = 1 << 20
@@ -115,6 +115,15 @@ def prologue(query: str) -> str:
         elif token["used"]:
             used[token["used"]] = _namespace(token["used"])
     return "".join(f"PREFIX {name}: <{iri}>\n" for name, iri in used.items() if iri and name not in declared)
+
+
+def tokens_of(query: str) -> list[str]:
+    """Variables and prefixed names of a query, as they stand in it; nothing of comments and strings."""
+    return [
+        token[0]
+        for token in _TOKEN.finditer(query)
+        if token["used"] or token[0][0] == "$" or token[0][0] == "?"
+    ]
 
 
 def _namespace(prefix: str) -> str:

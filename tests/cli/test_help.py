@@ -109,6 +109,21 @@ def test_examples_are_accepted_by_the_parser(name: str) -> None:
                 pass
 
 
+@pytest.mark.parametrize("name", examples)
+def test_files_and_shapes_of_examples_are_there(name: str) -> None:
+    text = " ".join(examples[name])
+
+    for file in re.findall(r"\bexamples/\S+", text):
+        assert (ROOT / file).exists(), f"fedtwin {name}: {file}"
+    for shape in re.findall(r"--shape (\S+)", text):
+        found = [
+            path
+            for path in (ROOT / "ontology" / "shapes").glob("*.ttl")
+            if f"shape:{shape} a sh:NodeShape" in path.read_text()
+        ]
+        assert found, f"fedtwin {name}: {shape}"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_documented(name: str) -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")

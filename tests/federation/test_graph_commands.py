@@ -356,6 +356,33 @@ async def test_unknown_elements_are_refused_with_what_is_near(shell: Shell) -> N
     assert "did you mean ran/cell-1" in shown.err
 
 
+async def test_an_inner_element_is_the_agents_to_know_and_the_broker_says_so(shell: Shell) -> None:
+    broker = await shell("impact", "qqqqqq-router")
+    agent = await shell("impact", "qqqqqq-router", at="agent")
+
+    assert "known are " in broker.err
+    assert "ask that with --at" in broker.err
+    assert "--at" not in agent.err
+    assert (broker.status, agent.status) == (1, 1)
+
+
+async def test_query_that_finds_nothing_says_what_may_be_wrong(shell: Shell) -> None:
+    wrong = await shell("query", "SELECT ?x { ?x a ndt:Cel }", "--csv")
+    inside = await shell("query", "SELECT ?x { ?x a ndt:Cell }")
+    right = await shell("query", "SELECT ?x { ?x a ndt:Service }")
+
+    assert wrong.out.split() == ["x"]
+    assert "note: ndt:Cel is no term of the ontology; did you mean ndt:Cell?" in wrong.err
+    assert "note: no domain was asked" in inside.err
+    assert (inside.status, right.err) == (0, "")
+
+
+async def test_documents_on_the_screen_end_with_a_line_end(shell: Shell) -> None:
+    shown = await shell("query", "SELECT * { ?s a ndt:Service }", "--json")
+
+    assert shown.out.endswith("}\n")
+
+
 @pytest.mark.parametrize("at", ["broker", "agent"])
 async def test_check_says_what_the_shapes_find(shell: Shell, at: str) -> None:
     shown = await shell("check", at=at)

@@ -389,6 +389,12 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
         (f"fedtwin whatif --demand x1.5{own}", "what a busier day would do"),
         (f"fedtwin whatif --name maintenance-1 --demand x1{broker}", "the cut again, as all four compute it"),
         (f"fedtwin sweep --failures links --top 5{own}", "every link failing once, the worst first"),
+        (f"fedtwin impact core/upf-1{broker}", "which services, slices and customers depend on it, and why"),
+        (
+            f"fedtwin query 'SELECT * {{ ?service ndt:follows/ndt:usesSegment/ndt:delayMs ?ms }}'{broker}",
+            "a question in SPARQL, asked of all four",
+        ),
+        (f"fedtwin check{own}", "what is flawed in the transport network's graph"),
         (f"fedtwin fault --help{''}", "break something, and watch"),
         (f"fedtwin demo --stop{folder}", "end it all"),
     ]
