@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyoxigraph as ox
 import pytest
@@ -62,7 +63,7 @@ def port(device: str, number: int, octets: int | None = None) -> Iterator[Update
 class Lab:
     """A live store, and the graph of its devices."""
 
-    def __init__(self, schema: SchemaSet, path: Path | None = None, **options: int) -> None:
+    def __init__(self, schema: SchemaSet, path: Path | None = None, **options: Any) -> None:
         self.schema = schema
         self.state = LiveStore()
         self.store = SemanticStore(path)
