@@ -107,9 +107,7 @@ class Runs:
         return {**body, "endDateTime": time_text(self._clock())}
 
     async def remove(self, repository: Repository, record: Record) -> None:
-        """Agree; what is still running is given up."""
-        self._admission.over(repository.tenant, record.id)
-        self._runner.give_up(repository, record)
+        """Agree; the runner gives up what is still running once the test is gone."""
 
     def kept(self, repository: Repository, record: Record) -> None:
         """Carry out what is open; give up what was cancelled."""
