@@ -6,6 +6,7 @@ asked is what the twin shows this client. What a limit cut, and which domains ar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -31,7 +32,9 @@ from federation.wire.questions import QueryReply
 from twin_api.description import DESCRIPTIONS, describe
 from twin_api.negotiation import best, parameters
 
-__all__ = ["MAX_BODY", "Asked", "router", "status_of"]
+__all__ = ["MAX_BODY", "Asked", "respond", "router", "status_of"]
+
+log = logging.getLogger(__name__)
 
 MAX_BODY: Final = 256 << 10
 _OWN: Final = frozenset(("query", "require", "view", "max-rows", "timeout-s"))
@@ -108,15 +111,26 @@ def router(twin: Asked) -> APIRouter:
 
         Without a query: the service description.
         """
-        try:
-            return await _answer(twin, request)
-        except _Refused as refusal:
-            return _text(refusal.status, str(refusal), refusal.headers)
-        except TwinError as error:
-            status = status_of(error)
-            return _text(status, str(error), {"Retry-After": "1"} if status == 503 else {})
+        return await respond(twin, request)
 
     return routes
+
+
+async def respond(twin: Asked, request: Request, endpoint: str = "", *, stranger: bool = False) -> Response:
+    """Answer one request of the protocol; `endpoint`: its own address, else the one it was asked by.
+
+    A `stranger` is not told why the twin could not be asked: only the log names addresses and processes.
+    """
+    try:
+        return await _answer(twin, request, endpoint)
+    except _Refused as refusal:
+        return _text(refusal.status, str(refusal), refusal.headers)
+    except TwinError as error:
+        status, sentence = status_of(error), str(error)
+        if stranger and status >= 500:
+            log.warning("twin not asked", extra={"reason": sentence})
+            sentence = "the twin cannot be asked at present; try again later"
+        return _text(status, sentence, {"Retry-After": "1"} if status == 503 else {})
 
 
 def status_of(error: TwinError) -> int:
@@ -133,14 +147,14 @@ def status_of(error: TwinError) -> int:
     return next((status for kind, status in kinds if isinstance(error, kind)), 500)
 
 
-async def _answer(twin: Asked, request: Request) -> Response:
+async def _answer(twin: Asked, request: Request, endpoint: str) -> Response:
     accept = request.headers.get("accept", "")
     question = await _question(request)
     if question is None:
         media_type = best(accept, list(DESCRIPTIONS))
         if media_type is None:
             raise _Refused(406, f"the service description is there as {', '.join(DESCRIPTIONS)}")
-        endpoint = str(request.url.replace(query="", fragment="")).rstrip("/")
+        endpoint = endpoint or str(request.url.replace(query="", fragment="")).rstrip("/")
         return Response(describe(endpoint, media_type), media_type=media_type)
     form = _form(question.query)
     offered = _OFFERED[form]

@@ -35,6 +35,7 @@ from federation.cli import (
     recordings,
     scenario,
     simulate,
+    tokens,
     train,
     twin,
     watch,
@@ -110,6 +111,7 @@ for part in (
 ):
     part.add_to(app)
 authority.add_to(app)
+tokens.add_to(app)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -40,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
         section=SECTION,
         example="fedtwin ca broker main --dns broker.exchange.example --ca ca/ -o pki/",
     )(broker)
+    command(part, "api", group="ca", section=SECTION, example="fedtwin ca api main --ca ca/ -o pki/")(api)
     command(part, "user", group="ca", section=SECTION, example="fedtwin ca user ada --ca ca/ -o pki/")(user)
     command(part, "show", group="ca", section=SECTION, example="fedtwin ca show pki/agent-transport.pem")(
         show
@@ -107,6 +108,20 @@ def broker(
             "name at least one host name or IP address that agents dial", param_hint="--dns"
         )
     _issue(Role.BROKER, name, ca, to, hours, tuple(dns), as_json)
+
+
+def api(
+    *,
+    name: Annotated[str, typer.Argument(metavar="ID", help="The id of the API process.")] = "main",
+    ca: Folder = Path("ca"),
+    to: Out = Path("pki"),
+    hours: Hours = 24,
+    as_json: Json = False,
+) -> None:
+    """Issue the identity of an API process, to speak for partners with."""
+    from domain_twin.trust.identity import Role
+
+    _issue(Role.API, name, ca, to, hours, (), as_json)
 
 
 def user(
