@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from domain_twin.config import BrokerConfig
 from federation.partners.partners import Partners
 from federation.partners.record import Desk, Kind
+from federation.partners.run_desks import run_desks
 from federation.partners.store import RecordStore
 
 if TYPE_CHECKING:
@@ -48,4 +49,4 @@ def assemble(around: Surroundings) -> Partners:
 
 
 def _desks(around: Surroundings) -> Mapping[Kind, Desk]:
-    return {}
+    return run_desks(around.config, around.store, around.runs, around.jobs, lambda tenant, service: None)
