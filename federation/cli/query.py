@@ -115,9 +115,9 @@ def query(
         _explain(at, text, view, as_json=as_json)
         return
     reply = _ask(at, text, wanted, limit=limit, timeout_s=seconds, require=required, view=view)
-    _tell(reply, wanted, output, text.typed)
     if not everything:
         _hint(reply, text.typed, rows_known=not wanted)
+    _tell(reply, wanted, output, text.typed)
 
 
 def requirement(word: str) -> Require:
@@ -187,7 +187,9 @@ def _hint(reply: QueryReply, query: str, *, rows_known: bool) -> None:
     select = reply.form.value == "bindings"
     results = reply.data if select and rows_known else b""
     nothing = select and not reply.rows and not reply.stopped_by
-    for hint in hints(query, rows=0 if nothing else 1, asked=len(reply.parts), results=results):
+    for hint in hints(
+        query, rows=0 if nothing else 1, asked=len(reply.parts), results=results, said=reply.notes
+    ):
         err().print(f"note: {hint}", style="warn", markup=False, soft_wrap=True)
 
 

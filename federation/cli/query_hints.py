@@ -20,16 +20,17 @@ _OTHER = re.compile(rf"\bPREFIX\s+ndt:\s*<(?!{re.escape(NDT)}>)", re.IGNORECASE)
 _ALL = re.compile(r"\bSELECT\s+(?:DISTINCT\s+|REDUCED\s+)?\*", re.IGNORECASE)
 
 
-def hints(query: str, *, rows: int, asked: int, results: bytes = b"") -> list[str]:
+def hints(query: str, *, rows: int, asked: int, results: bytes = b"", said: Sequence[str] = ()) -> list[str]:
     """Sentences about a query that was answered with `rows` rows by `asked` domains.
 
-    `results` is the answer to a SELECT, as SPARQL Results JSON.
+    `results` is the answer to a SELECT, as SPARQL Results JSON; `said` is what the twin noted itself.
     """
-    found = [*_unknown_terms(query), *_unbound(query, results)]
+    unknown = [sentence for sentence in _unknown_terms(query) if not _told(sentence, said)]
+    found = [*unknown, *_unbound(query, results)]
     if not rows and not asked:
         found.append(
-            "no domain was asked, for none shows what this needs. A domain's nodes, links, cells and devices"
-            " are its own operator's: ask its agent with --at"
+            "no domain was asked: none shows what this needs. A domain's nodes, links, cells and devices are"
+            " its own operator's to see: ask its agent with --at"
         )
     return found
 
@@ -48,6 +49,11 @@ def in_order(query: str, names: Sequence[str]) -> list[str]:
         return list(names)
     said = [word[1:] for word in tokens_of(query) if word[0] in "?$"]
     return sorted(names, key=lambda name: said.index(name) if name in said else len(said))
+
+
+def _told(sentence: str, said: Sequence[str]) -> bool:
+    name = sentence.partition(" ")[0]
+    return any(note.startswith(f"{name}:") for note in said)
 
 
 def _unknown_terms(query: str) -> Iterator[str]:

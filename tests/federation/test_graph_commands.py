@@ -368,11 +368,15 @@ async def test_an_inner_element_is_the_agents_to_know_and_the_broker_says_so(she
 
 async def test_query_that_finds_nothing_says_what_may_be_wrong(shell: Shell) -> None:
     wrong = await shell("query", "SELECT ?x { ?x a ndt:Cel }", "--csv")
+    within = await shell("query", "SELECT ?x { ?x a ndt:Cel }", at="agent")
+    asked = await shell("query", "ASK { ?x a ndt:Cel }", at="agent")
     inside = await shell("query", "SELECT ?x { ?x a ndt:Cell }")
     right = await shell("query", "SELECT ?x { ?x a ndt:Service }")
 
     assert wrong.out.split() == ["x"]
-    assert "note: ndt:Cel is no term of the ontology; did you mean ndt:Cell?" in wrong.err
+    assert wrong.err.count("ndt:Cel:") == wrong.err.count("did you mean ndt:Cell?") == 1
+    assert within.err == "note: ndt:Cel is no term of the ontology; did you mean ndt:Cell?\n"
+    assert (asked.status, asked.err) == (1, within.err)
     assert "note: no domain was asked" in inside.err
     assert (inside.status, right.err) == (0, "")
 
