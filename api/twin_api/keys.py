@@ -23,7 +23,7 @@ from domain_twin.config import IssuerConfig
 from domain_twin.errors import ConfigError
 from domain_twin.trust.files import stamp
 
-__all__ = ["TRIAL", "KeyRing", "KeysMissing", "UnknownKey", "parse_keys"]
+__all__ = ["TRIAL", "KeyRing", "KeysMissing", "UnknownKey", "parse_keys", "read_keys"]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class KeyRing:
         self._verify: ssl.SSLContext | None = None
         if config.jwks:
             self._seen = stamp(config.jwks)
-            self._put(_read_file(config))
+            self._put(read_keys(config))
         elif config.jwks_root:
             try:
                 self._verify = ssl.create_default_context(cafile=str(config.jwks_root))
@@ -141,7 +141,7 @@ class KeyRing:
             return
         self._seen = seen
         try:
-            self._put(_read_file(self._config))
+            self._put(read_keys(self._config))
         except ConfigError as error:
             self._explain(str(error))
 
@@ -206,7 +206,8 @@ def _prints(keys: Keys) -> dict[tuple[str, str], str]:
     return {name: str(key.thumbprint()) for name, key in keys.items()}
 
 
-def _read_file(config: IssuerConfig) -> Keys:
+def read_keys(config: IssuerConfig) -> Keys:
+    """The keys in an issuer's file. Raises ConfigError."""
     path = config.jwks
     assert path
     try:

@@ -24,6 +24,7 @@ from domain_twin.config import (
     secret,
 )
 from domain_twin.errors import ConfigError, CredentialError, TwinError
+from federation.cli.checks_api import check_api
 
 SOCKET_PATH_LIMIT = 107  # octets of sun_path, without the final zero
 SOON = timedelta(hours=2)
@@ -103,7 +104,7 @@ def check_file(path: Path, *, live: bool = False) -> Report:
 
 
 def kind_of(path: Path) -> str:
-    """agent, broker, client, network, inventory or services. Raises ConfigError."""
+    """agent, api, broker, client, network, inventory or services. Raises ConfigError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -125,6 +126,7 @@ def kind_of(path: Path) -> str:
 
 
 _MARKS: Mapping[str, set[str]] = {
+    "api": {"public_address", "issuer"},
     "broker": {"listen", "member", "trust", "access"},
     "agent": {"domain", "publish", "agreement", "inventory"},
     "client": {"address"},
@@ -426,6 +428,7 @@ def _quietly(rows: Rows, subject: str, check: Callable[[], str], quiet: bool) ->
 
 _CHECKS: Mapping[str, Callable[[Path, Rows], None]] = {
     "agent": _agent,
+    "api": check_api,
     "broker": _broker,
     "client": _client,
     "network": _network,

@@ -39,7 +39,9 @@ def add_to(app: typer.Typer) -> None:
             'fedtwin token issue --tenant acme --scope "ndt.catalog.read ndt.order" --api api.toml',
         ),
     )(issue)
-    command(part, "jwks", group="token", section=SECTION, example="fedtwin token jwks --keys issuer/")(jwks)
+    command(part, "jwks", group="token", section=SECTION, example="fedtwin token jwks --keys issuer/ --json")(
+        jwks
+    )
 
 
 def keys(
@@ -128,12 +130,18 @@ def issue(
     typer.echo(token)
 
 
-def jwks(*, keys: Keys = Path("issuer")) -> None:
-    """Print the issuer's public keys, as its JWKS."""
-    from federation.cli.console import emit
+def jwks(*, keys: Keys = Path("issuer"), as_json: Json = False) -> None:
+    """Show the issuer's public key; with --json the JWKS that an api reads."""
+    from federation.cli.console import emit, out
+    from federation.cli.tables import attributes_table
     from twin_api.issuer import TrialIssuer
 
-    emit(TrialIssuer.load(keys).public_keys())
+    document = TrialIssuer.load(keys).public_keys()
+    if as_json:
+        emit(document)
+        return
+    for key in document["keys"]:
+        out().print(attributes_table({name: str(value) for name, value in key.items()}))
 
 
 def _trial_issuer(config: ApiConfig | None, keys: Path | None) -> tuple[Path, str]:

@@ -57,6 +57,7 @@ def commands() -> dict[str, click.Command]:
 COMMANDS = commands()
 WORDS = {
     "api",
+    "token",
     "query",
     "impact",
     "check",
