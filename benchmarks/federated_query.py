@@ -141,6 +141,7 @@ class StandIn:
         )
 
     async def card(self, ask: Asked, body: pb.CardAsk) -> pb.CardAnswer:
+        self.pool.warm()  # as agents do
         await asyncio.sleep(2 * self._delay_s)
         return self._card
 

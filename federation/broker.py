@@ -242,6 +242,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         work.start(work.forever(storage.run))
         work.start(work.forever(assurance.run))
         work.start(work.forever(face.desk.run))
+        work.start(queries.warm())
         work.start(work.forever(Renewal(federation, trust, findings).run))
         work.start(work.forever(watch_over_alarms))
         if partners:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["PeerQueries", "card_of"]
 
 _MOST_VIEWS = 64
+_WARM_AFTER_S = 2.0  # an agent that just started has better things to do than to import a parser
 _MOST_BYTES = 15 << 20  # less than brokers take: cut short, an answer says so, and is not refused
 _TYPE = "http://www.w3.org/1999/02/22-rdf-syntax-ns#type"
 
@@ -68,8 +69,10 @@ class PeerQueries:
         self._kept: dict[str, _Kept] = {}
         self._updating = asyncio.Lock()
         self._salt = secrets.token_bytes(16)
+        self._warming: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> PeerQueries:
+        self._warming = asyncio.create_task(self._warm(_WARM_AFTER_S))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,8 +96,11 @@ class PeerQueries:
         )
 
     async def card(self, grant: Grant, domain: str) -> pb.CardAnswer:
-        """What this grant's view holds, counted."""
+        """What this grant's view holds, counted. Who asks for it has a question next."""
+        if self._warming is None:
+            self._warming = asyncio.create_task(self._warm(0.0))
         kept = await self._current(grant)
+        self._pool.warm()
         view = kept.view
         if kept.card is None or kept.card_of is not view:
             graph = kept.graph.name
@@ -107,8 +113,16 @@ class PeerQueries:
 
     async def close(self) -> None:
         """End the processes."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
         await self._pool.close()
         self._store.close()
+
+    async def _warm(self, after_s: float) -> None:
+        """Load what reads queries, which takes a third of a second once."""
+        await asyncio.sleep(after_s)
+        await asyncio.to_thread(guarded, "ASK { }")
 
     async def _current(self, grant: Grant) -> _Kept:
         """The graph of a grant, in step with its view of now."""

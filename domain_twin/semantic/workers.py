@@ -160,6 +160,16 @@ class QueryPool:
             raw, outcome = await self._ask(content, limit_s)
         return await self._answer(guarded, raw, outcome, rows, limit_s)
 
+    def warm(self) -> None:
+        """Have a worker ready soon, since a question is likely to come; returns at once."""
+        if not self._closed and not self._workers:
+            self._own(self._warm())
+
+    async def _warm(self) -> None:
+        with contextlib.suppress(TwinError):  # the question that comes says so itself
+            async with self._turn(""):
+                self._free.append(await self._worker())
+
     async def renew(self) -> None:
         """Have the copies made anew at the next question: the store was replaced as a whole.
 

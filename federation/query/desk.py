@@ -37,6 +37,7 @@ _TIMEOUT_S = 25.0
 _ASK_SHARE = 0.8
 """Of the time: for asking; the rest is for evaluating what came."""
 _MAX_ROWS = 100_000
+_WARM_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,12 @@ class FederatedQueries:
         self._boundary = Boundary(federated.view_of, federated.records, federated.statuses)
         self._pool = QueryPool()
 
+    async def warm(self) -> None:
+        """Make ready for a first question, a moment after the start: what reads queries, what evaluates."""
+        await asyncio.sleep(_WARM_AFTER_S)
+        await asyncio.to_thread(read, "ASK { }", ())
+        self._pool.warm()
+
     def changed(self, domain: str, *, structural: bool, shown: bool = True) -> None:
         """A domain's view changed, or its session; `shown`: it has other figures than before."""
         if structural or shown:
@@ -96,9 +103,14 @@ class FederatedQueries:
         loop = asyncio.get_running_loop()
         limit_s = min(question.timeout_s or _TIMEOUT_S, _TIMEOUT_S)
         deadline = loop.time() + limit_s
-        reading = await asyncio.to_thread(read, question.query, self._federated.members())
-        wanted = format_of(question.format, reading.guarded.form)
-        sight = await self._sight(asker)
+        seeing = asyncio.create_task(self._sight(asker))  # cards come while the query is read
+        self._pool.warm()
+        try:
+            reading = await asyncio.to_thread(read, question.query, self._federated.members())
+            wanted = format_of(question.format, reading.guarded.form)
+            sight = await seeing
+        finally:
+            seeing.cancel()
         relevant = _relevant(reading, sight)
         _require(question.require, sight.missing, relevant)
         if question.explain:

@@ -463,3 +463,21 @@ def test_views_and_simulations_are_datasets_of_their_own() -> None:
     assert dataset_of(TOPOLOGY) == OPERATOR
     assert dataset_of(VIEW) == VIEW
     assert dataset_of(run_graph("r1")) == run_graph("r1")
+
+
+async def test_a_pool_that_was_warmed_has_its_worker_before_the_first_question(store: SemanticStore) -> None:
+    pool = QueryPool(store, PoolLimits(workers=1))
+    try:
+        pool.warm()
+        pool.warm()
+        await until(lambda: len(pool.processes) == 2)
+        before = pool.processes
+        answer = await pool.query(OPERATOR, guarded("SELECT * { ?s ?p ?o } LIMIT 1"))
+        after = pool.processes
+    finally:
+        await pool.close()
+    pool.warm()
+
+    assert answer.rows == 1
+    assert before == after
+    assert pool.processes == ()
