@@ -14,6 +14,7 @@ from federation.cli.register import command, subgroup
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from twin_api.client import Order, PartnerClient, Resource, Twin
 
@@ -169,9 +170,6 @@ async def find(partner: PartnerClient, identity: str) -> Twin:
 
 def twins_table(twins: list[Twin]) -> Table:
     """Twins, one a row."""
-    from rich.text import Text
-
-    from federation.cli.order import words
     from federation.cli.tables import grid
 
     table = grid("twin", "name", "state", "domains", "freshness", right=("freshness",))
@@ -180,7 +178,7 @@ def twins_table(twins: list[Twin]) -> Table:
         table.add_row(
             each.id[:13],
             each.name,
-            Text(words(each.state), STYLES.get(each.state, "")),
+            _state(each),
             ", ".join(part.domain for part in each.parts),
             f"{fresh:g} s" if isinstance(fresh, int | float) else "",
         )
@@ -221,7 +219,6 @@ def _change(
 ) -> None:
     from federation.cli.asking_api import ask_api
     from federation.cli.console import emit, out
-    from federation.cli.order import words
 
     async def done(partner: PartnerClient) -> Twin:
         return await act(partner, await find(partner, identity))
@@ -230,7 +227,16 @@ def _change(
     if as_json:
         emit(twin.body)
     else:
-        out().print(f"{twin.name or twin.id}: {words(twin.state)}", markup=False)
+        out().print(f"{twin.name or twin.id}: {_state(twin)}", markup=False)
+
+
+def _state(twin: Twin) -> Text:
+    from rich.text import Text
+
+    from federation.cli.order import words
+
+    word = "suspended" if twin.suspended and twin.state == "inactive" else twin.state
+    return Text(words(word), STYLES.get(word, ""))
 
 
 def _show(twin: Twin) -> None:
@@ -241,15 +247,17 @@ def _show(twin: Twin) -> None:
     from federation.cli.order import words
     from federation.cli.tables import attributes_table, grid, name_of
 
-    rows = {"twin": twin.id, "name": twin.name, "state": words(twin.state)}
+    rows = {"twin": twin.id, "name": twin.name, "state": _state(twin).plain, "does": twin.operating}
     told = ("observedAt", "fidelity")  # in the table below
     rows |= {name: figure(value) for name, value in twin.characteristics.items() if name not in told}
     out().print(attributes_table({name: value for name, value in rows.items() if value}))
     if not twin.parts:
         return
     out().print()
-    table = grid("domain", "state", "level", "seen", "remark", right=("seen",), wraps="remark")
+    table = grid("domain", "state", "does", "level", "seen", "remark", right=("seen",), wraps="remark")
     for part in twin.parts:
         state = Text(words(part.state), STYLES.get(part.state, ""))
-        table.add_row(name_of(part.domain), state, part.level, gone_by(part.observed_at), part.problem)
+        table.add_row(
+            name_of(part.domain), state, part.operating, part.level, gone_by(part.observed_at), part.problem
+        )
     out().print(table)

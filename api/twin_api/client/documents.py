@@ -146,8 +146,12 @@ class Part:
 
     domain: str
     state: str
+    operating: str
+    """`running`, `starting`, ...: how well it does."""
     level: str
+    """How much of itself the domain shows; empty: nothing."""
     observed_at: str
+    """ISO 8601."""
     problem: str = ""
 
 
@@ -157,8 +161,18 @@ class Twin(Document):
 
     @property
     def state(self) -> str:
-        """`reserved`, `inactive`, `active`, `terminated`, ... of TMF638."""
+        """`designed`, `reserved`, `inactive`, `active` or `terminated` of TMF638."""
         return self.text("state")
+
+    @property
+    def operating(self) -> str:
+        """How well it does: `running`, `limited` where a domain refused, `degraded` where one is away, ..."""
+        return self.text("operatingStatus")
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it rests."""
+        return self.body.get("isServiceEnabled") is False and not self.ended
 
     @property
     def ended(self) -> bool:
@@ -167,7 +181,7 @@ class Twin(Document):
 
     @property
     def characteristics(self) -> dict[str, Any]:
-        """What it has: scope, freshness, fidelity, quota, ..."""
+        """What it has: domains, freshness, end, fidelity, quota, ..."""
         return self.named("serviceCharacteristic")
 
     @property
@@ -176,6 +190,11 @@ class Twin(Document):
         own = self.characteristics
         levels, seen = _object(own.get("fidelity")), _object(own.get("observedAt"))
         return tuple(_part(each, levels, seen) for each in self.items("supportingService"))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the exchange said of it, oldest first."""
+        return tuple(str(each.get("text") or "") for each in self.items("note"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,16 +367,15 @@ class Run(Document):
 
 
 def _part(body: Mapping[str, Any], levels: Mapping[str, Any], seen: Mapping[str, Any]) -> Part:
-    own = {
-        str(each.get("name", "")): each.get("value") for each in _objects(body.get("serviceCharacteristic"))
-    }
-    domain = str(own.get("domain") or body.get("name") or "")
+    domain = str(body.get("name") or "")
+    level = levels.get(domain)
     return Part(
         domain,
         str(body.get("state") or ""),
-        str(own.get("level") or levels.get(domain) or ""),
-        str(own.get("observedAt") or seen.get(domain) or ""),
-        str(own.get("problem") or own.get("reason") or ""),
+        str(body.get("operatingStatus") or ""),
+        str(_object(level).get("level") or "") if isinstance(level, Mapping) else str(level or ""),
+        str(seen.get(domain) or ""),
+        "; ".join(str(note.get("text") or "") for note in _objects(body.get("note"))),
     )
 
 

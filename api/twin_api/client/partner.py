@@ -343,14 +343,15 @@ class PartnerClient:
             params = {**filters, "offset": str(offset), "limit": str(PAGE)}
             reply = await self._connection.call("GET", path, params=params, repeatable=True)
             page = reply.body if isinstance(reply.body, list) else []
+            before = len(told)
             for body in page:
                 found = kind.of(body)
                 if found.id not in told:
                     told.add(found.id)
                     yield found
             offset += len(page)
-            if not page or (reply.total is not None and offset >= reply.total):
-                return
+            if len(told) == before or (reply.total is not None and offset >= reply.total):
+                return  # the end, or a server that does not page
 
     async def until(
         self,

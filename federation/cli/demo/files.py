@@ -11,6 +11,15 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from federation.cli.demo.partner_files import (
+    API_NAME,
+    GUEST,
+    agreements,
+    broker_tables,
+    write_api,
+    write_partners,
+)
+
 BROKER_OPERATOR = "exchange.example"
 BROKER_NAME = "broker.exchange.example"
 BROKER_IDENTITY = f"spiffe://{BROKER_OPERATOR}/broker/main"
@@ -45,6 +54,7 @@ class DemoFiles:
 
     folder: Path
     broker_address: str
+    api_address: str = ""
 
     @property
     def network(self) -> Path:
@@ -65,6 +75,15 @@ class DemoFiles:
     def client(self) -> Path:
         """The profile by which the command line reaches the broker."""
         return self.folder / "client.toml"
+
+    @property
+    def api(self) -> Path:
+        """The configuration of the service APIs."""
+        return self.folder / "exchange" / "api" / "api.toml"
+
+    def partner(self, name: str) -> Path:
+        """The profile by which a partner reaches the service APIs; the guest's is the usual one."""
+        return self.folder / ("partner.toml" if name == GUEST.id else f"partner-{name}.toml")
 
     @property
     def services(self) -> Path:
@@ -91,7 +110,7 @@ class DemoFiles:
 
 def write_network(folder: Path, *, seed: int) -> DemoFiles:
     """Write the emulated network's file; choose the broker's port."""
-    files = DemoFiles(folder, f"127.0.0.1:{free_port()}")
+    files = DemoFiles(folder, f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
     files.network.write_text(
         f"# The four emulated networks; every key that is left out has its default.\nseed = {seed}\n"
         'state = "emulator"\n\n[metrics]\nlisten = "127.0.0.1:0"\n',
@@ -109,6 +128,7 @@ def write_all(folder: Path, *, seed: int) -> DemoFiles:
     exchange = folder / "exchange"
     authority = OperatorCA.create(BROKER_OPERATOR, exchange / "ca")
     authority.issue(Role.BROKER, "main", exchange / "pki", dns=[BROKER_NAME, "127.0.0.1"])
+    authority.issue(Role.API, API_NAME, files.api.parent / "pki")
     authority.issue(Role.USER, "demo", folder / "client")
     for operator in OPERATORS:
         own = folder / operator.domain
@@ -116,6 +136,8 @@ def write_all(folder: Path, *, seed: int) -> DemoFiles:
         files.agent(operator.domain).write_text(agent_toml(operator, files.broker_address), encoding="utf-8")
     files.broker.write_text(broker_toml(files.broker_address), encoding="utf-8")
     files.client.write_text(client_toml(files.broker_address), encoding="utf-8")
+    write_api(files, operator=BROKER_OPERATOR, profile=_profile(files.broker_address))
+    write_partners(files)
     files.services.write_text(json.dumps(service_records(), indent=2) + "\n", encoding="utf-8")
     return files
 
@@ -149,14 +171,15 @@ signing_key = "pki/agent-{domain}-signing.key"
 [metrics]
 listen = "127.0.0.1:0"
 
-# The one peer that sees anything, and what it sees: border points, published end points, and the figures
-# between them, also as they would be (what-if) and as a graph (query). No device, router or inner link.
+# Who sees anything, and what: border points, published end points, and the figures between them, also as they
+# would be (what-if), as a graph (query), in partners' twins (sandbox). No device, no router, no inner link.
 [[agreement]]
 id = "{domain}-exchange"
 peer = "{BROKER_IDENTITY}"
 level = "mesh"
-actions = ["view", "evaluate", "describe", "what-if", "query"]
+actions = ["view", "evaluate", "describe", "what-if", "query", "sandbox"]
 
+{agreements(domain, BROKER_OPERATOR)}
 # What peers may name, under names that say nothing about the inside.
 {published}"""
 
@@ -206,20 +229,23 @@ listen = "127.0.0.1:0"
 [[access]]
 subject = "spiffe://{BROKER_OPERATOR}/user/*"
 operate = true
-"""
+
+{broker_tables(BROKER_OPERATOR)}"""
 
 
 def client_toml(address: str) -> str:
     """The profile behind `--at`."""
     return f"""\
 # How an engineer of {BROKER_OPERATOR} reaches the broker.
-address = "{address}"
-server_name = "{BROKER_NAME}"
-identity = "{BROKER_IDENTITY}"
-root = "exchange/ca/root.pem"
+{_profile(address)}root = "exchange/ca/root.pem"
 certificate = "client/user-demo.pem"
 key = "client/user-demo.key"
 """
+
+
+def _profile(address: str) -> str:
+    """What every profile of the broker says."""
+    return f'address = "{address}"\nserver_name = "{BROKER_NAME}"\nidentity = "{BROKER_IDENTITY}"\n'
 
 
 def service_records() -> dict[str, object]:
