@@ -19,6 +19,7 @@ from domain_twin.agent.what_if_jobs import WhatIfJobs
 from domain_twin.disclosure.policy import Action, Agreement, Grant, RateLimiter, Refusal, decide
 from domain_twin.errors import (
     ContractError,
+    CredentialError,
     NotFound,
     NotShared,
     OverCapacity,
@@ -40,6 +41,7 @@ from domain_twin.model import (
     ViewDelta,
 )
 from domain_twin.model.algebra import meets
+from domain_twin.trust.identity import Role, SpiffeId
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.convert import decode_path_mode, decode_requirement, encode_path_kpis, encode_view
 from federation.wire.simulate import Figures, Prepare, Prepared, decode_ask, encode_answer
@@ -159,8 +161,7 @@ class Jobs:
         step = await asyncio.to_thread(decode_ask, body) if large else decode_ask(body)
         answer: Prepared | Figures
         if isinstance(step, Prepare):
-            view = self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement)
-            answer = await self.what_ifs.prepare(ask, grant, step, view.version)
+            answer = await self.what_ifs.prepare(ask, grant, step, await self._shown(ask))
             about = {"step": "prepare", "variants": len(step.variants)}
         else:
             answer = await self.what_ifs.round(ask, grant, step)
@@ -228,6 +229,15 @@ class Jobs:
         about = {"sandbox": body.sandbox, "step": body.step, "points": len(view.points)}
         await self._disclose(ask, grant, answer, **about)
         return answer
+
+    async def _shown(self, ask: Asked) -> Version:
+        """The version of what the asker sees here; a partner sees its twin. Raises NotShared."""
+        if not _is_partner(ask.on_behalf_of):
+            return self._publisher.view(self._granted(ask, Action.VIEW, counted=False).agreement).version
+        grant = self._granted(ask, Action.SANDBOX, counted=False)
+        if self.sandboxes is None or not self.sandboxes.held_by(ask.on_behalf_of, str(ask.peer)):
+            raise NotShared(f"no twin of {ask.on_behalf_of} is open at {self._domain}")
+        return await self.sandboxes.version(grant)
 
     def _open_queries(self) -> PeerQueries:
         if self.queries is None:
@@ -376,6 +386,13 @@ class Jobs:
                 )
             )
         return answer
+
+
+def _is_partner(identity: str) -> bool:
+    try:
+        return SpiffeId.parse(identity).role is Role.PARTNER
+    except CredentialError:
+        return False
 
 
 def _cost(segments: Sequence[Any]) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 from domain_twin.disclosure.policy import Grant
 from domain_twin.disclosure.views import ViewBuilder
 from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity
-from domain_twin.model import ANY_POINT, Finding, Nanoseconds, Network, PointKind, Severity, View
+from domain_twin.model import ANY_POINT, Finding, Nanoseconds, Network, PointKind, Severity, Version, View
 
 __all__ = ["Sandbox", "Sandboxes"]
 
@@ -142,6 +142,15 @@ class Sandboxes:
             # An end point that is not published any more leaves a part; it does not end it.
             points = None if held.points is None else held.points & view.points.keys()
             return _part(view, points)
+
+    def held_by(self, partner: str, peer: str) -> bool:
+        """Whether a part of any twin of this partner is open for this peer."""
+        return any((held.partner, held.peer) == (partner, peer) for held in self.open_ones())
+
+    async def version(self, grant: Grant) -> Version:
+        """The version of what parts under this grant show now."""
+        async with self._working:
+            return (await self._view(grant)).version
 
     async def close(self, identity: str, *, partner: str, peer: str) -> bool:
         """Forget a part; whether there was one."""
