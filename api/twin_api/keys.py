@@ -83,7 +83,7 @@ class KeyRing:
     async def find(self, kid: str, algorithm: str) -> Any:
         """The key of that id and algorithm; an empty id: the only one. Raises UnknownKey, KeysMissing."""
         if self._config.jwks:
-            self._follow_file()
+            self.look()
         elif self._keys is None or (kid and (kid, algorithm) not in self._keys):
             await self.fetch(ANEW_AFTER_S)
         if self._keys is None:
@@ -101,7 +101,7 @@ class KeyRing:
         """Keep the keys fresh until cancelled."""
         while True:
             if self._config.jwks:
-                self._follow_file()
+                self.look()
                 await asyncio.sleep(LOOK_EVERY_S)
             else:
                 await self.fetch(ANEW_AFTER_S if self.problem else OLD_AFTER_S)
@@ -135,7 +135,8 @@ class KeyRing:
                     raise ValueError(f"a key set of more than {MAX_OCTETS} bytes")
             return bytes(body)
 
-    def _follow_file(self) -> None:
+    def look(self) -> None:
+        """Read the file again if it changed; the last good keys stay where it is of no use."""
         assert self._config.jwks
         if (seen := stamp(self._config.jwks)) == self._seen:
             return
