@@ -274,19 +274,31 @@ class RecordStore:
             draft.next()  # the mark of this transaction: what is not below it was not written
             self._sequence = draft.sequence
             try:
+                await self._commit(draft)
+            except TwinError as error:
+                _fail([write for write, _ in planned], error)
+                return
+        for write, made in planned:
+            if not write.done.done():
+                write.done.set_result(made)
+
+    async def _commit(self, draft: Draft) -> None:
+        """Have a draft on disk and take it. Raises TwinError where it is not, or that cannot be known."""
+        for again in (True, False):
+            try:
                 await self._database.call(lambda connection: _insert(connection, draft))
             except TwinError as error:
                 self._note(str(error))
                 self._unknown = draft
-                if not await self._settle() or self._written < draft.sequence:
-                    _fail([write for write, _ in planned], error)
+                settled = await self._settle()
+                if settled and self._written >= draft.sequence:
                     return
+                if not (again and settled and isinstance(error, Unreachable)):
+                    raise
             else:
                 self._take(draft)
                 self._note("")
-        for write, made in planned:
-            if not write.done.done():
-                write.done.set_result(made)
+                return
 
     async def _settle(self) -> bool:
         """Find out whether the last transaction was written; False: that cannot be known yet."""
