@@ -144,7 +144,7 @@ class IdentityConfig(_Strict):
     signing_key: Path = Field(description="PEM file: its Ed25519 private key, mode 0600")
 
 
-Action = Literal["view", "evaluate", "describe", "query", "train", "what-if"]
+Action = Literal["view", "evaluate", "describe", "query", "train", "what-if", "sandbox"]
 
 
 class PrecisionConfig(_Strict):
