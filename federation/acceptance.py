@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable
 
 from domain_twin.errors import ContractError
-from domain_twin.model import ANY_POINT, Level, PathKpis, Point, PointKind, Segment, ViewDelta
+from domain_twin.model import ANY_POINT, Level, PathKpis, Point, PointKind, Segment, View, ViewDelta
 
-__all__ = ["check_delta"]
+__all__ = ["check_delta", "check_names"]
 
 _LARGEST_LIST = 64
+_LONGEST_NAME = 255
 
 
 def check_delta(delta: ViewDelta, domain: str) -> None:
@@ -24,6 +25,23 @@ def check_delta(delta: ViewDelta, domain: str) -> None:
         _check_point(point, delta.level)
     for segment in delta.segments:
         _check_segment(segment, prefix, delta.level)
+
+
+def check_names(delta: ViewDelta, view: View) -> None:
+    """Refuse names that cannot be, and segments of points that `view`, the state after it, lacks.
+
+    Raises ContractError.
+    """
+    for point in delta.points:
+        if not point.id.isprintable() or len(point.id) > _LONGEST_NAME:
+            raise ContractError(
+                f"{delta.domain} named a point {point.id[:40]!r}; a name has printable characters, at most"
+                f" {_LONGEST_NAME} of them"
+            )
+    for segment in delta.segments:
+        for end in (segment.source, segment.target):
+            if end not in view.points and end != ANY_POINT:
+                raise ContractError(f"{delta.domain} sent a segment of {end!r}, a point that its view lacks")
 
 
 def _check_point(point: Point, level: Level) -> None:

@@ -25,7 +25,6 @@ from domain_twin.errors import (
     TwinError,
 )
 from domain_twin.model import (
-    ANY_POINT,
     DomainStatus,
     EventKind,
     Finding,
@@ -38,7 +37,7 @@ from domain_twin.model import (
 )
 from domain_twin.model.delta import apply
 from domain_twin.trust.identity import SpiffeId
-from federation.acceptance import check_delta
+from federation.acceptance import check_delta, check_names
 from federation.compose import ComposedGraph, Member
 from federation.events import EventLog, FindingBoard
 from federation.storage import Restored, Storage
@@ -279,16 +278,7 @@ class Registry:
                 " clocks of both sides, or renew the agreement"
             )
         view = apply(held.view, delta)
-        for point in delta.points:
-            if not point.id.isprintable() or len(point.id) > _LONGEST_NAME:
-                raise ContractError(
-                    f"{domain} named a point {point.id[:40]!r}; a name has printable characters, at most"
-                    f" {_LONGEST_NAME} of them"
-                )
-        for segment in delta.segments:
-            for end in (segment.source, segment.target):
-                if end not in view.points and end != ANY_POINT:
-                    raise ContractError(f"{domain} sent a segment of {end!r}, a point that its view lacks")
+        check_names(delta, view)
         return view
 
     def _refuse(self, held: _Domain, delta: ViewDelta, reason: str) -> None:
