@@ -26,8 +26,10 @@ from twin_api.access_log import AccessLog
 from twin_api.api_metrics import Counts
 from twin_api.caller import Caller
 from twin_api.keys import KeysMissing
-from twin_api.protocol import error_body, thumbprint
+from twin_api.protocol import thumbprint
 from twin_api.scopes import needed
+from twin_api.shelf import encode
+from twin_api.tmf.errors import error_body
 from twin_api.tokens import TokenRefused, Tokens, Verified
 
 __all__ = ["Front"]
@@ -50,10 +52,10 @@ _SEGMENTS: Final = 5  # of a path that name a route: "", tmf-api, serviceInvento
 class _Refusal(Exception):
     """Ends a request before its route: a status and a sentence."""
 
-    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes], reason: str = "") -> None:
+    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes], code: str = "") -> None:
         super().__init__(message)
         self.status = status
-        self.reason = reason
+        self.code = code
         self.headers = headers
 
 
@@ -127,7 +129,7 @@ class Front:
                 if scopes
                 else "no partner may do this",
                 (b"www-authenticate", self._realm + told),
-                reason="insufficient_scope",
+                code="insufficient_scope",
             )
         return caller, self._buckets.left(caller.tenant, now)
 
@@ -156,7 +158,7 @@ class Front:
         self._counts.refused["token"] += 1
         text = message.encode("ascii", "replace").replace(b'"', b"'").replace(b"\\", b"/")
         told = b', error="' + code.encode() + b'", error_description="' + text + b'"'
-        return _Refusal(401, message, (b"www-authenticate", self._realm + told), reason=code)
+        return _Refusal(401, message, (b"www-authenticate", self._realm + told), code=code)
 
     def _certificate(self, scope: Scope) -> str:
         """SHA-256 of the client's certificate: of this connection, or as the proxy tells it (RFC 9440)."""
@@ -197,7 +199,7 @@ class _Request:
         try:
             await self._routed(routes)
         except _Refusal as refusal:
-            await self._refuse(refusal.status, str(refusal), refusal.headers, refusal.reason)
+            await self._refuse(refusal.status, str(refusal), refusal.headers, refusal.code)
         except HTTPException as error:
             told = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
             if self._status:
@@ -261,10 +263,10 @@ class _Request:
         return HTTPException(413, f"a request has at most {most} bytes")
 
     async def _refuse(
-        self, status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = (), reason: str = ""
+        self, status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = (), code: str = ""
     ) -> None:
-        text = self._scope["path"].startswith("/sparql")  # that protocol speaks plain sentences
-        body = f"{message}\n".encode() if text else error_body(status, message, reason)
+        text = self._scope["path"] in ("/sparql", "/sparql/")  # that protocol speaks plain sentences
+        body = f"{message}\n".encode() if text else encode(error_body(status, message, code))
         length = (b"content-length", str(len(body)).encode())
         closing = [] if self._whole or not _has_body(self._scope) else [(b"connection", b"close")]
         start = {"type": "http.response.start", "status": status}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from base64 import urlsafe_b64encode
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -18,8 +17,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from domain_twin.config import ApiLimitsConfig
+from twin_api.shelf import encode
+from twin_api.tmf.errors import error_body
 
-__all__ = ["BoundedProtocol", "error_body", "protocol_for", "thumbprint"]
+__all__ = ["BoundedProtocol", "protocol_for", "thumbprint"]
 
 MAX_HEADERS: Final = 100
 STALLED_AFTER_S: Final = 30.0
@@ -29,18 +30,6 @@ STALLED_AFTER_S: Final = 30.0
 def thumbprint(certificate: bytes) -> str:
     """SHA-256 of a certificate (DER), base64url without padding."""
     return urlsafe_b64encode(hashlib.sha256(certificate).digest()).rstrip(b"=").decode()
-
-
-def error_body(status: int, message: str, reason: str = "") -> bytes:
-    """The body of every error: the one form of TM Forum's APIs (TMF630)."""
-    document = {
-        "@type": "Error",
-        "code": str(status),
-        "reason": reason or HTTPStatus(status).phrase,
-        "message": message,
-        "status": str(status),
-    }
-    return json.dumps(document).encode()
 
 
 class _Refused(Exception):
@@ -116,6 +105,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            self._refuse(400, "HTTP/1.1 is spoken here (RFC 9112)")
         self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()
@@ -162,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end(self, status: int, why: str) -> None:
         """Say why, unless an answer is under way, and close."""
         if self.cycle is None or self.cycle.response_complete:
-            body = error_body(status, why)
+            body = encode(error_body(status, why))
             retry = "retry-after: 1\r\n" if status == 503 else ""
             head = (
                 f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

@@ -28,7 +28,7 @@ NEAR: Final[Mapping[str, frozenset[Scope]]] = {
     "/tmf-api/serviceTestManagement": frozenset(
         (Scope.SCENARIO_RUN, Scope.TWIN_READ, Scope.EVENTS, Scope.OPERATOR)
     ),
-    "/tmf-api/alarmManagement": frozenset((Scope.TWIN_READ, Scope.EVENTS, Scope.OPERATOR)),
+    "/tmf-api/alarmManagement": frozenset((Scope.TWIN_READ, Scope.ORDER, Scope.EVENTS, Scope.OPERATOR)),
     "/3gpp-ndt": frozenset((Scope.SCENARIO_RUN, Scope.TWIN_READ)),
     "/events": frozenset((Scope.EVENTS,)),
     "/sparql": frozenset((Scope.QUERY,)),
