@@ -25,6 +25,7 @@ Identity: TypeAlias = Annotated[
     ),
 ]
 _MOST_FIGURES = 6
+_NOT_SHOWN = frozenset({"twin", "domain", "observedAt", "options", "truncated"})
 
 
 def add_to(app: typer.Typer) -> None:
@@ -195,10 +196,10 @@ def resources_table(resources: list[Resource]) -> Table:
     for each in sorted(resources, key=lambda item: (item.kind, item.name or item.id)):
         figures = [
             f"{name} {figure(value)}"
-            for name, value in list(each.characteristics.items())[:_MOST_FIGURES]
-            if value not in (None, "", [], {})
-        ]
-        style = {"down": "bad", "disable": "bad", "up": "good", "enable": "good"}.get(each.state, "")
+            for name, value in each.characteristics.items()
+            if name not in _NOT_SHOWN and value not in (None, "", [], {})
+        ][:_MOST_FIGURES]
+        style = {"alarm": "bad", "available": "good", "unknown": "warn"}.get(each.state, "")
         table.add_row(each.name or each.id, each.kind, Text(each.state, style), ", ".join(figures))
     return table
 

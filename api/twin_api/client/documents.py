@@ -203,18 +203,32 @@ class Resource(Document):
 
     @property
     def kind(self) -> str:
-        """Its `category`, such as `endpoint` or `segment`; else its `@type`."""
+        """`endPoint`, `borderPoint`, `node`, `segment` or `interDomainLink`."""
         return self.text("category") or self.text("@type")
 
     @property
     def state(self) -> str:
-        """Its `resourceStatus` or operational state."""
-        return self.text("operationalState") or self.text("resourceStatus")
+        """`available`, `alarm`, or `unknown` where its domain is away."""
+        return self.text("resourceStatus")
+
+    @property
+    def domain(self) -> str:
+        """Whose it is; empty for what lies between domains."""
+        return str(self.characteristics.get("domain") or "")
 
     @property
     def characteristics(self) -> dict[str, Any]:
-        """Its figures and attributes."""
+        """Its figures and attributes: `delayMs`, `bandwidthMbps`, `linkId`, ..."""
         return self.named("resourceCharacteristic")
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Between which points it lies; empty ones where it is a point, or the same between all."""
+        found = {
+            str(each.get("relationshipType", "")): str(_object(each.get("resource")).get("name") or "")
+            for each in self.items("resourceRelationship")
+        }
+        return found.get("source", ""), found.get("target", "")
 
 
 @dataclass(frozen=True, slots=True)

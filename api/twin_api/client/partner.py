@@ -230,7 +230,7 @@ class PartnerClient:
 
     def inside(self, twin: str, **filters: str) -> AsyncIterator[Resource]:
         """What a twin holds, at the level that each domain grants."""
-        return self.each(Resource, f"{RESOURCES}/resource", {"relatedParty.id": twin, **filters})
+        return self.each(Resource, f"{RESOURCES}/resource", {"resourceCharacteristic.value": twin, **filters})
 
     def resources(self, **filters: str) -> AsyncIterator[Resource]:
         """What all one's twins hold."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from federation.cli.demo.dependence import Compared
     from federation.cli.demo.evidence import Evidence
     from federation.cli.demo.outage import Outage
+    from federation.cli.demo.partnering import Partnership
     from federation.cli.demo.prediction import Verdict
 
 
@@ -81,6 +82,7 @@ class Account:
     predictions: list[Verdict] = field(default_factory=list)
     impacts: list[Compared] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
+    partners: list[Partnership] = field(default_factory=list)
     audits: list[Evidence] = field(default_factory=list)
     history_samples: int = 0
     outcome: str = "unfinished"
@@ -137,6 +139,7 @@ class Account:
                 }
                 for each in self.outages
             ],
+            "partners": [_partner(each) for each in self.partners],
             "audits": plain(self.audits),
             "history_samples": self.history_samples,
         }
@@ -189,6 +192,17 @@ def _impact(told: Compared) -> dict[str, Any]:
         "same": told.same if said.impact else None,
         "domains": [part.domain for part in said.impact.parts] if said.impact else [],
         "answered_in_ms": round(said.took_ms, 3),
+    }
+
+
+def _partner(told: Partnership) -> dict[str, Any]:
+    found: dict[str, Any] = plain(told)
+    return {
+        **found,
+        "problem": told.problem or None,
+        "active_ms": round(told.active_ms, 3),
+        "run_ms": round(told.run_ms, 3),
+        "same_refusal": told.foreign == told.unknown if told.foreign else None,
     }
 
 

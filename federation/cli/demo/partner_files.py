@@ -81,6 +81,7 @@ def write_api(files: DemoFiles, *, operator: str, profile: str) -> None:
 
     folder = files.api.parent
     TrialIssuer.create(folder / "issuer")
+    (folder / "state").mkdir()
     (folder / "broker.toml").write_text(
         f"""\
 # How the api reaches the broker.

@@ -78,6 +78,8 @@ class Story:
             await self._screen.pause(5)
             await self._repair(twin, watcher, device, stretch)
             await self._screen.pause(3)
+            await self._partner()
+            await self._screen.pause(4)
             await self._outage(twin, watcher)
             await self._screen.pause(3)
             await self._history(twin, began)
@@ -95,7 +97,8 @@ class Story:
     async def _start(self) -> None:
         agents = {operator.domain: f"{operator.domain}, {operator.name}" for operator in OPERATORS}
         broker = f"broker, {demo_files.BROKER_OPERATOR}"
-        names = ["certificates", "emulated network", broker, *agents.values(), "end-to-end view"]
+        api = "service APIs, for partners"
+        names = ["certificates", "emulated network", broker, api, *agents.values(), "end-to-end view"]
         self._screen.act(
             "Four operators start",
             "Four emulated networks, one twin agent for each of their operators, and a broker. Every process"
@@ -111,6 +114,7 @@ class Story:
                     serving = group.create_task(self._serve_broker(steps, broker))
                     group.create_task(self._serve_domains(steps, agents))
                     await serving
+                    group.create_task(self._serve_api(steps, api))
                     await self._join(steps, agents)
                 self.all_started.set()
             except BaseExceptionGroup as several:
@@ -120,6 +124,11 @@ class Story:
         steps.begin(title, "starting")
         await self._process("broker", ["broker", str(self._files.broker)])
         steps.done(title, "serves, over mTLS")
+
+    async def _serve_api(self, steps: Steps, title: str) -> None:
+        steps.begin(title, "starting")
+        await self._process("api", ["api", str(self._files.api)])
+        steps.done(title, "serve, over HTTP")
 
     async def _serve_domains(self, steps: Steps, agents: dict[str, str]) -> None:
         steps.begin("emulated network", "starting")
@@ -387,6 +396,22 @@ class Story:
         status, phase = await self._phase(twin, "repaired")
         self._screen.show(screens.service(status, phase, self._screen.width, self._account.phases[1]))
         self._screen.show(screens.truth(phase))
+
+    async def _partner(self) -> None:
+        from federation.cli.demo import partner_screen
+        from federation.cli.demo.partner_files import GUEST
+        from federation.cli.demo.partnering import STEPS, be_partner
+
+        self._screen.act(
+            "A partner orders a twin",
+            f"{GUEST.name}, belongs to none of the four. It has an address and an access token, and"
+            " speaks TM Forum's APIs. It orders a twin of its own, from radio cells to the edge; each"
+            " domain decides by its own agreement. Then it cuts a link in it, and touches no network.",
+        )
+        async with self._screen.steps(STEPS) as steps:
+            told = await be_partner(self._files, steps)
+        self._account.partners.append(told)
+        partner_screen.show(self._screen, told)
 
     async def _outage(self, twin: TwinClient, watcher: Watcher) -> None:
         from federation.cli.demo.outage import suffer
