@@ -7,7 +7,7 @@ that does not exist.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -54,10 +54,10 @@ class Engine:
 
 def routes(engine: Engine) -> list[Route]:
     """The routes of all APIs, of the dialects that are on, and of the OpenAPI documents."""
-    found = [_route(_Face(engine, api, api.base, None)) for api in engine.apis]
+    found = [route for api in engine.apis for route in _routes(engine, api, api.base, None)]
     for dialect in engine.dialects:
         api = next(each for each in engine.apis if each.name == dialect.api)
-        found.append(_route(_Face(engine, api, dialect.base, dialect)))
+        found += _routes(engine, api, dialect.base, dialect)
     documents = {api.name: encode(document(api, engine.shared.public_address)) for api in engine.apis}
 
     async def openapi(request: Request) -> Response:
@@ -70,8 +70,23 @@ def routes(engine: Engine) -> list[Route]:
     return found
 
 
-def _route(face: _Face) -> Route:
-    return Route(f"{face.base}/{{rest:path}}", face)
+def _routes(engine: Engine, api: Api, base: str, dialect: Dialect | None) -> Iterator[Route]:
+    for resource in (*api.resources, api.hub):
+        face = _Face(engine.shared, api, resource, base, dialect)
+        path = f"{base}/{resource.path}"
+        yield from (Route(path, face), Route(f"{path}/", face), Route(f"{path}/{{identity}}", face))
+    yield Route(f"{base}/{{rest:path}}", _Nothing(api))
+
+
+class _Nothing:
+    """What is at no path of an API, as an ASGI application."""
+
+    def __init__(self, api: Api) -> None:
+        names = ", ".join(each.path for each in (*api.resources, api.hub))
+        self._sentence = f"there is nothing at this path; {api.title} has {names}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await error_response(404, self._sentence)(scope, receive, send)
 
 
 _ONE: Final = {
@@ -92,14 +107,16 @@ _ACCEPTED: Final = frozenset(("", "*/*", "application/json", "application/json;c
 
 
 class _Face:
-    """One API at one base path, as an ASGI application."""
+    """One resource of an API at one base path, as an ASGI application."""
 
-    def __init__(self, engine: Engine, api: Api, base: str, dialect: Dialect | None) -> None:
-        self.api = api
-        self.base = base
-        self.dialect = dialect
-        self._shared = engine.shared
-        self._collections = {each.path: each for each in (*api.resources, api.hub)}
+    def __init__(
+        self, shared: Shared, api: Api, resource: Resource, base: str, dialect: Dialect | None
+    ) -> None:
+        self._shared = shared
+        self._api = api
+        self._resource = resource
+        self._base = base
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -118,12 +135,8 @@ class _Face:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        path, _, identity = request.path_params["rest"].partition("/")
-        resource = self._collections.get(path)
-        if resource is None or "/" in identity:
-            raise Refused(
-                404, f"there is nothing at this path; {self.api.title} has {', '.join(self._collections)}"
-            )
+        resource = self._resource
+        identity = request.path_params.get("identity", "")
         operations = _ONE if identity else _ALL
         methods = [method for method, each in operations.items() if each in resource.allowed]
         if request.method == "OPTIONS":
@@ -147,7 +160,7 @@ class _Face:
         accept = request.headers.get("accept", "")
         if accept.replace(" ", "").lower() not in _ACCEPTED and best(accept, ["application/json"]) is None:
             raise Refused(406, "answers are application/json")
-        asked = Asked(self._shared, self.api, self.base, self.dialect, request, caller, resource, identity)
+        asked = Asked(self._shared, self._api, self._base, self._dialect, request, caller, resource, identity)
         return await _ANSWERS[operation](asked)
 
 

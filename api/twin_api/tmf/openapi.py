@@ -1,4 +1,4 @@
-"""OpenAPI 3.0 documents of the APIs, made from the same tables that the engine goes by: they cannot disagree."""
+"""OpenAPI 3.0 documents of the APIs, made from the tables that the engine goes by."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def _collection(api: Api, resource: Resource) -> dict[str, Any]:
         operations["get"] = {
             **_head(api, resource, Operation.LIST, f"List {resource.path}, newest first"),
             "description": (
-                "Any attribute filters, dotted into objects and arrays: `attribute=value`, with several values"
-                " by comma (OR), several attributes (AND), and `.ne .gt .gte .lt .lte .regex` after the name."
+                "Any attribute filters, dotted into objects and arrays: `attribute=value`, with several"
+                " values by comma (OR), several attributes (AND), and `.ne .gt .gte .lt .lte .regex` after the name."
             ),
             "parameters": [_FIELDS, _SORT, _OFFSET, _LIMIT, *_filters(resource)],
             "responses": {
@@ -93,7 +93,7 @@ def _collection(api: Api, resource: Resource) -> dict[str, Any]:
                         "Link": _header("pages: self, first, prev, next, last (RFC 8288)"),
                         "Age": _whole("seconds since the broker was last heard"),
                     },
-                    "content": {_JSON: {"schema": {"type": "array", "items": _part(resource)}}},
+                    "content": {_JSON: {"schema": {"type": "array", "items": _shown(resource)}}},
                 },
                 **_errors(*_OFTEN, 406),
             },
@@ -111,7 +111,7 @@ def _collection(api: Api, resource: Resource) -> dict[str, Any]:
                         "ETag": _header("its version"),
                         "Idempotency-Replayed": _header("true: the key was known, and nothing was made"),
                     },
-                    "content": {_JSON: {"schema": _ref(_schema_name(resource))}},
+                    "content": {_JSON: {"schema": _shown(resource)}},
                 },
                 **_errors(*_OFTEN, 404, 406, 409, 413, 415),
             },
@@ -130,7 +130,7 @@ def _one(api: Api, resource: Resource) -> dict[str, Any]:
                 "200": {
                     "description": "The resource, or the parts that fields names",
                     "headers": etag,
-                    "content": {_JSON: {"schema": _part(resource)}},
+                    "content": {_JSON: {"schema": _shown(resource)}},
                 },
                 "304": {"description": "It is still the version that If-None-Match names", "headers": etag},
                 **_errors(*_OFTEN, 404, 406),
@@ -151,7 +151,7 @@ def _one(api: Api, resource: Resource) -> dict[str, Any]:
                 "200": {
                     "description": "All of it, changed",
                     "headers": etag,
-                    "content": {_JSON: {"schema": _ref(_schema_name(resource))}},
+                    "content": {_JSON: {"schema": _shown(resource)}},
                 },
                 **_errors(*_OFTEN, 404, 406, 409, 412, 413, 415),
             },
@@ -191,7 +191,7 @@ def _schemas(resources: Iterable[Resource]) -> dict[str, Any]:
     waiting: list[str] = ["Error"]
     for resource in resources:
         shape, name = resource.shape, _schema_name(resource)
-        schemas[name] = _object(shape, shape.attributes, ("id", "href", "@type"), closed=False)
+        schemas[name] = _object(shape, shape.attributes, (), closed=False)
         if resource.states is not None:
             state = schemas[name]["properties"][resource.states.attribute]
             state["description"] = "a client may ask for: " + "; ".join(
@@ -236,9 +236,9 @@ def _attribute(attribute: Attribute) -> dict[str, Any]:
     return {"type": "array", "items": single} if attribute.many else single
 
 
-def _part(resource: Resource) -> dict[str, Any]:
-    """A resource of which `fields` may have left out all but its identity."""
-    return _ref(_schema_name(resource))
+def _shown(resource: Resource) -> dict[str, Any]:
+    """A resource as it is answered: `fields` may leave out all but its identity."""
+    return {"allOf": [_ref(_schema_name(resource)), {"required": ["id", "href", "@type"]}]}
 
 
 def _filters(resource: Resource) -> list[dict[str, Any]]:
