@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,7 +27,7 @@ from twin_api.tmf.bodies import MAX_BODY
 from twin_api.tmf.dialects import DIALECTS, Dialect
 from twin_api.tmf.errors import Refused, error_response, refusal_of
 from twin_api.tmf.openapi import document
-from twin_api.tmf.table import Api, Operation
+from twin_api.tmf.table import Api, Operation, Resource
 
 __all__ = ["Engine", "routes"]
 
@@ -124,6 +125,8 @@ class _Face:
             response = await self._answer(request)
         except Refused as refused:
             response = _refusal(refused)
+        except HTTPException as error:  # of whoever bounds the body
+            response = error_response(error.status_code, str(error.detail), headers=error.headers)
         except TwinError as error:
             said = refusal_of(error)
             if said.status >= 500:

@@ -81,7 +81,8 @@ def _collection(api: Api, resource: Resource) -> dict[str, Any]:
             **_head(api, resource, Operation.LIST, f"List {resource.path}, newest first"),
             "description": (
                 "Any attribute filters, dotted into objects and arrays: `attribute=value`, with several"
-                " values by comma (OR), several attributes (AND), and `.ne .gt .gte .lt .lte .regex` after the name."
+                " values by comma (OR), several attributes (AND), and `.ne .gt .gte .lt .lte .regex` after the"
+                " name."
             ),
             "parameters": [_FIELDS, _SORT, _OFFSET, _LIMIT, *_filters(resource)],
             "responses": {
