@@ -12,6 +12,8 @@ from rich.text import Text
 
 from federation.cli.console import clock, count, domain_style, ms
 from federation.cli.demo.files import OPERATORS, SERVICE
+from federation.cli.demo.partner_files import GUEST
+from federation.cli.demo.partner_screen import next_steps
 from federation.cli.route import bar, chain, turning_points, verdict
 from federation.cli.tables import grid, name_of
 
@@ -378,6 +380,7 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
     broker = "" if standard else f" --at {short_path(files.client)}"
     folder = "" if standard else f" --folder {short_path(files.folder)}"
     own = f" --at {short_path(files.socket('transport'))}"
+    partner = "" if standard else f" --api {short_path(files.partner(GUEST.id))}"
     rows = [
         (f"fedtwin watch{broker}", "the services, live"),
         (f"fedtwin services factory-control{broker}", "who uses how much of the ten milliseconds"),
@@ -395,6 +398,7 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
             "a question in SPARQL, asked of all four",
         ),
         (f"fedtwin check{own}", "what is flawed in the transport network's graph"),
+        *next_steps(partner),
         (f"fedtwin fault --help{''}", "break something, and watch"),
         (f"fedtwin demo --stop{folder}", "end it all"),
     ]
