@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from domain_twin.config import BrokerConfig
+from federation.partners.asking import Asking
+from federation.partners.catalogue import publish
+from federation.partners.orders import Cancels, Orders
 from federation.partners.partners import Partners
-from federation.partners.record import Desk, Kind
+from federation.partners.quotas import Quotas
+from federation.partners.record import PUBLIC, Desk, Kind
 from federation.partners.run_desks import run_desks
 from federation.partners.store import RecordStore
+from federation.partners.twins import Twins
 
 if TYPE_CHECKING:
     from domain_twin.alarms.desk import AlarmDesk
@@ -34,13 +39,22 @@ class Surroundings:
 
 
 async def open_store(config: BrokerConfig) -> RecordStore:
-    """The store of the partners that are configured. Raises ConfigError, Unreachable, OverCapacity."""
-    return await RecordStore.open(
+    """The store of the partners that are configured, with the catalogue of what they may order in it.
+
+    Raises ConfigError, Unreachable, OverCapacity.
+    """
+    store = await RecordStore.open(
         config.state,
         config.database,
         [partner.id for partner in config.partner],
         limits={partner.id: partner.quota.records for partner in config.partner},
     )
+    try:
+        await publish(store.of(PUBLIC), [member.domain for member in config.member])
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 def assemble(around: Surroundings) -> Partners:
@@ -49,4 +63,16 @@ def assemble(around: Surroundings) -> Partners:
 
 
 def _desks(around: Surroundings) -> Mapping[Kind, Desk]:
-    return run_desks(around.config, around.store, around.runs, around.jobs, lambda tenant, service: None)
+    config = around.config
+    twins = Twins(
+        Asking(config.operator, around.registry.session),
+        members=[member.domain for member in config.member],
+        quotas=Quotas(config.partner),
+    )
+    orders = Orders(twins)
+    return {
+        Kind.SERVICE: twins,
+        Kind.SERVICE_ORDER: orders,
+        Kind.CANCEL_SERVICE_ORDER: Cancels(orders),
+        **run_desks(config, around.store, around.runs, around.jobs, twins.sandbox),
+    }
