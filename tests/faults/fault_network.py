@@ -239,7 +239,7 @@ class FaultNetwork:
         text = text.replace(f"../emulator/devices.{domain}.toml", inventory)
         text = text.replace('state = "state"', f'state = "{state}"')
         exact = "precision = { delay_ms = 0, bandwidth_mbps = 0, loss = 0 }\n"
-        text = text.replace('level = "mesh"\n', f'level = "mesh"\n{exact}')
+        text = text.replace('level = "mesh"\n', f'level = "mesh"\n{exact}', 1)  # partners' have their own
         assert exact in text
         if alone:
             head, _, rest = text.partition("[broker]")
