@@ -28,6 +28,8 @@ REFUSED = {
     "SERVICE in MINUS": f"SELECT * {{ ?s ?p ?o MINUS {{ SERVICE {X} {{ ?s ?p ?o }} }} }}",
     "FROM": f"SELECT * FROM {HIDDEN} {{ ?s ?p ?o }}",
     "FROM a file": "SELECT * FROM <file:///etc/passwd> { ?s ?p ?o }",
+    "FROM NAMED a file": "SELECT * FROM NAMED <file:///etc/passwd> { GRAPH ?g { ?s ?p ?o } }",
+    "SERVICE of a file": "SELECT * { SERVICE <file:///etc/passwd> { ?s ?p ?o } }",
     "FROM NAMED": f"SELECT * FROM NAMED {HIDDEN} {{ GRAPH ?g {{ ?s ?p ?o }} }}",
     "GRAPH": "SELECT * { GRAPH ?g { ?s ?p ?o } }",
     "GRAPH by name": f"SELECT * {{ GRAPH {HIDDEN} {{ ?s ?p ?o }} }}",

@@ -111,19 +111,20 @@ async def test_a_view_holds_nothing_of_what_is_beside_it(pool: QueryPool) -> Non
     assert [row["g"] for row in rows(operators)] == [TOPOLOGY]
 
 
-BYPASSES = (
-    "SELECT * { GRAPH ?g { ?s ?p ?o } }",
-    f"SELECT * {{ GRAPH <{TOPOLOGY}> {{ ?s ?p ?o }} }}",
-    f"SELECT * FROM <{TOPOLOGY}> {{ ?s ?p ?o }}",
-    f"SELECT * FROM NAMED <{TOPOLOGY}> {{ GRAPH ?g {{ ?s ?p ?o }} }}",
-    f"SELECT * {{ {{ SELECT * {{ GRAPH <{TOPOLOGY}> {{ ?s ?p ?o }} }} }} }}",
-    f"SELECT * {{ GRAPH <{TOPOLOGY}> {{ ?s (!<urn:x>)* ?o }} FILTER(?s != ?o) }}",
-    f"SELECT * {{ ?s ?p ?o MINUS {{ GRAPH <{TOPOLOGY}> {{ ?s <{NDT}connectedTo> ?x }} }} }}",
-    f"SELECT * {{ ?s ?p ?o FILTER NOT EXISTS {{ GRAPH <{TOPOLOGY}> {{ ?s <{NDT}connectedTo> ?x }} }} }}",
-)
+BYPASSES = {
+    "GRAPH": "SELECT * { GRAPH ?g { ?s ?p ?o } }",
+    "GRAPH by name": f"SELECT * {{ GRAPH <{TOPOLOGY}> {{ ?s ?p ?o }} }}",
+    "FROM": f"SELECT * FROM <{TOPOLOGY}> {{ ?s ?p ?o }}",
+    "FROM NAMED": f"SELECT * FROM NAMED <{TOPOLOGY}> {{ GRAPH ?g {{ ?s ?p ?o }} }}",
+    "sub-select": f"SELECT * {{ {{ SELECT * {{ GRAPH <{TOPOLOGY}> {{ ?s ?p ?o }} }} }} }}",
+    "path in GRAPH": f"SELECT * {{ GRAPH <{TOPOLOGY}> {{ ?s (!<urn:x>)* ?o }} FILTER(?s != ?o) }}",
+    "path": f"SELECT * {{ <{node(0)}> (<{NDT}alias>|<{NDT}connectedTo>|!<urn:x>)+ ?o }}",
+    "MINUS": f"SELECT * {{ ?s ?p ?o MINUS {{ GRAPH <{TOPOLOGY}> {{ ?s <{NDT}connectedTo> ?x }} }} }}",
+    "NOT EXISTS": f"SELECT * {{ ?s ?p ?o FILTER NOT EXISTS {{ GRAPH <{TOPOLOGY}> {{ ?s <{NDT}connectedTo> ?x }} }} }}",  # noqa: E501
+}
 
 
-@pytest.mark.parametrize("text", BYPASSES)
+@pytest.mark.parametrize("text", BYPASSES.values(), ids=BYPASSES)
 async def test_even_without_the_guard_a_view_is_all_there_is(pool: QueryPool, text: str) -> None:
     unguarded = Guarded(text, QueryForm.BINDINGS, (), None, 1)
 
@@ -135,9 +136,15 @@ async def test_even_without_the_guard_a_view_is_all_there_is(pool: QueryPool, te
         assert answer.rows == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["SELECT * {{ SERVICE <{}> {{ ?s ?p ?o }} }}", "LOAD <{}>", "SELECT * FROM <{}> {{}}"]
-)
+CALLS = {
+    "SERVICE": "SELECT * {{ SERVICE <{}> {{ ?s ?p ?o }} }}",
+    "SERVICE SILENT": "SELECT * {{ SERVICE SILENT <{}> {{ ?s ?p ?o }} }}",
+    "LOAD": "LOAD <{}>",
+    "FROM": "SELECT * FROM <{}> {{}}",
+}
+
+
+@pytest.mark.parametrize("text", CALLS.values(), ids=CALLS)
 async def test_even_without_the_guard_a_worker_reaches_nobody(pool: QueryPool, text: str) -> None:
     calls: list[object] = []
     trap = await asyncio.start_server(lambda reader, writer: calls.append(writer), "127.0.0.1", 0)
@@ -150,6 +157,31 @@ async def test_even_without_the_guard_a_worker_reaches_nobody(pool: QueryPool, t
             assert rows(answer) in ([], [{}])
 
     assert calls == []
+
+
+FILES = {
+    "LOAD file": "LOAD <{}>",
+    "FROM file": "SELECT * FROM <{}> {{ ?s ?p ?o }}",
+    "FROM NAMED file": "SELECT * FROM NAMED <{}> {{ GRAPH ?g {{ ?s ?p ?o }} }}",
+    "GRAPH file": "SELECT * {{ GRAPH <{}> {{ ?s ?p ?o }} }}",
+    "SERVICE file": "SELECT * {{ SERVICE SILENT <{}> {{ ?s ?p ?o }} }}",
+}
+
+
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+async def test_even_without_the_guard_a_worker_reads_no_file(
+    pool: QueryPool, text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret.ttl"
+    file.write_text("<urn:secret> <urn:secret> <urn:secret> .")
+    unguarded = Guarded(text.format(file.as_uri()), QueryForm.BINDINGS, (), None, 1)
+
+    for dataset in (VIEW, OPERATOR):
+        with contextlib.suppress(TwinError):
+            assert b"urn:secret" not in (await pool.query(dataset, unguarded)).results
+
+    everything = await pool.query(OPERATOR, guarded("SELECT * { ?s ?p ?o }"))
+    assert b"urn:secret" not in everything.results
 
 
 async def test_a_worker_can_open_nothing(pool: QueryPool) -> None:
