@@ -19,6 +19,7 @@ from domain_twin.model.scenario import Scenario
 from domain_twin.operations import process
 from domain_twin.simulation.outside.network_file import NetworkFile
 from federation import metrics as broker_metrics
+from twin_api import api_metrics
 
 FILES = [
     ("agent.toml", config.AgentConfig, "A twin agent, one per domain: `fedtwin agent agent.toml`."),
@@ -119,6 +120,7 @@ def metrics() -> str:
         ("Every process", "Beside these, prometheus_client's own:", process.INSTRUMENTS),
         ("Agent", "", agent_metrics.INSTRUMENTS),
         ("Broker", "", broker_metrics.INSTRUMENTS),
+        ("API", "", api_metrics.INSTRUMENTS),
         ("Emulated network", "", emulator_metrics.INSTRUMENTS),
     ):
         parts.append(f"\n## {title}\n")

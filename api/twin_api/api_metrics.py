@@ -54,7 +54,9 @@ INSTRUMENTS = (
         _GAUGE,
         "Seconds since the broker was last heard; absent: not yet",
     ),
-    Instrument("fedtwin_api_read_model_records", _GAUGE, "Records that reads are answered from"),
+    Instrument(
+        "fedtwin_api_read_model_sequence", _GAUGE, "The broker's number of the last change that is read"
+    ),
     Instrument(
         "fedtwin_api_access_log_dropped_total", _COUNTER, "Lines of the access log that nobody took in time"
     ),
@@ -124,8 +126,8 @@ class ApiMetrics:
         for issuer, ring in self._tokens.rings.items():
             if ring.age_s is not None:
                 sheet.put("fedtwin_api_issuer_keys_age_seconds", ring.age_s, issuer)
-        age_s, records = self._read_model()
+        age_s, sequence = self._read_model()
         if age_s is not None:
             sheet.put("fedtwin_api_read_model_age_seconds", age_s)
-        sheet.put("fedtwin_api_read_model_records", records)
+        sheet.put("fedtwin_api_read_model_sequence", sequence)
         sheet.put("fedtwin_api_access_log_dropped_total", self._access_log.dropped if self._access_log else 0)

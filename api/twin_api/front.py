@@ -47,6 +47,7 @@ _ALWAYS: Final = (
 _YEAR: Final = b"max-age=31536000"
 _OTHER: Final = "other"
 _SEGMENTS: Final = 5  # of a path that name a route: "", tmf-api, serviceInventory, v4, service
+_LEAST: Final = 2
 
 
 class _Refusal(Exception):
@@ -95,10 +96,10 @@ class Front:
     def label(self, path: str) -> str:
         """A route's name: its path without ids."""
         parts = path.split("/", _SEGMENTS)
-        found = self._labels.get("/".join(parts[:_SEGMENTS]))
-        if found is None:
-            return self._labels.get("/".join(parts[:2]), _OTHER)
-        return f"{found}/{{id}}" if len(parts) > _SEGMENTS else found
+        for length in range(len(parts), 1, -1):
+            if (found := self._labels.get("/".join(parts[:length]))) is not None:
+                return f"{found}/{{id}}" if len(parts) > length > _LEAST else found
+        return _OTHER
 
     async def admit(self, scope: Scope) -> tuple[Caller, float] | None:
         """Who asks, and what is left of the tenant's rate; None: the route is open. Raises _Refusal."""

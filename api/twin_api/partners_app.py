@@ -27,7 +27,7 @@ from twin_api.tokens import Tokens
 
 __all__ = ["PartnerTwin", "create_partners_app"]
 
-_SEGMENTS = 5  # "", tmf-api, serviceInventory, v4, service
+_SEGMENTS = 4  # of a path that tell routes apart: "", tmf-api, serviceInventory, v4
 
 
 class PartnerTwin(Protocol):
@@ -44,17 +44,20 @@ def create_partners_app(
     *,
     routes: Sequence[Route] = (),
     documents: Sequence[str] = (),
+    collections: Sequence[str] = (),
     checks: Callable[[], Sequence[Check]] = tuple,
     counts: Counts | None = None,
     access_log: AccessLog | None = None,
 ) -> Front:
-    """The application: `routes` are those of the APIs, `documents` the paths of their descriptions."""
+    """The application: `routes` are those of the APIs, `documents` the paths of their descriptions.
+
+    `collections` are paths that log and metrics name; of what lies below they say `{id}`.
+    """
     faces = {"sparql": "/sparql", **{name: path for path in _bases(routes) for name in [path.split("/")[2]]}}
     every = [*_health(checks), *pages(documents, faces, docs=config.docs), *_sparql(config, twin), *routes]
     switch = _Switch(every)
-    return Front(
-        switch, config, tokens, counts=counts or Counts(), labels=switch.labels, access_log=access_log
-    )
+    labels = {**switch.labels, **{path: path for path in collections}}
+    return Front(switch, config, tokens, counts=counts or Counts(), labels=labels, access_log=access_log)
 
 
 class _Switch:
@@ -83,7 +86,7 @@ async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _beginning(path: str) -> str:
-    """The segments of a route's path before its first parameter, five at most (with the empty first)."""
+    """The first four segments of a route's path, or two where a parameter stands among them."""
     parts = path.split("/")[:_SEGMENTS]
     fixed = next((number for number, part in enumerate(parts) if "{" in part), len(parts))
     return "/".join(parts[:fixed] if fixed >= _SEGMENTS else parts[: min(fixed, 2)])

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,16 @@ from domain_twin.operations.health import Check, certificate_check
 from domain_twin.trust.credentials import load_tls
 from domain_twin.trust.identity import Role
 from federation.client import TwinClient
+from federation.partners_client import PartnersClient
+from twin_api import ndt_jobs
 from twin_api.access_log import AccessLog
 from twin_api.api_metrics import ApiMetrics, Counts
+from twin_api.follower import keep_fed
 from twin_api.listening import listener, server_for
 from twin_api.partners_app import create_partners_app
+from twin_api.read_model import ReadModel
 from twin_api.tls import ServerTls
+from twin_api.tmf import APIS, Engine, presenter, routes
 from twin_api.tokens import Tokens
 
 __all__ = ["run_partners_api"]
@@ -68,11 +73,31 @@ async def run_partners_api(
             access_log.start()
             stack.callback(access_log.close)
         twin = await stack.enter_async_context(TwinClient(profile))
+        partners = await stack.enter_async_context(PartnersClient(profile))
+        public = config.public_address.rstrip("/")
+        model = ReadModel(presenter(public, APIS))
+        engine = Engine(
+            model,
+            partners,
+            public,
+            dialects=[each.removeprefix("tmf-") for each in config.dialects],
+            max_body=config.limits.body_bytes,
+        )
 
         def checks() -> Sequence[Check]:
-            return [*_key_checks(tokens), *_certificate_checks(config, tls)]
+            return [_broker_check(config, model), *_key_checks(tokens), *_certificate_checks(config, tls)]
 
-        app = create_partners_app(config, tokens, twin, checks=checks, counts=counts, access_log=access_log)
+        app = create_partners_app(
+            config,
+            tokens,
+            twin,
+            routes=[*routes(engine), *ndt_jobs.routes(twin, model, public)],
+            documents=[f"/openapi/{api.name}.json" for api in APIS],
+            collections=[f"{api.base}/{each.path}" for api in APIS for each in (*api.resources, api.hub)],
+            checks=checks,
+            counts=counts,
+            access_log=access_log,
+        )
         address = _address(sock.getsockname(), "https" if tls else "http")
 
         def serving() -> None:
@@ -92,28 +117,34 @@ async def run_partners_api(
             counts,
             tokens,
             checks=checks,
-            read_model=lambda: (None, 0),
+            read_model=lambda: (model.age_s() if model.complete else None, model.sequence),
             connections=lambda: server.open,
             access_log=access_log,
         )
         await stack.enter_async_context(serve_metrics(config.metrics, metrics.face, config.state))
-        followed: list[Callable[[], Awaitable[None]]] = [ring.follow for ring in tokens.rings.values()]
+        following = [keep_fed(model, partners), *(ring.follow() for ring in tokens.rings.values())]
         if tls:
-            followed.append(tls.follow)
+            following.append(tls.follow())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
             stack.callback(loop.remove_signal_handler, number)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_as_coroutine(follow)) for follow in followed]
+            tasks = [group.create_task(each) for each in following]
             await server.serve([sock])
             for task in tasks:
                 task.cancel()
     log.info("api ended")
 
 
-async def _as_coroutine(follow: Callable[[], Awaitable[None]]) -> None:
-    await follow()
+def _broker_check(config: ApiConfig, model: ReadModel) -> Check:
+    if not model.complete:
+        return Check("broker", False, "has not sent the records yet; the log says why")
+    age_s = model.age_s()
+    heard = f"heard {age_s:.0f} s ago"
+    if age_s > config.max_age_s:
+        return Check("broker", False, f"{heard}: what is read is that old; the log says why")
+    return Check("broker", True, heard)
 
 
 def _key_checks(tokens: Tokens) -> list[Check]:

@@ -90,6 +90,7 @@ async def running(
         tokens,
         twin or NoTwin(),
         routes=routes,
+        collections=[ORDERS],
         counts=counts,
         access_log=access_log,
         checks=lambda: checks,

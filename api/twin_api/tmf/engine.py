@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -132,6 +133,8 @@ class _Face:
             if said.status >= 500:
                 log.warning("a request failed", extra={"path": scope["path"], "reason": str(error)})
             response = _refusal(said)
+        except HTTPException:  # of the application around this one: a body too slow
+            raise
         except Exception:
             log.exception("a request failed", extra={"path": scope["path"]})
             response = error_response(500, "something went wrong here; it has been logged")
