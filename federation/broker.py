@@ -262,6 +262,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             async with serve_metrics(config.metrics, metrics.face, config.state):
                 yield Broker(address, asyncio.Event(), federation.sessions)
         finally:
+            if store:
+                store.end_following()
             registry.close()
             await federation.close("the broker is stopping")
             await queries.close()

@@ -11,7 +11,8 @@ from domain_twin.errors import ContractError, OverCapacity
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "merge", "parse"]
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1_000_000
+"""With what surrounds it, a message of at most 1 MiB."""
 MAX_DEPTH = 64
 
 

@@ -25,7 +25,7 @@ __all__ = ["Partners"]
 
 log = logging.getLogger(__name__)
 
-_TRIES = 8
+_TRIES = 32
 _AGAIN_S = 1.0
 _KEPT_BY_THE_BROKER = frozenset({Kind.USE})
 _DATED = frozenset(

@@ -186,6 +186,10 @@ class RecordStore:
                 self._pruned_at = time.monotonic()
                 await self._prune()
 
+    def end_following(self) -> None:
+        """End all following: the process is about to stop."""
+        self._changes.close()
+
     async def close(self) -> None:
         """Write what waits and let go of the database. Closing twice does nothing."""
         if self._closed:
@@ -193,7 +197,7 @@ class RecordStore:
         self._closed = True
         if self._writer:
             await self._writer
-        self._changes.close()
+        self.end_following()
         await self._database.close()
 
     # ------------------------------------------------------------ for repositories
@@ -263,21 +267,24 @@ class RecordStore:
             return
         draft = self.draft()
         planned: list[tuple[Write, Made]] = []
+        refused: list[tuple[Write, TwinError]] = []  # by what others in this transaction do, too
         for write in batch:
             if write.done.done():  # who asked has gone
                 continue
             try:
                 planned.append((write, write.plan(draft)))
             except TwinError as error:
-                _fail([write], error)
+                refused.append((write, error))
         if draft:
             draft.next()  # the mark of this transaction: what is not below it was not written
             self._sequence = draft.sequence
             try:
                 await self._commit(draft)
             except TwinError as error:
-                _fail([write for write, _ in planned], error)
+                _fail(batch, error)
                 return
+        for write, reason in refused:
+            _fail([write], reason)
         for write, made in planned:
             if not write.done.done():
                 write.done.set_result(made)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import databases
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "federation"))  # its federation in miniature
 
 
 @pytest.fixture(scope="session")
