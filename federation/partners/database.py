@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain_twin.datastore.lock import hold
 from domain_twin.errors import ConfigError, OverCapacity, TwinError, Unreachable
 from federation.partners import schema
 
@@ -46,7 +45,7 @@ class Database:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="partners")
         self._engine: sa.Engine | None = None
         self._connection: sa.Connection | None = None
-        self._lock: int | None = None
+        self._lock: IO[str] | None = None
         self._closed = False
         self.on_connected: Callable[[sa.Connection], None] = lambda _: None
         """Called in the thread with every new connection but the first, in a transaction."""
@@ -153,40 +152,25 @@ class Database:
         return engine
 
     def _take_file_lock(self) -> None:
-        if not self._file:
-            return
-        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(f"{self._file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-        def take() -> bool:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
-                return True
-            return False
-
-        self._wait_for(take)
+        if self._file:
+            folder = self._file.parent
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _patiently(lambda: hold(folder, "partners"))
 
     def _take_database_lock(self, connection: sa.Connection) -> None:
         """PostgreSQL holds the lock as long as this connection lives: who has it can write, nobody else."""
         if connection.dialect.name != "postgresql":
             return
 
-        def take() -> bool:
+        def take() -> None:
             with connection.begin():
-                return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))))
+                if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
+                    raise ConfigError(
+                        f"{self.place}: another broker process keeps its partners' records there; stop it"
+                        " first, or give this one a database of its own"
+                    )
 
-        self._wait_for(take)
-
-    def _wait_for(self, take: Callable[[], bool]) -> None:
-        """A broker that was killed is let go of after a moment only."""
-        until = time.monotonic() + LOCK_WAIT_S
-        while not take():
-            if time.monotonic() > until:
-                raise ConfigError(
-                    f"{self.place}: another broker process keeps its partners' records there; stop it first,"
-                    " or give this one a state folder or database of its own"
-                )
-            time.sleep(_LOCK_AGAIN_S)
+        _patiently(take)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -201,8 +185,7 @@ class Database:
         if self._engine:
             self._engine.dispose()
         if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            self._lock.close()
 
     def _explain(self, error: Exception) -> TwinError:
         origin = getattr(error, "orig", None) or error
@@ -214,6 +197,18 @@ class Database:
         if "not a database" in cause or "malformed" in cause:
             return ConfigError(f"{self.place}: damaged ({cause}); restore it from a backup")
         return Unreachable(f"{self.place}: does not answer ({cause}); see that the database runs")
+
+
+def _patiently(take: Callable[[], T]) -> T:
+    """What `take` takes; a broker that was killed is let go of after a moment only. Raises ConfigError."""
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            return take()
+        except ConfigError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOCK_AGAIN_S)
 
 
 def _tune(connection: Any, _record: Any) -> None:

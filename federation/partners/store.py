@@ -119,18 +119,18 @@ class RecordStore:
         opened = await Database.open(state, database)
         store = cls(opened, tenants, limits or {}, clock)
         try:
-            identity = await opened.call(store._load)
+            await opened.call(store._load)
         except BaseException:
             await opened.close()
             raise
         opened.on_connected = store._check_alone
-        epoch = f"{identity}.{store._opened}"
-        store._changes = Changes(epoch, store._sequence, store._all, clock)
+        # Another one each time, also where a backup was restored and counts what was counted before.
+        store._changes = Changes(uuid4().hex, store._sequence, store._all, clock)
         return store
 
     @property
     def epoch(self) -> str:
-        """What sequences count in: this store, in this run of its process."""
+        """What sequences count in: this run of the store's process."""
         return self._changes.epoch
 
     @property
@@ -381,14 +381,14 @@ class RecordStore:
 
     # ------------------------------------------------------------ in the database's thread
 
-    def _load(self, connection: sa.Connection) -> str:
+    def _load(self, connection: sa.Connection) -> None:
         table = schema.store
         row = connection.execute(sa.select(table)).one_or_none()
         if row is None:
-            identity, opened, written = uuid4().hex, 1, 0
-            connection.execute(sa.insert(table).values(row=1, id=identity, opened=1, sequence=0))
+            opened, written = 1, 0
+            connection.execute(sa.insert(table).values(row=1, id=uuid4().hex, opened=1, sequence=0))
         else:
-            identity, opened, written = row.id, row.opened + 1, row.sequence
+            opened, written = row.opened + 1, row.sequence
             connection.execute(sa.update(table).values(opened=opened))
         self._opened, self._written = opened, written
         self._sequence = max(opened << _RUN_BITS, written)
@@ -405,7 +405,6 @@ class RecordStore:
         for row in connection.execute(sa.select(schema.key)):
             name = (row.tenant, Kind(row.kind), row.scheme, row.key)
             self.keys[name] = KeyRow(row.id, row.digest, row.at)
-        return str(identity)
 
     def _check_alone(self, connection: sa.Connection) -> None:
         opened = connection.execute(sa.select(schema.store.c.opened)).scalar_one()
