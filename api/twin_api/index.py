@@ -7,11 +7,12 @@ slots: a mask for each of them would cost more than it says.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
-__all__ = ["Index", "Key", "Reader", "mask_of", "newest", "slots_of"]
+__all__ = ["Index", "Key", "Reader", "mask_of", "newest", "union"]
 
 Key = str | int | float
 """What is compared: texts with texts, numbers (and instants, in microseconds) with numbers."""
@@ -19,6 +20,7 @@ Reader = Callable[[Any], Key | None]
 """The key of a value at the end of a path; None where the value cannot be compared."""
 
 _FEW: Final = 32
+_RUN: Final = 128
 
 
 def mask_of(slots: Iterable[int]) -> int:
@@ -32,9 +34,16 @@ def mask_of(slots: Iterable[int]) -> int:
     return int.from_bytes(octets, "little")
 
 
-def slots_of(mask: int) -> Iterator[int]:
-    """The slots of a mask, the newest (the highest) first."""
-    return newest(mask, 0, mask.bit_count())
+def union(held: Iterable[set[int] | int]) -> int:
+    """Sets of slots, and masks, as one mask."""
+    mask = 0
+    few: list[int] = []
+    for each in held:
+        if isinstance(each, int):
+            mask |= each
+        else:
+            few.extend(each)
+    return mask | mask_of(few) if few else mask
 
 
 def newest(mask: int, offset: int, limit: int) -> Iterator[int]:
@@ -61,6 +70,83 @@ def newest(mask: int, offset: int, limit: int) -> Iterator[int]:
             yield at * 64 + bit
 
 
+class _Run:
+    """Some keys that follow each other, and a mask of all that hold one of them; None: to be made anew."""
+
+    __slots__ = ("keys", "mask")
+
+    def __init__(self, keys: list[Any]) -> None:
+        self.keys = keys
+        self.mask: int | None = None
+
+
+class _Ordered:
+    """Keys in order, in runs: a range is a few whole runs and parts of two."""
+
+    def __init__(self, held: dict[Key, set[int] | int], keys: Iterable[Any]) -> None:
+        self._held = held
+        ordered = sorted(keys)
+        self._runs = [_Run(ordered[at : at + _RUN]) for at in range(0, len(ordered), _RUN)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for run in self._runs for key in run.keys)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return (key for run in reversed(self._runs) for key in reversed(run.keys))
+
+    def _at(self, key: Any) -> int:
+        """The run in which a key stands, or would."""
+        return bisect_left(self._runs, key, key=lambda run: run.keys[-1])
+
+    def added(self, key: Any, slot: int, *, new: bool) -> None:
+        """A record came to hold a key."""
+        at = self._at(key)
+        if at == len(self._runs):
+            if not self._runs:
+                self._runs.append(_Run([key]))
+                return
+            at -= 1
+        run = self._runs[at]
+        if run.mask is not None:
+            run.mask |= 1 << slot
+        if new:
+            insort(run.keys, key)
+            if len(run.keys) > 2 * _RUN:
+                self._runs[at : at + 1] = [_Run(run.keys[:_RUN]), _Run(run.keys[_RUN:])]
+
+    def discarded(self, key: Any, *, last: bool) -> None:
+        """A record holds a key no more."""
+        run = self._runs[at := self._at(key)]
+        run.mask = None
+        if last:
+            run.keys.pop(bisect_left(run.keys, key))
+            if not run.keys:
+                del self._runs[at]
+
+    def between(self, key: Any, *, above: bool, same: bool) -> int:
+        """A mask of what holds a key above (or below) this one, or the same."""
+        if not self._runs:
+            return 0
+        at = self._at(key)
+        whole = self._runs[at + 1 :] if above else self._runs[:at]
+        mask = 0
+        for run in whole:
+            mask |= self._mask(run)
+        if at < len(self._runs):
+            keys = self._runs[at].keys
+            cut = (bisect_left if above == same else bisect_right)(keys, key)
+            mask |= self._union(keys[cut:] if above else keys[:cut])
+        return mask
+
+    def _mask(self, run: _Run) -> int:
+        if run.mask is None:
+            run.mask = self._union(run.keys)
+        return run.mask
+
+    def _union(self, keys: Iterable[Key]) -> int:
+        return union(self._held[key] for key in keys)
+
+
 class Index:
     """The values at one path."""
 
@@ -68,8 +154,7 @@ class Index:
         self.path = path
         self._read = read
         self._held: dict[Key, set[int] | int] = {}
-        self._texts: list[str] | None = None
-        self._numbers: list[int | float] | None = None
+        self._ordered: tuple[_Ordered, _Ordered] | None = None
 
     def keys_of(self, document: Any) -> set[Key]:
         """What one document holds at the path: arrays give all their values."""
@@ -96,13 +181,14 @@ class Index:
             held = self._held.get(key)
             if held is None:
                 self._held[key] = {slot}
-                self._texts = self._numbers = None
             elif isinstance(held, int):
                 self._held[key] = held | 1 << slot
             elif len(held) >= _FEW:
                 self._held[key] = mask_of(held) | 1 << slot
             else:
                 held.add(slot)
+            if self._ordered is not None:
+                self._ordered[isinstance(key, str)].added(key, slot, new=held is None)
 
     def discard(self, slot: int, document: Any) -> None:
         """A document is gone, as it was when it came."""
@@ -116,60 +202,34 @@ class Index:
                 left = held
             if not left:
                 del self._held[key]
-                self._texts = self._numbers = None
+            if self._ordered is not None:
+                self._ordered[isinstance(key, str)].discarded(key, last=not left)
 
     def equal(self, keys: Iterable[Key]) -> int:
         """Records that hold one of the values."""
-        mask = 0
-        for key in keys:
-            held = self._held.get(key)
-            if held is not None:
-                mask |= held if isinstance(held, int) else mask_of(held)
-        return mask
-
-    def any_value(self) -> int:
-        """Records that hold a value there."""
-        return self._union(self._held.values())
+        return union(held for key in keys if (held := self._held.get(key)) is not None)
 
     def between(self, key: Key, *, above: bool, same: bool) -> int:
         """Records that hold a value above (or below) a key, or the same."""
-        ordered: list[Any] = self.texts() if isinstance(key, str) else self.numbers()
-        if above:
-            chosen = ordered[(bisect_left if same else bisect_right)(ordered, key) :]
-        else:
-            chosen = ordered[: (bisect_right if same else bisect_left)(ordered, key)]
-        return self._union(self._held[each] for each in chosen)
+        return self._in_order()[isinstance(key, str)].between(key, above=above, same=same)
 
     def where(self, fits: Callable[[str], bool]) -> int:
         """Records that hold a text that fits."""
-        return self._union(self._held[each] for each in self.texts() if fits(each))
+        return union(held for key, held in self._held.items() if isinstance(key, str) and fits(key))
 
-    def groups(self, *, descending: bool) -> Iterator[int]:
-        """Masks of the records that hold each value, in order of the values: numbers, then texts."""
-        ordered: list[Key] = [*self.numbers(), *self.texts()]
-        for key in reversed(ordered) if descending else ordered:
-            held = self._held[key]
-            yield held if isinstance(held, int) else mask_of(held)
+    def groups(self, *, descending: bool) -> Iterator[set[int] | int]:
+        """Who holds each value, as slots or as a mask, in order of the values: numbers, then texts."""
+        numbers, texts = self._in_order()
+        keys: Iterator[Any] = (
+            chain(reversed(texts), reversed(numbers)) if descending else chain(numbers, texts)
+        )
+        return (self._held[key] for key in keys)
 
-    def texts(self) -> list[str]:
-        """The texts that are held, in order."""
-        if self._texts is None:
-            self._texts = sorted(key for key in self._held if isinstance(key, str))
-        return self._texts
-
-    def numbers(self) -> list[int | float]:
-        """The numbers that are held, in order."""
-        if self._numbers is None:
-            self._numbers = sorted(key for key in self._held if not isinstance(key, str))
-        return self._numbers
-
-    @staticmethod
-    def _union(held: Iterable[set[int] | int]) -> int:
-        mask = 0
-        few: list[int] = []
-        for each in held:
-            if isinstance(each, int):
-                mask |= each
-            else:
-                few.extend(each)
-        return mask | mask_of(few) if few else mask
+    def _in_order(self) -> tuple[_Ordered, _Ordered]:
+        """Numbers and texts: put in order at the first question that needs it."""
+        if self._ordered is None:
+            self._ordered = (
+                _Ordered(self._held, (key for key in self._held if not isinstance(key, str))),
+                _Ordered(self._held, (key for key in self._held if isinstance(key, str))),
+            )
+        return self._ordered

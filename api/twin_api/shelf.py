@@ -145,15 +145,19 @@ class Shelf:
             yield from newest(mask, 0, mask.bit_count())
             return
         (index, descending), *rest = order
+        left = bytearray(mask.to_bytes((len(self._slots) + 7) // 8, "little"))
         for group in index.groups(descending=descending):
-            chosen = group & mask
-            if chosen:
-                mask ^= chosen  # of many values the first in this order counts
-                yield from self._in_order(chosen, rest)
-            if not mask:
-                return
-        if mask:
-            yield from self._in_order(mask, rest)
+            if isinstance(group, int):
+                slots: list[int] = list(newest(group & int.from_bytes(left, "little"), 0, len(self._slots)))
+            else:
+                slots = sorted((slot for slot in group if left[slot >> 3] >> (slot & 7) & 1), reverse=True)
+            for slot in slots:  # of many values the first in this order counts
+                left[slot >> 3] &= ~(1 << (slot & 7))
+            if len(slots) > 1 and rest:
+                yield from self._in_order(mask_of(slots), rest)
+            else:
+                yield from slots
+        yield from self._in_order(int.from_bytes(left, "little"), rest)
 
     def where(self, fits: Callable[[Entry], bool]) -> int:
         """A mask of the entries that fit, each looked at: for shelves that stay small."""
