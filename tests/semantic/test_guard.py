@@ -344,3 +344,30 @@ def test_bindings_do_not_mix_with_values_after_aggregates() -> None:
     asked = guarded("SELECT ?s (COUNT(?o) AS ?n) { ?s ?p ?o } GROUP BY ?s VALUES ?s { <urn:a> }")
     with pytest.raises(ContractError, match=r"a VALUES at its end takes no others"):
         asked.bound(["s"], [["<urn:a>"]])
+
+
+UNIONS = {
+    "{ ?x <urn:p> ?y } UNION { ?x <urn:q> ?z }": 2,
+    "{ ?x <urn:p> ?y } UNION { SELECT ?x { ?x <urn:q> ?z } } UNION { BIND(1 AS ?k) }": 3,
+    "{ ?x <urn:p> ?y } UNION { ?x <urn:q> ?z } ?x <urn:p> ?w": 1,
+    "{ ?x <urn:p> ?y } UNION { ?x <urn:q> ?z } FILTER EXISTS { ?x <urn:p> ?w }": 1,
+    "{ ?x <urn:p> ?y } MINUS { ?x <urn:q> ?z }": 1,
+    "{ { ?x <urn:p> ?y } UNION { ?x <urn:q> ?z } }": 1,
+    "{ ?x <urn:p> ?y } { ?x <urn:q> ?z }": 1,
+}
+
+
+@pytest.mark.parametrize("form", ["SELECT *", "SELECT DISTINCT ?x", "CONSTRUCT { ?x <urn:r> ?y } WHERE"])
+@pytest.mark.parametrize("body", UNIONS)
+def test_bindings_join_every_side_of_a_union(body: str, form: str) -> None:
+    store = ox.Store()
+    for number in range(6):
+        for name in ("p", "q") if number % 2 else ("p",):
+            store.add(ox.Quad(ox.NamedNode(f"urn:{number}"), ox.NamedNode(f"urn:{name}"), ox.Literal(number)))
+    query = guarded(f"{form} {{ {body} }}")
+
+    bound = query.bound(["x"], [["<urn:1>"], ["<urn:4>"], ["<urn:9>"], ["<urn:1>"]])
+
+    whole = f"{form} {{ VALUES ?x {{ <urn:1> <urn:4> <urn:9> <urn:1> }} {{ {body} }} }}"
+    assert sorted(map(str, store.query(bound))) == sorted(map(str, store.query(whole)))  # type: ignore[arg-type]
+    assert bound.count("VALUES") == UNIONS[body]
