@@ -22,7 +22,7 @@ from federation.partners import store as store_module
 from federation.partners.store import RecordStore
 
 WRITER = Path(__file__).with_name("record_writer.py")
-ROUNDS = 4
+ROUNDS = 3
 TERMINATE = (
     "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
     " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -37,7 +37,7 @@ async def killed_after(url: str, run: str, lines: int) -> list[list[str]]:
     assert process.stdout
     said: list[list[str]] = []
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while len(said) <= lines:
                 line = await process.stdout.readline()
                 assert line, "the writer ended by itself"
