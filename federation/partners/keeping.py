@@ -219,6 +219,7 @@ class Keeper:
             twin = TwinRecord(await self._owner.write(self.repository, self.id, apply))
             if twin.terminated or twin.suspended:
                 self.forget()
+                self.poke.set()  # there is something else to be done now
                 return
             self._compose(twin)
             if stepped not in ("reserved", "inactive"):
@@ -374,12 +375,13 @@ async def _unless(
 ) -> dict[str, Outcome] | None:
     """What became of all asks; None, and they are cancelled, when `poke` is set before that."""
     poked = asyncio.ensure_future(poke.wait())
-    answered = asyncio.gather(*asks.values())
-    waits: set[asyncio.Future[Any]] = {poked, answered}
+    open_asks: set[asyncio.Future[Any]] = set(asks.values())
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return dict(zip(asks, answered.result(), strict=True)) if answered.done() else None
+        while open_asks and not poke.is_set():
+            done, _ = await asyncio.wait({poked, *open_asks}, return_when=asyncio.FIRST_COMPLETED)
+            open_asks -= done
+        return None if open_asks else {domain: ask.result() for domain, ask in asks.items()}
     finally:
-        poked.cancel()
-        answered.cancel()
-        await asyncio.gather(*asks.values(), poked, return_exceptions=True)
+        for waiting in (poked, *asks.values()):
+            waiting.cancel()
+        await asyncio.gather(poked, *asks.values(), return_exceptions=True)

@@ -314,8 +314,7 @@ class Orders:
     def _warn(self, order: OrderRecord, item: Body, twin: TwinRecord, now: Nanoseconds) -> None:
         for part in twin.undecided:
             if now - asked_at(part) >= self._twins.timing.late_s * _SECOND:
-                why = next((f": {text}" for _, _, text in reasons([part])), "")
-                message = f"{part['name']} has not taken part in item {item['id']} yet{why}"
+                message = f"{part['name']} has not taken part in item {item['id']} yet"
                 order.alert("domainLate", message, item["id"], now)
 
     def _wait_s(self, repository: Repository, order: OrderRecord) -> float:

@@ -155,8 +155,10 @@ class Twins:
 
         Raises NotFound, and what `change` raises.
         """
+        before = repository.get(Kind.SERVICE, identity)
         record = await self.write(repository, identity, change)
-        self.kept(repository, record)
+        if record.version != before.version:  # else whoever waits for news would never rest
+            self.kept(repository, record)
         return record
 
     def move(self, twin: TwinRecord, wanted: str) -> None:

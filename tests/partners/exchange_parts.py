@@ -44,9 +44,7 @@ from federation.wire.framing import STREAM_OPTIONS
 
 __all__ = ["ACME", "XR", "Exchange", "add", "exchange", "order_of"]
 
-QUICK = Timing(
-    ask_s=5.0, join_within_s=60.0, late_s=0.2, retry_s=0.02, refused_again_s=0.2, told_every_s=0.1
-)
+QUICK = Timing(ask_s=5.0, join_within_s=60.0, late_s=0.2, retry_s=0.02, refused_again_s=0.2, told_every_s=0.1)
 PARTNERS = (
     PartnerConfig(id="acme", quota=QuotaConfig(twins=3)),
     PartnerConfig(id="xr", quota=QuotaConfig(twins=3)),
@@ -267,9 +265,7 @@ async def exchange(
     credentials = server_credentials(config.identity.certificate, config.identity.key, bundle)
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
-    domains = {
-        name: TwinDomain(name, folder, agreed=agreements(ACME, XR), clock=clock) for name in DOMAINS
-    }
+    domains = {name: TwinDomain(name, folder, agreed=agreements(ACME, XR), clock=clock) for name in DOMAINS}
     store = await open_store(folder)
     running = Exchange(
         folder,
@@ -331,5 +327,3 @@ def parts(service: Mapping[str, Any]) -> dict[str, str]:
 def value(service: Mapping[str, Any], name: str) -> Any:
     """The value of a characteristic."""
     return next(item["value"] for item in service["serviceCharacteristic"] if item["name"] == name)
-
-
