@@ -18,7 +18,16 @@ from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Protocol
 
-from domain_twin.errors import ConfigError, CredentialError, NotFound, NotShared, TwinError, Unreachable
+from domain_twin.errors import (
+    ConfigError,
+    CredentialError,
+    NotFound,
+    NotShared,
+    OverCapacity,
+    StaleVersion,
+    TwinError,
+    Unreachable,
+)
 from domain_twin.model import DomainOutcome, Nanoseconds, Outcome, Service, ServiceRecords
 from domain_twin.model.job import Capability, Job, Report
 from domain_twin.model.job_json import sealed
@@ -27,6 +36,7 @@ from domain_twin.trust.identity import Role, SpiffeId
 from federation.compose import ComposedGraph
 from federation.whatif_changes import cases, check, sight
 from federation.whatif_flows import Known
+from federation.wire.refusals import outcome_of
 
 if TYPE_CHECKING:
     from domain_twin.simulation.jobs.desk import Ticket
@@ -201,6 +211,11 @@ class BrokerJobs:
             ground = self._ground(job)
             ground = replace(ground, graph=ground.graph.frozen())  # a refresh may come in between
             return _for_partner(await self._answer(ticket, ground), ground)
+        except (NotShared, OverCapacity, StaleVersion, Unreachable) as error:  # of a domain: none answered
+            told = _TOLD[outcome_of(error)]
+            raise type(error)(
+                f"no domain of the twin takes part; of the first it is known that {told}"
+            ) from None
         finally:
             await asyncio.shield(self.tenants.took(tenant, time.monotonic() - began))
 

@@ -174,8 +174,9 @@ class Runner:
         """The job as it ended; the test is in progress while it is answered."""
         begun, now = False, job
         async for now in self._jobs.watch(job.id):
-            if not now.state.ended and self._read(repository, identity) is None:
-                await self._cancel(job.id)  # it was cancelled, or removed
+            going = now.state in (JobState.NOT_STARTED, JobState.RUNNING)
+            if going and self._read(repository, identity) is None:
+                await self._cancel(job.id)  # the test was cancelled, or removed
             if now.state is JobState.RUNNING and not begun:
                 begun = True
                 await self._write(repository, identity, lambda body: {**body, "state": "inProgress"})

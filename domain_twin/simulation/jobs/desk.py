@@ -232,7 +232,7 @@ class JobDesk:
     async def run(self) -> None:
         """Answer jobs until cancelled; what is being answered then is failed as interrupted."""
         self._wake = asyncio.Event()
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):  # jobs may come in meanwhile
             if entry.job.problem == INTERRUPTED:
                 await self._saved(entry.job)
         try:
@@ -240,7 +240,7 @@ class JobDesk:
                 for _ in range(self._at_once):
                     tasks.create_task(self._work())
         finally:
-            for entry in self._entries.values():
+            for entry in list(self._entries.values()):
                 if not entry.job.state.ended:
                     if entry.ticket:
                         entry.ticket.stop("the twin is being stopped")
