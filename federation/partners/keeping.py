@@ -87,7 +87,7 @@ class Keeper:
         self._owner = owner
         self._opened: set[str] = set()  # since the broker began, and since the scope is what it is
         self._due: dict[str, float] = {}
-        self._told = 0.0
+        self._tell_at = 0.0
         self._shown: Mapping[str, Body] = {}
         self._scope: Scope | None = None
 
@@ -116,9 +116,7 @@ class Keeper:
 
     def forget(self) -> None:
         """Keep nothing that the domains showed."""
-        for domain in self.away:
-            self._owner.condition(self.repository.tenant, self.id, domain, "")
-        self.away.clear()
+        self._tell_away({})
         self.held.clear()
         self._opened.clear()
         self._due.clear()
@@ -216,14 +214,21 @@ class Keeper:
             return news
 
         while True:
+            coming = TwinRecord(self.repository.get(Kind.SERVICE, self.id))
+            if apply(coming):
+                self._compose(coming)  # before anybody reads of it
+                self._show()
             twin = TwinRecord(await self._owner.write(self.repository, self.id, apply))
             if twin.terminated or twin.suspended:
                 self.forget()
                 self.poke.set()  # there is something else to be done now
                 return
             self._compose(twin)
+            self._show()
             if stepped not in ("reserved", "inactive"):
-                return
+                break
+        if (now := time.monotonic()) >= self._tell_at:
+            self._tell_at = now + self._owner.timing.told_every_s
 
     def _apply(self, twin: TwinRecord, outcomes: Mapping[str, Outcome]) -> bool:
         """One step of the twin's life; whether there is anything new to be kept."""
@@ -234,9 +239,8 @@ class Keeper:
                 news |= self._apply_part(part, outcome, now)
         if not twin.undecided:
             news |= _apply_state(twin, now)
-        if not news and time.monotonic() - self._told < self._owner.timing.told_every_s:
+        if not news and time.monotonic() < self._tell_at:
             return False
-        self._told = time.monotonic()
         held = sorted(self.held.items())
         twin.show(
             scope={"domains": [domain for domain, _ in held], "endPoints": _end_points(self.held)},
@@ -302,7 +306,7 @@ class Keeper:
     # ------------------------------------------------------------ what is inside
 
     def _compose(self, twin: TwinRecord) -> None:
-        """Bring the graph up to what is held, and tell of domains that left or are back."""
+        """Bring the graph up to what is held."""
         why = {part["name"]: _reason(part) for part in twin.joined if part["state"] != "active"}
         for domain in twin.scope.domains:
             if (part := self.held.get(domain)) or domain in self.graph.members:
@@ -312,15 +316,15 @@ class Keeper:
                     self.graph.put(member)
         for domain in self.graph.members.keys() - set(twin.scope.domains):
             self.graph.remove(domain)
-        self._show()
-        if twin.state not in ("active", "inactive"):
-            return
-        why |= {part["name"]: _reason(part) for part in twin.refused if part["name"] in self.graph.members}
-        for domain in why.keys() - self.away:
-            self._owner.condition(self.repository.tenant, self.id, domain, why[domain])
-        for domain in self.away - why.keys():
-            self._owner.condition(self.repository.tenant, self.id, domain, "")
-        self.away = set(why)
+        if twin.state in ("active", "inactive"):
+            gone = {p["name"]: _reason(p) for p in twin.refused if p["name"] in self.graph.members}
+            self._tell_away(why | gone)
+
+    def _tell_away(self, why: Mapping[str, str]) -> None:
+        """Tell of domains that left an active twin or are back."""
+        before, self.away = self.away, set(why)
+        for domain in sorted(before ^ self.away):
+            self._owner.condition(self.repository.tenant, self.id, domain, why.get(domain, ""))
 
     def _show(self) -> None:
         found = resources(self.id, self.graph)
@@ -382,6 +386,7 @@ async def _unless(
             open_asks -= done
         return None if open_asks else {domain: ask.result() for domain, ask in asks.items()}
     finally:
-        for waiting in (poked, *asks.values()):
-            waiting.cancel()
+        poked.cancel()
+        for ask in asks.values():
+            ask.cancel()
         await asyncio.gather(poked, *asks.values(), return_exceptions=True)

@@ -77,7 +77,7 @@ class Desks:
     def __init__(self, store: RecordStore, host: Host, timing: Timing, clock: Callable[[], int]) -> None:
         self.store = store
         self.twins = Twins(
-            Asking(EXCHANGE, lambda domain: host.sessions.get(domain)),
+            Asking(EXCHANGE, host.sessions.get),
             members=DOMAINS,
             quotas=Quotas(PARTNERS),
             timing=timing,
@@ -148,9 +148,10 @@ class Exchange:
     async def ended(self, order: Mapping[str, Any], tenant: str = "acme") -> Mapping[str, Any]:
         """The order once it is over."""
         over = ("completed", "failed", "partial", "rejected", "cancelled")
-        return await self.until(
+        ended: Mapping[str, Any] = await self.until(
             lambda: (now := self.get(Kind.SERVICE_ORDER, order["id"], tenant))["state"] in over and now
         )
+        return ended
 
     async def active(self, *items: Body, tenant: str = "acme") -> str:
         """The id of a twin that was ordered and is active."""
@@ -193,6 +194,18 @@ class Exchange:
         await self.store.close()
         store = await open_store(self.folder)
         self.desks = Desks(store, self.host, self.timing, self.clock)
+
+    async def crash(self) -> None:
+        """A broker that was killed, and the next start of it."""
+        await self.desks.die()
+        store = self.store
+        store._closed = True  # nothing that waits is written any more
+        if store._writer:
+            store._writer.cancel()
+            await asyncio.gather(store._writer, return_exceptions=True)
+        store._changes.close()
+        await store._database.close()
+        self.desks = Desks(await open_store(self.folder), self.host, self.timing, self.clock)
 
 
 async def open_store(folder: Path) -> RecordStore:

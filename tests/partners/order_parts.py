@@ -118,6 +118,7 @@ class TwinDomain:
         self.gate: asyncio.Event | None = None
         """Holds every open back until it is set."""
         self.session: BrokerSession | None = None
+        self.falsify: Callable[[pb.SandboxAnswer], pb.SandboxAnswer] = lambda answer: answer
         self.start()
 
     def start(self) -> None:
@@ -151,7 +152,7 @@ class TwinDomain:
             self.asked.append((body.step, body.sandbox))
             if self.gate and body.step == "open":
                 await self.gate.wait()
-            return await answer(ask, body)
+            return self.falsify(await answer(ask, body))
 
         self.jobs.sandbox = noted  # type: ignore[method-assign]
 

@@ -1,4 +1,4 @@
-"""A domain's parts of partners' twins: who may have one, what it shows, how it ends, what outlives the agent."""
+"""A domain's parts of partners' twins: who may have one, what it shows, how it ends, what stays on disk."""
 
 from __future__ import annotations
 

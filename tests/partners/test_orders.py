@@ -277,8 +277,9 @@ async def test_two_tenants_with_the_same_end_points_have_twins_of_their_own(runn
         assert sandbox is not None
         view = sandbox.graph.members["ran"].view
         assert view is not None
-        assert view.segments[key].current is not None
-        figures[tenant] = view.segments[key].current.bandwidth_mbps
+        current = view.segments[key].current
+        assert current is not None
+        figures[tenant] = current.bandwidth_mbps
     assert figures == {"acme": 600.0, "xr": 0.0}
     for item in (retire(of_acme), modify(of_acme, freshness=3)):
         foreign = await running.order(item, tenant="xr")
@@ -363,13 +364,14 @@ async def cancel(running: Exchange, order: str, reason: str = "changed our mind"
         Kind.CANCEL_SERVICE_ORDER, {"serviceOrder": {"id": order}, "cancellationReason": reason}
     )
     assert task["state"] == "accepted"
-    return await running.until(
+    ended: Mapping[str, Any] = await running.until(
         lambda: (
             (now := running.get(Kind.CANCEL_SERVICE_ORDER, task["id"]))["state"]
             in ("done", "terminatedWithError")
             and now
         )
     )
+    return ended
 
 
 async def test_an_order_is_cancelled_before_it_begins(running: Exchange) -> None:
