@@ -43,6 +43,7 @@ HOLD_S = 3.0
 KEPT_CLEARED = 1000
 """Cleared alarms of one tenant that are kept; those that changed longest ago go."""
 _MOST_OWN = 10_000
+_LATE_S = 30.0  # devices that have nothing new to say are not late
 _SEVERITIES = ("critical", "major", "minor", "warning", "indeterminate", CLEARED)
 _MANDATORY = (
     "alarmType", "perceivedSeverity", "probableCause", "alarmedObject", "sourceSystemId", "state",
@@ -242,7 +243,7 @@ def _late_s(member: Member, freshness_s: float, now: Nanoseconds) -> float:
     """How old a part is, where that is more than what was agreed allows; else 0."""
     assert member.view
     age_s = (now - member.view.version.observed_at) / 1e9
-    return age_s if age_s > 2 * freshness_s + 1.0 else 0.0
+    return age_s if age_s > max(2 * freshness_s, _LATE_S) else 0.0
 
 
 def _freshness_s(twin: Body) -> float:

@@ -160,8 +160,12 @@ async def desks(
     *,
     quota: QuotaConfig | None = None,
     twins: dict[tuple[str, str], Twin] | None = None,
+    alarms: bool = True,
 ) -> AsyncIterator[Desks]:
-    """The desks of a broker in this folder, as they start anew after each end."""
+    """The desks of a broker in this folder, as they start anew after each end.
+
+    Without `alarms` nobody looks for live ones but the test.
+    """
     partners = [PartnerConfig(id=name, quota=quota or QuotaConfig(runs=4)) for name in (ACME, GLOBEX)]
     url = f"sqlite:///{folder / 'partners.sqlite3'}"
     store = await RecordStore.open(folder, url, [partner.id for partner in partners])
@@ -173,7 +177,8 @@ async def desks(
     found = run_desks(config, store, jobs, answers, lambda tenant, service: twins.get((tenant, service)))
     kept = Partners(store, found)
     kept.begin()
-    running = [asyncio.create_task(jobs.run()), asyncio.create_task(kept.run())]
+    work = [jobs.run, kept.run] if alarms else [jobs.run]
+    running = [asyncio.create_task(each()) for each in work]
     try:
         yield Desks(store, kept, jobs, answers, twins)
     finally:
