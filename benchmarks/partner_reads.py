@@ -47,7 +47,8 @@ def services(count: int) -> list[dict[str, Any]]:
     for number in range(count):
         domains = rng.sample(DOMAINS, 2)
         day, second = 1 + number % 28, rng.randrange(86_400)
-        at = f"2026-0{1 + number % 9}-{day:02d}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
+        clock = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+        at = f"2026-0{1 + number % 9}-{day:02d}T{clock}Z"
         made.append(
             {
                 "id": f"{rng.getrandbits(64):016x}",

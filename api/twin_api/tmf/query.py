@@ -282,8 +282,8 @@ def _compared(*, above: bool, same: bool) -> Callable[[Shelf, Condition], int]:
     def test(shelf: Shelf, condition: Condition) -> int:
         index, mask = _index(shelf, condition), 0
         for value in condition.values:
-            for key in operands(condition.path, value):
-                mask |= index.between(key, above=above, same=same)
+            *_, key = operands(condition.path, value)  # a number where it can be one
+            mask |= index.between(key, above=above, same=same)
         return mask
 
     return test
