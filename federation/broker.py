@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from domain_twin.trust.identity import Role
 
 if TYPE_CHECKING:
     from federation.assurance import Assurance
+    from federation.partners.store import RecordStore
     from federation.query.desk import FederatedQueries
     from federation.registry import Change, Registry
     from federation.session import Session
@@ -116,8 +118,9 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.events import FindingBoard, event_log
     from federation.jobs import BrokerJobs
     from federation.metrics import BrokerMetrics
-    from federation.partners.assemble import Surroundings, assemble, open_store
+    from federation.partners.assemble import Surroundings
     from federation.partners.gate import PartnerGate, current_caller
+    from federation.partners.reception import Reception
     from federation.partners.service import PartnersService
     from federation.rates import Rates
     from federation.registry import Registry
@@ -150,10 +153,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     )
     storage, restored = await Storage.open(config.state, config.database)
     work = _Work()
-    store = None
+    reception: Reception | None = None
     try:
-        if config.partner:
-            store = await open_store(config)
         content = config.model_dump_json().encode()
         auditor.note("configured", file="broker.toml", file_sha256=hashlib.sha256(content).hexdigest())
         if trail:
@@ -214,14 +215,14 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             watch_ends_at=lambda: current_peer().not_after,
         )
         jobs = BrokerJobs(registry, records)
-        face.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
+        face.desk = desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
         face.queries = queries = _queries(registry, assurance, records)
 
-        partners = None
-        if store:
-            store.on_problem = on_partners
-            partners = assemble(Surroundings(config, store, registry, face.desk, jobs, alarms))
-            partners.begin()
+        def around(store: RecordStore) -> Surroundings:
+            return Surroundings(config, store, registry, desk, jobs, alarms)
+
+        reception = Reception(config, on_problem=on_partners)
+        await reception.open(around)
 
         def on_change(change: Change) -> None:
             queries.changed(change.domain, structural=change.structural, shown=change.shown)
@@ -235,7 +236,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         )
         add_FederationServicer_to_server(federation, server)
         add_TwinServicer_to_server(TwinService(face), server)
-        speaker = PartnersService(partners, ends_at=lambda: current_peer().not_after)
+        speaker = PartnersService(reception, ends_at=lambda: current_peer().not_after)
         add_PartnersServicer_to_server(speaker, server)
         credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
         address = _listen(server, config.listen, credentials)
@@ -245,8 +246,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         work.start(queries.warm())
         work.start(work.forever(Renewal(federation, trust, findings).run))
         work.start(work.forever(watch_over_alarms))
-        if partners:
-            work.start(work.forever(partners.run))
+        if reception.wanted:
+            work.start(work.forever(partial(reception.run, around)))
         await server.start()
         metrics = BrokerMetrics(
             config,
@@ -257,13 +258,13 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             events=events,
             storage=storage,
             guard=guard,
+            partners=reception,
         )
         try:
             async with serve_metrics(config.metrics, metrics.face, config.state):
                 yield Broker(address, asyncio.Event(), federation.sessions)
         finally:
-            if store:
-                store.end_following()
+            reception.end_following()
             registry.close()
             await federation.close("the broker is stopping")
             await queries.close()
@@ -272,8 +273,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             await alarms.flush()
     finally:
         await work.end()
-        if store:
-            await store.close()
+        if reception:
+            await reception.close()
         await storage.close()
         if trail:
             trail.close("the broker ended")

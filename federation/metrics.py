@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from federation.assurance import Assurance
     from federation.attach import FederationService
     from federation.events import EventLog, FindingBoard
+    from federation.partners.reception import Reception
     from federation.registry import Registry
     from federation.storage import Storage
 
@@ -103,6 +104,7 @@ class BrokerMetrics:
         events: EventLog,
         storage: Storage,
         guard: Guard,
+        partners: Reception | None = None,
     ) -> None:
         self._margin_s = config.metrics.certificate_margin_s
         self._registry = registry
@@ -112,6 +114,7 @@ class BrokerMetrics:
         self._events = events
         self._storage = storage
         self._guard = guard
+        self._partners = partners
         self._end = CertificateEnd(config.identity.certificate, config.identity.signing_certificate)
 
     @property
@@ -127,6 +130,9 @@ class BrokerMetrics:
         yield Check("domains", not away, detail)
         problem = self._storage.problem
         yield Check("storage", not problem, problem or "written")
+        if self._partners and self._partners.wanted:
+            problem = self._partners.problem
+            yield Check("partners", not problem, problem or "written")
         yield certificate_check(self._end.not_after(), self._margin_s)
 
     def fill(self, sheet: Sheet) -> None:

@@ -17,7 +17,6 @@ import grpc
 from domain_twin.errors import (
     ContractError,
     CredentialError,
-    NotFound,
     OverCapacity,
     TwinError,
     Unreachable,
@@ -25,7 +24,7 @@ from domain_twin.errors import (
 from domain_twin.trust.refusal import refuse
 from federation.partners import wire
 from federation.partners.documents import parse
-from federation.partners.partners import Partners
+from federation.partners.reception import Reception
 from federation.partners.record import Kind
 from federation.v1 import fedtwin_pb2 as pb
 from federation.v1 import fedtwin_pb2_grpc
@@ -39,18 +38,18 @@ MAX_FOLLOWERS = 16
 
 
 class PartnersService(fedtwin_pb2_grpc.PartnersServicer):  # type: ignore[misc]  # generated
-    """Serves `Partners` over gRPC; None: this broker has no partners, and says so."""
+    """Serves partners over gRPC, while they are received."""
 
     def __init__(
         self,
-        partners: Partners | None,
+        reception: Reception,
         *,
         ends_at: Callable[[], datetime],
         max_answer_s: float = MAX_ANSWER_S,
         max_followers: int = MAX_FOLLOWERS,
     ) -> None:
         """`ends_at` says until when the one who asks now may follow."""
-        self._partners = partners
+        self._reception = reception
         self._ends_at = ends_at
         self._max_answer_s = max_answer_s
         self._max_followers = max_followers
@@ -61,7 +60,7 @@ class PartnersService(fedtwin_pb2_grpc.PartnersServicer):  # type: ignore[misc] 
         async def work() -> Any:
             kind = _kind(request.kind)
             body = parse(request.body, kind)
-            made = await self._open().create(request.tenant, kind, body, key=request.key)
+            made = await self._reception.partners.create(request.tenant, kind, body, key=request.key)
             return pb.CreateRecordResponse(record=wire.encode_record(made.record), repeated_key=made.repeated)
 
         return await self._answer(context, work)
@@ -72,7 +71,7 @@ class PartnersService(fedtwin_pb2_grpc.PartnersServicer):  # type: ignore[misc] 
         async def work() -> Any:
             kind = _kind(request.kind)
             patch = parse(request.patch, kind)
-            record = await self._open().change(
+            record = await self._reception.partners.change(
                 request.tenant, kind, request.id, patch, if_version=request.if_version
             )
             return pb.ChangeRecordResponse(record=wire.encode_record(record))
@@ -84,7 +83,7 @@ class PartnersService(fedtwin_pb2_grpc.PartnersServicer):  # type: ignore[misc] 
 
         async def work() -> Any:
             kind = _kind(request.kind)
-            sequence = await self._open().remove(
+            sequence = await self._reception.partners.remove(
                 request.tenant, kind, request.id, if_version=request.if_version
             )
             return pb.RemoveRecordResponse(sequence=sequence)
@@ -94,7 +93,7 @@ class PartnersService(fedtwin_pb2_grpc.PartnersServicer):  # type: ignore[misc] 
     async def Follow(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """All records, then every change, until the follower's certificate ends."""
         try:
-            store = self._open().store
+            store = self._reception.partners.store
             if store.followers >= self._max_followers:
                 raise OverCapacity(f"{store.followers} follow already, all that may at once; try again later")
             ends_at = self._ends_at()
@@ -107,11 +106,6 @@ class PartnersService(fedtwin_pb2_grpc.PartnersServicer):  # type: ignore[misc] 
             raise Unreachable("the broker is stopping; follow again when it is back")
         except Exception as error:
             await _abort(context, error)
-
-    def _open(self) -> Partners:
-        if self._partners is None:
-            raise NotFound("this broker serves no partners; have its operator add [[partner]] to broker.toml")
-        return self._partners
 
     async def _answer(self, context: Any, work: Callable[[], Awaitable[Any]]) -> Any:
         try:

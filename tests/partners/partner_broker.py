@@ -33,8 +33,10 @@ def federation_with_partners(folder: Path, **more: Any) -> Federation:
     return Federation.make(folder, **{"partner": PARTNERS, "access": access, **more})
 
 
-def profile(federation: Federation, broker: Broker, name: str, role: Role = Role.USER) -> ClientConfig:
-    issued = federation.pki.identity(EXCHANGE, role, name)
+def profile(
+    federation: Federation, broker: Broker, name: str, role: Role = Role.USER, **more: Any
+) -> ClientConfig:
+    issued = federation.pki.identity(EXCHANGE, role, name, **more)
     return ClientConfig(
         address=local(broker),
         identity=f"spiffe://{EXCHANGE}/broker/main",
@@ -46,9 +48,9 @@ def profile(federation: Federation, broker: Broker, name: str, role: Role = Role
 
 @asynccontextmanager
 async def partners_client(
-    federation: Federation, broker: Broker, name: str = "api", role: Role = Role.USER
+    federation: Federation, broker: Broker, name: str = "api", role: Role = Role.USER, **more: Any
 ) -> AsyncIterator[PartnersClient]:
-    async with PartnersClient(profile(federation, broker, name, role), timeout_s=20.0) as client:
+    async with PartnersClient(profile(federation, broker, name, role, **more), timeout_s=20.0) as client:
         yield client
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from federation_parts import Federation
+from federation_parts import Federation, until
 from partner_broker import federation_with_partners, partners_client, twin_client
 
 from domain_twin.errors import (
+    ConfigError,
     Conflict,
     ContractError,
+    CredentialError,
     NotFound,
     NotShared,
     OverCapacity,
@@ -22,7 +25,10 @@ from domain_twin.errors import (
     Unreachable,
 )
 from domain_twin.trust.identity import Role
+from federation.partners import database as database_module
+from federation.partners import reception as reception_module
 from federation.partners.record import Kind, News, Record
+from federation.partners.store import RecordStore
 from federation.partners_client import PartnersClient
 from federation.v1 import fedtwin_pb2 as pb
 
@@ -253,6 +259,54 @@ async def test_following_is_bounded_and_ends_with_the_broker(federation: Federat
         await running.aclose()
         with pytest.raises(Unreachable, match="the broker is stopping"):
             await ended
+
+
+async def test_a_database_that_is_away_costs_the_federation_nothing(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Arrange
+    monkeypatch.setattr(reception_module, "AGAIN_S", 0.1)
+    in_the_way = federation.folder / "broker" / "partners.sqlite3"
+    in_the_way.mkdir(parents=True)
+    async with (
+        federation.broker() as broker,
+        partners_client(federation, broker) as partners,
+        twin_client(federation, broker) as twin,
+    ):
+        # Act
+        for refused in (partners.create("acme", CATALOG, {}), anext(partners.follow())):
+            with pytest.raises(Unreachable, match=r"partners\.sqlite3: does not answer"):
+                await refused
+        assert len(await twin.domains()) == 3
+        assert "broker.partners-unwritable" in {finding.code for finding in await twin.findings()}
+        # Assert: it comes by itself.
+        in_the_way.rmdir()
+
+        async def mended() -> bool:
+            return "broker.partners-unwritable" not in {finding.code for finding in await twin.findings()}
+
+        await until(mended)
+        assert (await partners.create("acme", CATALOG, {})).record.version == 1
+
+
+async def test_a_database_of_another_broker_ends_the_start(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "LOCK_WAIT_S", 0.1)
+    store = await RecordStore.open(federation.folder / "broker", "", ["acme"])
+    with pytest.raises(ConfigError, match="in use by process"):
+        async with federation.broker():
+            pass
+    await store.close()
+
+
+async def test_following_ends_with_the_certificate(federation: Federation) -> None:
+    brief = {"life": timedelta(seconds=6)}
+    async with federation.broker() as broker, partners_client(federation, broker, **brief) as partners:
+        following = partners.follow()
+        assert (await anext(following)).begins_anew
+        with pytest.raises(CredentialError, match="your certificate ended; renew it and follow again"):
+            await _drain(following)
 
 
 async def _drain(following: Any) -> None:
