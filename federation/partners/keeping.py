@@ -62,9 +62,6 @@ class Owner(Protocol):
     ) -> Record:
         """Change a twin's record, however often others do so at the same time."""
 
-    def condition(self, tenant: str, service: str, domain: str, problem: str) -> None:
-        """A domain has left an active twin, or (empty) is back."""
-
     def show(self, repository: Repository, service: str, found: Mapping[str, Body]) -> None:
         """What is inside a twin now."""
 
@@ -79,8 +76,6 @@ class Keeper:
         """Of what the domains show; changes in place while the twin is active."""
         self.held: dict[str, PartView] = {}
         """What each domain showed last."""
-        self.away: set[str] = set()
-        """Domains that left an active twin."""
         self.poke = asyncio.Event()
         """To be set when the record changed."""
         self._asking = asking
@@ -116,7 +111,6 @@ class Keeper:
 
     def forget(self) -> None:
         """Keep nothing that the domains showed."""
-        self._tell_away({})
         self.held.clear()
         self._opened.clear()
         self._due.clear()
@@ -316,15 +310,6 @@ class Keeper:
                     self.graph.put(member)
         for domain in self.graph.members.keys() - set(twin.scope.domains):
             self.graph.remove(domain)
-        if twin.state in ("active", "inactive"):
-            gone = {p["name"]: _reason(p) for p in twin.refused if p["name"] in self.graph.members}
-            self._tell_away(why | gone)
-
-    def _tell_away(self, why: Mapping[str, str]) -> None:
-        """Tell of domains that left an active twin or are back."""
-        before, self.away = self.away, set(why)
-        for domain in sorted(before ^ self.away):
-            self._owner.condition(self.repository.tenant, self.id, domain, why.get(domain, ""))
 
     def _show(self) -> None:
         found = resources(self.id, self.graph)

@@ -7,8 +7,7 @@ goes on from what is on disk; only views are asked for again.
 What scenarios need: `twins.sandbox(tenant, service_id) -> Sandbox | None`, with `.graph` (a ComposedGraph of
 what the domains show to this partner and of nothing else; it changes as the twin is refreshed: freeze it for
 another thread), `.points` (the end points in it), `.domains`, `.versions` (by domain) and `.away` (domains
-whose part is shown as it was last). None unless the twin is active. `on_condition` is told when a domain
-leaves an active twin and when it is back: alarms.
+that left: their parts are shown as they were last, or not at all). None unless the twin is active.
 """
 
 from __future__ import annotations
@@ -67,8 +66,6 @@ class Twins:
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
         """`members` are the domains of the federation."""
-        self.on_condition: Callable[[str, str, str, str], None] = lambda *_: None
-        """Told of an active twin: tenant, service, domain, what is wrong there (empty: right again)."""
         self.members = frozenset(members)
         self.quotas = quotas
         self.timing = timing or Timing()
@@ -98,7 +95,7 @@ class Twins:
             tuple(sorted(keeper.held)),
             tuple(keeper.graph.end_points()),
             {domain: part.view.version for domain, part in sorted(keeper.held.items())},
-            frozenset(keeper.away),
+            frozenset(name for name, member in keeper.graph.members.items() if not member.connected),
         )
 
     def held_by(self, repository: Repository) -> int:
@@ -281,10 +278,6 @@ class Twins:
             self._tell((repository.tenant, identity))
             return record
         raise Unreachable(f"service {identity} changes faster than it can be written; it is tried again")
-
-    def condition(self, tenant: str, service: str, domain: str, problem: str) -> None:
-        """A domain has left an active twin, or (empty) is back."""
-        self.on_condition(tenant, service, domain, problem)
 
     def show(self, repository: Repository, service: str, found: Mapping[str, Body]) -> None:
         """What is inside a twin now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -83,8 +84,6 @@ class Desks:
             timing=timing,
             clock=clock,
         )
-        self.conditions: list[tuple[str, str]] = []
-        self.twins.on_condition = lambda _, __, domain, why: self.conditions.append((domain, why))
         self.orders = Orders(self.twins)
         self.partners = Partners(
             store,
@@ -114,7 +113,7 @@ class Exchange:
     domains: dict[str, TwinDomain]
     desks: Desks
     timing: Timing = QUICK
-    clock: Callable[[], int] = lambda: 0
+    clock: Callable[[], int] = time.time_ns
     sessions: dict[str, tuple[BrokerSession, asyncio.Task[None]]] = field(default_factory=dict)
 
     @property
@@ -252,12 +251,9 @@ async def exchange(
     *,
     attached: tuple[str, ...] = DOMAINS,
     timing: Timing = QUICK,
-    clock: Callable[[], int] | None = None,
+    clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Exchange]:
     """An exchange whose domains allow acme and xr to have twins."""
-    import time
-
-    clock = clock or time.time_ns
     trust = {EXCHANGE: pki.ca.root}
     config = BrokerConfig(
         operator=EXCHANGE,
