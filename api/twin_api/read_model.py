@@ -65,7 +65,7 @@ class ReadModel:
         return self.shelf(tenant, kind).get(identity)
 
     def apply(self, record: Record) -> None:
-        """Take a record from the stream, or the answer to a command: the newest of the two stays."""
+        """Take the answer to a command: the newer of it and of what the stream sent stays."""
         for copy in (self._serving, self._coming):
             if copy is not None:
                 self._put(copy, record)
@@ -88,8 +88,10 @@ class ReadModel:
         """What the stream sent."""
         if news.begins_anew:
             self.begin_anew()
+        fed = self._coming if self._coming is not None else self._serving
         for record in news.records:
-            self.apply(record)
+            if fed is not None:
+                self._put(fed, record)
         if news.complete:
             if self._coming is not None:
                 self._serving, self._coming = self._coming, None

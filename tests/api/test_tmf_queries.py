@@ -249,7 +249,7 @@ def test_a_shelf_closes_up_what_was_removed() -> None:
 
 def test_ranges_over_many_values_are_those_of_a_scan() -> None:
     def body(value: float) -> dict[str, Any]:
-        text = f"t{value:07.2f}"
+        text = f"t{value + 1000:07.2f}"
         return {"serviceCharacteristic": [{"name": "x", "value": value}, {"name": "y", "value": text}]}
 
     def put(value: float) -> None:
@@ -259,7 +259,7 @@ def test_ranges_over_many_values_are_those_of_a_scan() -> None:
     def agree() -> None:
         for how, test in COMPARISONS.items():
             for bound in (-1, 0, 1, 127.5, 128, 129, 500, 777.25, 998, 999, 1000):
-                for word in (f"{bound}", f"t{bound:07.2f}"):
+                for word in (f"{bound}", f"t{bound + 1000:07.2f}"):
                     query = read_query(SERVICE, f"serviceCharacteristic.value.{how}={word}".encode())
                     found = {
                         entry.record.id for entry in shelf.page(select(shelf, query.conditions), 0, 9999)
