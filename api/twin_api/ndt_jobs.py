@@ -140,8 +140,9 @@ class _Face:
         if not isinstance(twin, str) or not twin:
             raise ContractError("ndtFunctionRef: which of your twins is asked is missing")
         twin = twin.rpartition("/")[2]
+        scenario = _scenario(body.get("scenario"))
         job = await self._of(request).start_job(
-            _scenario(body.get("scenario")),
+            scenario,
             capability=_capability(body.get("capability")),
             scope=_scope(body.get("scope")),
             requirements=_requirements(body.get("requirements")),
