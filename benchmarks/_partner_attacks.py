@@ -21,7 +21,7 @@ import httpx
 from twin_api.ndt_jobs import BASE as NDT
 from twin_api.tmf import APIS
 
-__all__ = ["CATEGORIES", "COLLECTIONS", "Call", "Findings", "World", "generate"]
+__all__ = ["CATEGORIES", "COLLECTIONS", "Call", "Findings", "World", "generate", "without_ids"]
 
 CATEGORIES = ("own", "foreign", "none", "expired", "wrong audience", "wrong scope")
 REFUSED = {"none": 401, "expired": 401, "wrong audience": 401, "wrong scope": 403}
@@ -107,7 +107,8 @@ class Call:
 
     def with_unknown(self) -> Call:
         """The same call of an id that nobody has."""
-        nobody = str(uuid.UUID(int=random.Random(self.named).getrandbits(128), version=4))
+        drawn = uuid.UUID(int=random.Random(self.named).getrandbits(128), version=4)
+        nobody = str(drawn) if len(self.named) == len(str(drawn)) else drawn.hex[: len(self.named)]
 
         def swapped(text: str) -> str:
             return text.replace(self.named, nobody)
@@ -150,13 +151,17 @@ def _call(rng: random.Random, world: World, category: str) -> Call:
     body = None
     if method in ("POST", "PATCH", "PUT"):
         headers["content-type"] = "application/json"
-        body = json.dumps(_body(rng, method, named, victim, category)).encode()
+        body = json.dumps(
+            _body(rng, method, collection, named=named, victim=victim, category=category)
+        ).encode()
     if category == "own" and method == "DELETE":
         path = f"{collection}/{uuid.UUID(int=rng.getrandbits(128), version=4)}"  # what is there is needed
     return Call(category, asker, method, path, query, headers, body, foreign, collection)
 
 
-def _body(rng: random.Random, method: str, named: str, victim: str, category: str) -> dict[str, Any]:
+def _body(
+    rng: random.Random, method: str, collection: str, *, named: str, victim: str, category: str
+) -> dict[str, Any]:
     if method == "PATCH":
         if category == "own":
             return {"description": f"changed {rng.randrange(100)}"}
@@ -166,6 +171,9 @@ def _body(rng: random.Random, method: str, named: str, victim: str, category: st
     if category == "own":
         return rng.choice([{}, {"nonsense": 1}, {"@type": "Nothing"}])  # makes nothing: it would take long
     reference = {"id": named}
+    fitting = _fitting(collection.rpartition("/")[2], reference)
+    if fitting and rng.random() < 0.7:
+        return rng.choice(fitting)
     return rng.choice(
         [
             {"id": named, "name": "mine"},
@@ -179,6 +187,28 @@ def _body(rng: random.Random, method: str, named: str, victim: str, category: st
             {"relatedParty": [{"id": victim}], "description": "for another"},
         ]
     )
+
+
+def _fitting(resource: str, reference: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Bodies of the right shape for a collection, that reach for what the reference names."""
+    named = reference["id"]
+    items = [
+        {"id": "1", "action": action, "service": {**reference, "serviceCharacteristic": []}}
+        for action in ("modify", "delete", "noChange")
+    ]
+    run = {"name": "r", "mode": "ONDEMAND", "relatedService": reference, "testSpecification": reference}
+    found: dict[str, list[dict[str, Any]]] = {
+        "serviceOrder": [{"description": "mine", "serviceOrderItem": [item]} for item in items],
+        "cancelServiceOrder": [{"serviceOrder": reference, "cancellationReason": "mine"}],
+        "serviceTest": [run],
+        "serviceTestSpecification": [{"name": "s", "relatedServiceSpecification": [reference]}],
+        "ackAlarm": [{"alarmPattern": [reference], "ackUserId": "me"}],
+        "unAckAlarm": [{"alarmPattern": [reference], "ackUserId": "me"}],
+        "clearAlarm": [{"alarmPattern": [reference], "clearUserId": "me"}],
+        "commentAlarm": [{"alarmPattern": [reference], "comment": {"comment": "mine"}}],
+        "NDTJob": [{"ndtFunctionRef": named, "scenario": {"name": "s", "changes": [], "flows": []}}],
+    }
+    return found.get(resource, [])
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
@@ -206,6 +236,8 @@ class Findings:
     errors: list[str] = field(default_factory=list)
     compared: int = 0
     routes: set[tuple[str, str]] = field(default_factory=set)
+    told: set[tuple[str, str]] = field(default_factory=set)
+    """Ids that a tenant wrote into documents of its own: it may see there what it wrote."""
 
     def judge(self, call: Call, answer: httpx.Response) -> None:
         """Note an answer."""
@@ -219,7 +251,9 @@ class Findings:
             self.let_in.append(where)
         shown = answer.text + "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
         asker = call.asker if wanted is None else ""
-        asked = {call.named} if call.named else set()
+        if call.body:
+            self.told.add((call.asker, call.named))
+        asked = {call.named, *(each for tenant, each in self.told if tenant == call.asker)}
         for secret in self.world.secrets(asker) - asked:
             if secret in shown:
                 self.leaks.append(f"{where}: shows {secret}")
@@ -227,17 +261,22 @@ class Findings:
     def compare(self, call: Call, foreign: httpx.Response, unknown: httpx.Response) -> None:
         """Note whether a foreign id is answered as an unknown one."""
         self.compared += 1
-        first, second = _plain(foreign), _plain(unknown)
+        first, second = _plain(foreign, call.named), _plain(unknown, call.with_unknown().named)
         if first != second:
             where = f"{call.method} {call.path}?{call.query} {(call.body or b'')[:200]!r}"
             self.told_apart.append(f"{where}: {str(first)[:600]} and of nobody's id {str(second)[:600]}")
 
 
-def _plain(answer: httpx.Response) -> tuple[int, str, tuple[tuple[str, str], ...]]:
+def _plain(answer: httpx.Response, named: str) -> tuple[int, str, tuple[tuple[str, str], ...]]:
     """An answer without ids, times and what varies anyhow."""
 
     def plain(text: str) -> str:
-        return _TIMES.sub("TIME", _IDS.sub("ID", text))
+        return without_ids(text.replace(named, "ID"))
 
     headers = {name: plain(value) for name, value in answer.headers.items() if name.lower() not in _VARY}
     return answer.status_code, plain(answer.text), tuple(sorted(headers.items()))
+
+
+def without_ids(text: str) -> str:
+    """Text with `ID` and `TIME` in the place of each."""
+    return _TIMES.sub("TIME", _IDS.sub("ID", text))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from _partner_attacks import COLLECTIONS, Call, Findings, World, generate
+from _partner_attacks import COLLECTIONS, Call, Findings, World, generate, without_ids
 from _partner_network import POINTS, PartnerNetwork, partner_network
 
 from domain_twin.config import load_api
@@ -134,22 +134,32 @@ async def look(askers: Askers, markers: dict[str, str]) -> tuple[World, dict[str
 
 async def attack(askers: Askers, world: World, count: int) -> tuple[Findings, dict[str, Any]]:
     """Make the calls."""
-    findings, calls = Findings(world), iter(generate(random.Random(7), world, count))
+    findings, rng = Findings(world), random.Random(8)
+    calls = iter(generate(random.Random(7), world, count))
     took: dict[str, list[float]] = {"foreign": [], "unknown": []}
+
+    async def timed(kind: str, call: Call) -> httpx.Response:
+        began = time.perf_counter()
+        answer = await askers.ask(call)
+        if call.method in ("GET", "HEAD"):
+            took[kind].append((time.perf_counter() - began) * 1e3)
+        return answer
 
     async def some() -> None:
         for call in calls:
-            began = time.perf_counter()
-            answer = await askers.ask(call)
-            middle = time.perf_counter()
+            reaching = call.category == "foreign" and call.named in f"{call.path}{call.body or ''!r}"
+            if not reaching:
+                findings.judge(call, await askers.ask(call))
+                continue
+            other = call.with_unknown()
+            if rng.random() < 0.5:  # neither is always the first
+                answer = await timed("foreign", call)
+                unknown = await timed("unknown", other)
+            else:
+                unknown = await timed("unknown", other)
+                answer = await timed("foreign", call)
             findings.judge(call, answer)
-            if call.category == "foreign" and call.named in call.path and call.method in ("GET", "HEAD"):
-                unknown = await askers.ask(call.with_unknown())
-                took["foreign"].append((middle - began) * 1e3)
-                took["unknown"].append((time.perf_counter() - middle) * 1e3)
-                findings.compare(call, answer, unknown)
-            elif call.category == "foreign" and call.named in f"{call.path}{(call.body or b'').decode()}":
-                findings.compare(call, answer, await askers.ask(call.with_unknown()))
+            findings.compare(call, answer, unknown)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
@@ -169,7 +179,7 @@ async def ordered(askers: Askers, world: World) -> dict[str, list[str]]:
                 if item.get("action") == "add" or not named:
                     continue
                 text = json.dumps([order["state"], item.get("state"), order.get("errorMessage")])
-                found["foreign" if named in every else "unknown"].add(text.replace(named, "ID"))
+                found["foreign" if named in every else "unknown"].add(without_ids(text))
     return {kind: sorted(texts) for kind, texts in found.items()}
 
 
