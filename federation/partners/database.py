@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain_twin.datastore.lock import hold
-from domain_twin.errors import ConfigError, OverCapacity, TwinError, Unreachable
+from domain_twin.errors import ConfigError, ContractError, OverCapacity, TwinError, Unreachable
 from federation.partners import schema
 
 __all__ = ["FILE_NAME", "Database"]
@@ -121,6 +121,7 @@ class Database:
         try:
             self._take_database_lock(connection)
             with connection.begin():
+                self._check_encoding(connection)
                 if first:
                     schema.upgrade(connection)
                 else:
@@ -172,6 +173,16 @@ class Database:
 
         _patiently(take)
 
+    def _check_encoding(self, connection: sa.Connection) -> None:
+        if connection.dialect.name != "postgresql":
+            return
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise ConfigError(
+                f"{self.place}: its encoding is {encoding}, which cannot hold all that partners write; make a"
+                " database with ENCODING 'UTF8'"
+            )
+
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -190,6 +201,8 @@ class Database:
     def _explain(self, error: Exception) -> TwinError:
         origin = getattr(error, "orig", None) or error
         cause = " ".join(str(origin).split())
+        if isinstance(error, sa.exc.DataError | sa.exc.IntegrityError):
+            return ContractError(f"{self.place}: does not take this ({cause})")
         if getattr(origin, "sqlstate", "") == _DISK_FULL or "disk is full" in cause:
             return OverCapacity(f"{self.place}: the disk is full; what was asked is not kept, make room")
         if "readonly" in cause or "read-only" in cause:

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from domain_twin.errors import ConfigError, NotFound, TwinError, Unreachable
+from domain_twin.errors import ConfigError, ContractError, NotFound, TwinError, Unreachable
 from domain_twin.model import Nanoseconds
 from federation.partners import schema
 from federation.partners.database import Database
@@ -47,7 +47,7 @@ __all__ = ["RecordStore"]
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 512
-KEYS_KEPT_S = 7 * 86_400.0
+KEYS_KEPT_S = 2 * 86_400.0
 EVENTS_KEPT_S = 7 * 86_400.0
 PRUNE_S = 3600.0
 RECOVER_S = 1.0
@@ -280,6 +280,13 @@ class RecordStore:
             self._sequence = draft.sequence
             try:
                 await self._commit(draft)
+            except ContractError as error:
+                if len(batch) == 1:
+                    _fail(batch, error)
+                else:  # one of them is what the database refuses: the others are not to blame
+                    for write in batch:
+                        await self._write_batch([write])
+                return
             except TwinError as error:
                 _fail(batch, error)
                 return
@@ -294,6 +301,8 @@ class RecordStore:
         for again in (True, False):
             try:
                 await self._database.call(lambda connection: _insert(connection, draft))
+            except ContractError:
+                raise  # rolled back, and the database is well
             except TwinError as error:
                 self._note(str(error))
                 self._unknown = draft

@@ -302,6 +302,17 @@ async def test_says_why_a_database_cannot_be_used(tmp_path: Path, url: str, reas
     assert "topsecret" not in str(refused.value)
 
 
+async def test_refuses_a_database_that_cannot_hold_all_letters(postgres_url: str) -> None:
+    databases.query(postgres_url, "DROP DATABASE IF EXISTS latin")
+    databases.query(
+        postgres_url, "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    with pytest.raises(ConfigError, match="its encoding is LATIN1"):
+        async with opened(sa.make_url(postgres_url).set(database="latin").render_as_string()):
+            pass
+    databases.query(postgres_url, "DROP DATABASE latin")
+
+
 async def test_says_that_a_file_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "partners.sqlite3").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(ConfigError, match=r"partners\.sqlite3: damaged .*restore it from a backup"):
