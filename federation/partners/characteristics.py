@@ -124,8 +124,10 @@ def read_ask(own: Mapping[str, Any], specified: Mapping[str, Any] | None = None)
         )
     if pairs:
         scenario = _made({**scenario.model_dump(mode="json", exclude_none=True), "flows": pairs})
+    overrides = "seed" in own and "scenario" not in own  # the specification's is only a default
+    seed = _seed(values.get("seed"), None if overrides else scenario.seed)
     return RunAsk(
-        scenario.model_copy(update={"seed": _seed(values.get("seed"), scenario.seed)}),
+        scenario.model_copy(update={"seed": seed}),
         _deadline(values.get("deadline")),
         _versions(values.get("atVersions")),
     )

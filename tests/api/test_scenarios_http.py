@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))
 
 from partners_http import client, running
 from run_parts import A1, A2, EXCHANGE, agree, agreed, federation, limit, until, value
+from tmf_contract import conforming
 from token_parts import PUBLIC, SCOPES, api_config
 
 from domain_twin.config import AccessConfig, PartnerConfig, QuotaConfig
@@ -98,6 +99,12 @@ async def posted(http, path, body, status=201):
     return answer.json()
 
 
+async def as_tm_forum_says(answer):
+    """Have every answer of the TM Forum APIs checked against their documents."""
+    if "/tmf-api/" in str(answer.request.url):
+        await conforming(answer)
+
+
 @asynccontextmanager
 async def face(folder: Path):
     quota = QuotaConfig(runs=3)
@@ -125,7 +132,13 @@ async def face(folder: Path):
             )
         )
         clients = [
-            await stack.enter_async_context(client(app, issuer.issue(name, SCOPES, audience=PUBLIC)))
+            await stack.enter_async_context(
+                client(
+                    app,
+                    issuer.issue(name, SCOPES, audience=PUBLIC),
+                    event_hooks={"response": [as_tm_forum_says]},
+                )
+            )
             for name in ("acme", "globex")
         ]
 
@@ -168,6 +181,22 @@ async def test_a_partner_orders_a_twin_runs_a_cut_on_it_and_reads_verdict_and_al
         around, gone = await run(CUT), await run(CUT_BOTH)
         live = (await at.acme.get(f"{ALARMS}/alarm")).json()
         predicted = (await at.acme.get(f"{ALARMS}/alarm", params={"@type": "NdtPredictedAlarm"})).json()
+        acked = await posted(
+            at.acme,
+            f"{ALARMS}/ackAlarms",
+            {"alarmPattern": [{"id": predicted[0]["id"]}], "ackSystemId": "noc", "ackUserId": "ann"},
+        )
+        seeded = await posted(
+            at.acme,
+            TESTS,
+            {
+                "name": "as it is",
+                "relatedService": {"id": twin},
+                "testSpecification": {"id": specification["id"]},
+            },
+        )
+        as_it_is = await at.ended(at.acme, f"{TESTS}/{seeded['id']}")
+        alarm_now = (await at.acme.get(f"{ALARMS}/alarm/{predicted[0]['id']}")).json()
         hers = await at.globex.get(f"{TESTS}/{gone['id']}")
         nobodys = await at.globex.get(f"{TESTS}/no-such-test")
         patched = await at.acme.patch(f"{TESTS}/{gone['id']}", json={"state": "cancelled"})
@@ -182,6 +211,9 @@ async def test_a_partner_orders_a_twin_runs_a_cut_on_it_and_reads_verdict_and_al
         "critical",
         twin,
     )
+    assert [ref["id"] for ref in acked["ackedAlarm"]] == [alarm["id"]]
+    assert alarm_now["ackState"] == "acknowledged"
+    assert value(as_it_is, "verdict") == "pass"
     assert hers.status_code == nobodys.status_code == 404
     assert hers.json()["reason"] == nobodys.json()["reason"]
     assert patched.status_code == 409

@@ -384,6 +384,26 @@ async def test_levels_that_tell_no_ways_apart_take_no_part(tmp_path):
     assert "exchange" not in value(ended, "problem")
 
 
+async def test_a_test_takes_what_it_leaves_out_from_its_specification_and_may_name_another_seed(tmp_path):
+    async with desks(tmp_path, NoDomains()) as at:
+        await at.add_twin(ACME, "t1", NO_TWIN)
+        as_it_is = {"name": "busy", "changes": [{"kind": "demand", "factor": 2.0}], "seed": 4}
+        specified = [("scenario", as_it_is), ("deadline", 5)]
+        specification = await at.specification(
+            specCharacteristic=[
+                {"name": name, "characteristicValueSpecification": [{"value": value}]}
+                for name, value in specified
+            ]
+        )
+        plain = at.read(await at.test(specification))
+        other = at.read(await at.test(specification, seed=9, deadline=7))
+
+    assert (value(plain, "seed"), value(plain, "deadline")) == (4, 5)
+    assert value(plain, "scenario")["changes"] == [{"kind": "demand", "factor": 2.0}]
+    assert (value(other, "seed"), value(other, "deadline")) == (9, 7)
+    assert value(other, "scenario")["seed"] == 9
+
+
 class NoDomains:
     """A broker to which no domain is attached."""
 
