@@ -23,7 +23,7 @@ from federation.partners.scope import Scope
 from federation.partners.twin_record import TwinRecord, asked_at, set_part
 from federation.partners.twin_resources import resources
 
-__all__ = ["Keeper", "Owner", "Timing"]
+__all__ = ["Keeper", "Owner", "Timing", "apply_state"]
 
 _SECOND = 1_000_000_000
 _IDLE_S = 3600.0
@@ -232,7 +232,7 @@ class Keeper:
             if (outcome := outcomes.get(part["name"])) is not None:
                 news |= self._apply_part(part, outcome, now)
         if not twin.undecided:
-            news |= _apply_state(twin, now)
+            news |= apply_state(twin, now)
         if not news and time.monotonic() < self._tell_at:
             return False
         held = sorted(self.held.items())
@@ -318,7 +318,7 @@ class Keeper:
             self._owner.show(self.repository, self.id, found)
 
 
-def _apply_state(twin: TwinRecord, now: Nanoseconds) -> bool:
+def apply_state(twin: TwinRecord, now: Nanoseconds) -> bool:
     """The next state of a twin whose domains all have decided; whether that is news."""
     before = (twin.state, twin.operating)
     if not twin.joined:

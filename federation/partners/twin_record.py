@@ -151,12 +151,12 @@ class TwinRecord:
         """Note that an item of an order is carried out on it."""
         refs = self.body.setdefault("serviceOrderItem", [])
         refs.append({"serviceOrderId": order, "itemId": item, "itemAction": action, "role": action})
-        del refs[1 : max(1, len(refs) - _MOST_ITEMS)]
+        del refs[1 : max(1, len(refs) - _MOST_ITEMS + 1)]  # the first one made the twin
 
     def note(self, text: str, now: Nanoseconds) -> None:
         """Say something to the partner, in the list of the newest notes."""
         notes = self.body.setdefault("note", [])
-        notes.append({"id": str(len(notes) + 1), "author": "exchange", "date": stamp(now), "text": text})
+        notes.append({"id": str(now), "author": "exchange", "date": stamp(now), "text": text})
         del notes[: max(0, len(notes) - _MOST_NOTES)]
 
     def rescope(self, scope: Scope, now: Nanoseconds) -> None:

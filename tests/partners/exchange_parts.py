@@ -109,7 +109,7 @@ class Exchange:
     folder: Path
     host: Host
     address: str
-    pki: Pki
+    pki: Pki | None
     domains: dict[str, TwinDomain]
     desks: Desks
     timing: Timing = QUICK
@@ -170,6 +170,7 @@ class Exchange:
         return f"{body['state']} {body['operatingStatus']}"
 
     async def attach(self, *domains: str) -> None:
+        assert self.pki
         for domain in domains:
             session = BrokerSession(
                 self.pki.agent_config(domain, self.address, self.folder / f"agent-{domain}"),
@@ -211,6 +212,18 @@ async def open_store(folder: Path) -> RecordStore:
     store = await RecordStore.open(folder / "broker", "", [partner.id for partner in PARTNERS])
     await publish(store.of(PUBLIC), DOMAINS)
     return store
+
+
+@asynccontextmanager
+async def counter(folder: Path) -> AsyncIterator[Exchange]:
+    """An exchange that nobody is attached to, for what is refused at once."""
+    host, store = Host(), await open_store(folder)
+    desks = Desks(store, host, QUICK, time.time_ns)
+    try:
+        yield Exchange(folder, host, "", None, {}, desks)
+    finally:
+        await desks.die()
+        await store.close()
 
 
 class Pki:

@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange_parts import QUICK, Exchange, Pki, add, exchange, modify, order_of, parts, retire, value
+from exchange_parts import (
+    QUICK,
+    Exchange,
+    Pki,
+    add,
+    counter,
+    exchange,
+    modify,
+    order_of,
+    parts,
+    retire,
+    value,
+)
 from order_parts import ACME, XR, agreements
 
 from domain_twin.errors import Conflict, ContractError, NotFound
@@ -26,6 +38,12 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 @pytest.fixture
 async def running(tmp_path: Path, pki: Pki) -> AsyncIterator[Exchange]:
     async with exchange(tmp_path, pki) as at_work:
+        yield at_work
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Exchange]:
+    async with counter(tmp_path) as at_work:
         yield at_work
 
 
@@ -141,37 +159,37 @@ async def test_a_hidden_point_is_answered_as_one_that_does_not_exist(running: Ex
     ],
 )
 async def test_an_item_that_cannot_be_done_is_rejected_with_every_reason(
-    running: Exchange, item: dict[str, object], tenant: str, codes: list[str]
+    desk: Exchange, item: dict[str, object], tenant: str, codes: list[str]
 ) -> None:
-    taken_in = await running.order(item, tenant=tenant)
+    taken_in = await desk.order(item, tenant=tenant)
 
     (rejected,) = taken_in["serviceOrderItem"]
     assert (taken_in["state"], rejected["state"]) == ("rejected", "rejected")
     assert [error["code"] for error in rejected["errorMessage"]] == codes
     assert [error["code"] for error in taken_in["errorMessage"]] == codes
-    assert running.records(tenant).list(Kind.SERVICE) == []
+    assert desk.records(tenant).list(Kind.SERVICE) == []
 
 
 async def test_a_specification_that_is_not_active_or_of_another_version_is_rejected(
-    running: Exchange,
+    desk: Exchange,
 ) -> None:
-    public = running.store.of("")
+    public = desk.store.of("")
     offered = public.get(Kind.SERVICE_SPECIFICATION, "ndt-twin")
     item = add()
     item["service"]["serviceSpecification"]["version"] = "0.9"
-    old = await running.order(item)
+    old = await desk.order(item)
     await public.update(offered, {**offered.body, "lifecycleStatus": "Retired"})
-    retired = await running.order(add())
+    retired = await desk.order(add())
 
     assert old["serviceOrderItem"][0]["errorMessage"][0]["code"] == "notOrderable"
     assert "Retired" in errors(retired)[0]
 
 
-async def test_an_own_specification_cannot_be_ordered(running: Exchange) -> None:
+async def test_an_own_specification_cannot_be_ordered(desk: Exchange) -> None:
     own = {"id": "mine", "name": "NdtTwin", "lifecycleStatus": "Active", "version": "1.0"}
-    await running.send(Kind.SERVICE_SPECIFICATION, own)
+    await desk.send(Kind.SERVICE_SPECIFICATION, own)
 
-    taken_in = await running.order(add(specification="mine"))
+    taken_in = await desk.order(add(specification="mine"))
 
     assert [e["code"] for e in taken_in["errorMessage"]] == ["unknownSpecification"]
 
@@ -213,11 +231,11 @@ async def test_an_own_specification_cannot_be_ordered(running: Exchange) -> None
     ],
 )
 async def test_an_order_without_form_is_refused_with_all_that_is_wrong(
-    running: Exchange, body: dict[str, object], said: str
+    desk: Exchange, body: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ContractError, match=said):
-        await running.send(Kind.SERVICE_ORDER, body)
-    assert running.records().list(Kind.SERVICE_ORDER) == []
+        await desk.send(Kind.SERVICE_ORDER, body)
+    assert desk.records().list(Kind.SERVICE_ORDER) == []
 
 
 async def test_items_that_can_be_done_are_done_beside_those_that_cannot(running: Exchange) -> None:
@@ -471,9 +489,9 @@ async def test_two_that_cancel_the_same_order_are_both_answered(running: Exchang
 
 
 @pytest.mark.parametrize("body", [{}, {"serviceOrder": "x"}, {"serviceOrder": {}}])
-async def test_a_cancel_without_an_order_is_refused(running: Exchange, body: dict[str, object]) -> None:
+async def test_a_cancel_without_an_order_is_refused(desk: Exchange, body: dict[str, object]) -> None:
     with pytest.raises(ContractError, match="serviceOrder"):
-        await running.send(Kind.CANCEL_SERVICE_ORDER, body)
+        await desk.send(Kind.CANCEL_SERVICE_ORDER, body)
 
 
 async def test_a_foreign_order_is_cancelled_as_little_as_an_unknown_one(running: Exchange) -> None:
