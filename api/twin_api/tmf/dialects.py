@@ -23,6 +23,8 @@ class Dialect:
     api: str
     base: str
     names: Mapping[str, Mapping[str, str]]
+    single: frozenset[str] = frozenset()
+    """Attributes, by our names, that are one object there and a list of them here."""
 
     def outward(self, shape: Shape, value: Any) -> Any:
         """A document with their names."""
@@ -54,8 +56,16 @@ class Dialect:
             attribute = shape.attributes.get(ours)
             below = SHAPES[attribute.shape] if attribute is not None and attribute.shape else None
             inner = self._renamed(below, each, outward=outward) if below is not None else each
+            if ours in self.single:
+                inner = self._one_or_list(inner, outward=outward)
             renamed[names.get(ours, ours) if outward else ours] = inner
         return renamed
+
+    @staticmethod
+    def _one_or_list(value: Any, *, outward: bool) -> Any:
+        if outward:
+            return value[0] if isinstance(value, list) and value else value
+        return [value] if isinstance(value, Mapping) else value
 
 
 _ORDER: Final = {
@@ -78,6 +88,12 @@ _CATALOG: Final = {
 DIALECTS: Final[tuple[Dialect, ...]] = (
     Dialect("v3", "serviceCatalogManagement", "/tmf-api/serviceCatalogManagement/v3", _CATALOG),
     Dialect("v3", "serviceOrdering", "/tmf-api/serviceOrdering/v3", _ORDER),
-    Dialect("v3", "serviceTestManagement", "/tmf-api/serviceTestManagement/v3", {}),
+    Dialect(
+        "v3",
+        "serviceTestManagement",
+        "/tmf-api/serviceTestManagement/v3",
+        {},
+        frozenset(("relatedServiceSpecification",)),
+    ),
 )
 """All that there are."""

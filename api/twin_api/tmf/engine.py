@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -126,8 +125,6 @@ class _Face:
             response = await self._answer(request)
         except Refused as refused:
             response = _refusal(refused)
-        except HTTPException as error:  # of whoever bounds the body
-            response = error_response(error.status_code, str(error.detail), headers=error.headers)
         except TwinError as error:
             said = refusal_of(error)
             if said.status >= 500:

@@ -118,6 +118,8 @@ def refusal_of(error: TwinError, *, named_version: bool = False) -> Refused:
         case CredentialError():
             return Refused(502, "the broker does not take this server's credentials", code="badGateway")
         case Unreachable():  # whose words name addresses within
-            return Refused(503, "the broker cannot be asked at present; try again in a moment", Retry_After="1")
+            return Refused(
+                503, "the broker cannot be asked at present; try again in a moment", Retry_After="1"
+            )
         case _:
             return Refused(500, "something went wrong here; it has been logged")

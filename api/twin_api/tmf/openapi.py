@@ -80,9 +80,8 @@ def _collection(api: Api, resource: Resource) -> dict[str, Any]:
         operations["get"] = {
             **_head(api, resource, Operation.LIST, f"List {resource.path}, newest first"),
             "description": (
-                "Any attribute filters, dotted into objects and arrays: `attribute=value`, with several"
-                " values by comma (OR), several attributes (AND), and `.ne .gt .gte .lt .lte .regex` after the"
-                " name."
+                "Any attribute filters, dotted into objects and arrays: `attribute=value`, several values"
+                " by comma (OR), several attributes (AND), `.ne .gt .gte .lt .lte .regex` after the name."
             ),
             "parameters": [_FIELDS, _SORT, _OFFSET, _LIMIT, *_filters(resource)],
             "responses": {

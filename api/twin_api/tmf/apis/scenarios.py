@@ -48,6 +48,7 @@ SERVICE_TEST: Final = Api(
             allowed=_ALLOWED,
             mandatory=("name", "relatedServiceSpecification"),
             ignored=("lastUpdate",),
+            fixed=("validFor",),
             stamps={"lastUpdate": "now"},
             touched="lastUpdate",
         ),
