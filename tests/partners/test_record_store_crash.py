@@ -258,6 +258,40 @@ async def test_a_transaction_whose_end_was_not_heard_of_is_looked_up(
         assert later.of("acme").list(ORDER) == [changed, first]
 
 
+async def test_an_answer_that_is_lost_after_the_commit_costs_nothing(database_url: str) -> None:
+    async with opened(database_url) as store:
+        acme, inner, lost = store.of("acme"), store._database.call, [True]
+
+        async def deaf(work: Any) -> Any:
+            answer = await inner(work)
+            if lost:
+                lost.pop()
+                raise Unreachable("no answer")
+            return answer
+
+        store._database.call = deaf  # type: ignore[method-assign]
+        order = await acme.create(ORDER, {})
+        assert acme.list(ORDER) == [order]
+        assert len(await store.events(0, limit=9)) == 1
+
+
+async def test_a_refusal_never_rests_on_what_was_not_written(database_url: str) -> None:
+    async with opened(database_url) as store:
+        acme, inner, away = store.of("acme"), store._database.call, [True]
+
+        async def closed(work: Any) -> Any:
+            if away:
+                raise Unreachable("no answer")
+            return await inner(work)
+
+        store._database.call = closed  # type: ignore[method-assign]
+        both = (acme.create(ORDER, {"id": "x"}), acme.create(ORDER, {"id": "x"}))
+        refused = await asyncio.gather(*both, return_exceptions=True)
+        assert [type(one) for one in refused] == [Unreachable, Unreachable]  # and no conflict
+        away.clear()
+        assert await acme.create(ORDER, {"id": "x"})
+
+
 async def test_closing_writes_what_waits_and_refuses_more(database_url: str) -> None:
     store = await RecordStore.open(Path("/nonexistent"), database_url, ["acme"])
     acme = store.of("acme")
