@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,10 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "federation"))
 
 from federation_parts import EXCHANGE, Federation, until
-from what_if_parts import A1, A2, ACTIONS, BROKER, B, RealDomain, federation, inner
+from what_if_parts import A1, A2, ACTIONS, BROKER, B, RealDomain, federation, inner, networks
 
 from domain_twin.agent.sandboxes import Sandboxes
 from domain_twin.config import PartnerConfig, QuotaConfig
@@ -27,6 +28,9 @@ from domain_twin.disclosure.policy import Action, Agreement
 from domain_twin.model import ServiceRecords, View
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.simulation.jobs.store import JobStore
+from domain_twin.simulation.solve import Engine
+from domain_twin.simulation.twin.compile import compile_network
+from domain_twin.simulation.warm import warm
 from federation.compose import ComposedGraph, Member
 from federation.jobs import BrokerJobs
 from federation.partners.partners import Partners
@@ -36,12 +40,55 @@ from federation.partners.store import RecordStore
 from federation.v1 import fedtwin_pb2 as pb
 from federation.wire.views import decode_view
 
-__all__ = ["A1", "A2", "B", "Desks", "Twin", "agreed", "desks", "inner", "made", "twin_over", "until"]
+__all__ = [
+    "A1", "A2", "EXCHANGE", "NO_TWIN", "PAIR", "B", "Desks", "NoDomains", "Twin", "agree", "agreed",
+    "connected", "desks", "federation", "hold", "inner", "kernels", "limit", "made", "twin_over", "until", "value",
+]  # fmt: skip
 
 ACME, GLOBEX = "acme", "globex"
 FLOW = "ran/cell-1 > edge/app (any)"
 CUT = {"name": "cut a1", "changes": [{"kind": "element-down", "element": A1}]}
 CUT_BOTH = {"name": "cut both", "changes": [{"kind": "element-down", "element": link} for link in (A1, A2)]}
+
+
+PAIR = [["ran/cell-1", "edge/app"]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels() -> None:
+    """Compiled before any session: an agent that compiles while it should answer would be taken for dead."""
+    warm()
+    network = compile_network(networks()["edge"])
+    Engine(network.graph, network.demand).solve()
+
+
+class NoDomains:
+    """A broker to which no domain is attached."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Any] = {}
+
+
+async def connected(broker: Any) -> None:
+    """Wait for all three domains."""
+
+    async def all_there() -> bool:
+        return len(broker.sessions) == 3
+
+    await until(all_there)
+
+
+def hold(parts: Federation, domain: str = "edge") -> tuple[asyncio.Event, asyncio.Event]:
+    """Have a domain's rounds wait; what is set when one came, and what lets it go on."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def wait(body: Any) -> None:
+        if body.WhichOneof("step") == "round":
+            begun.set()
+            await go.wait()
+
+    parts.domains[domain].before = wait  # type: ignore[attr-defined]
+    return begun, go
 
 
 def agreed(*tenants: str, **more: Any) -> list[Agreement]:
@@ -188,6 +235,9 @@ async def desks(
         await store.close()
 
 
+NO_TWIN = Twin(())
+
+
 def value(body: Mapping[str, Any], name: str) -> Any:
     """The value of a characteristic."""
     return next((item["value"] for item in body["characteristic"] if item["name"] == name), None)
@@ -196,7 +246,3 @@ def value(body: Mapping[str, Any], name: str) -> Any:
 def limit(metric: str, **rule: Any) -> dict[str, Any]:
     """A measure with one threshold."""
     return {"metricName": metric, "thresholdRule": [{"name": f"{metric} limit", **rule}]}
-
-
-def now_text(offset_s: float = 0.0) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + offset_s))

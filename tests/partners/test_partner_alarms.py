@@ -1,7 +1,7 @@
 """Alarms of partners' twins: live ones follow what the sandbox shows, predicted ones what runs found."""
 
 import pytest
-from run_parts import ACME, CUT, FLOW, GLOBEX, Desks, Twin, desks, limit
+from run_parts import ACME, CUT, FLOW, GLOBEX, Desks, NoDomains, Twin, desks, limit
 
 from domain_twin.errors import Conflict, ContractError
 from domain_twin.model import Level, PathKpis, Point, PointKind, Segment, Version, View
@@ -17,11 +17,6 @@ from federation.partners.thresholds import definitions
 
 SECOND = 1_000_000_000
 NOW = 1_800_000_000 * SECOND
-
-
-class NoDomains:
-    def __init__(self):
-        self.sessions = {}
 
 
 class Clock:

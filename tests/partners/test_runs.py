@@ -12,9 +12,15 @@ from run_parts import (
     CUT_BOTH,
     FLOW,
     GLOBEX,
+    NO_TWIN,
+    PAIR,
+    NoDomains,
     agreed,
+    connected,
     desks,
+    hold,
     inner,
+    kernels,
     limit,
     made,
     twin_over,
@@ -25,46 +31,14 @@ from run_parts import (
 from domain_twin.config import QuotaConfig
 from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity
 from domain_twin.model import Level
-from domain_twin.simulation.solve import Engine
-from domain_twin.simulation.twin.compile import compile_network
-from domain_twin.simulation.warm import warm
 from federation.partners.record import Kind
 from federation.partners.runner import MOST_ATTEMPTS
 
+__all__ = ["kernels"]
+
 pytestmark = pytest.mark.timeout(100)  # the kernels may have to be compiled
 
-PAIR = [["ran/cell-1", "edge/app"]]
 SOON = {"conformanceTargetUpper": "50", "thresholdRuleSeverity": "critical"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kernels():
-    """Compiled before any session: an agent that compiles while it should answer would be taken for dead."""
-    from what_if_parts import networks
-
-    warm()
-    network = compile_network(networks()["edge"])
-    Engine(network.graph, network.demand).solve()
-
-
-async def connected(broker):
-    async def all_there():
-        return len(broker.sessions) == 3
-
-    await until(all_there)
-
-
-def hold(parts, domain="edge"):
-    """Have a domain's rounds wait; what is set when one came, and what lets it go on."""
-    begun, go = asyncio.Event(), asyncio.Event()
-
-    async def wait(body):
-        if body.WhichOneof("step") == "round":
-            begun.set()
-            await go.wait()
-
-    parts.domains[domain].before = wait
-    return begun, go
 
 
 async def test_a_cut_is_run_on_a_partners_twin_and_judged_by_its_thresholds(tmp_path):
@@ -402,21 +376,3 @@ async def test_a_test_takes_what_it_leaves_out_from_its_specification_and_may_na
     assert value(plain, "scenario")["changes"] == [{"kind": "demand", "factor": 2.0}]
     assert (value(other, "seed"), value(other, "deadline")) == (9, 7)
     assert value(other, "scenario")["seed"] == 9
-
-
-class NoDomains:
-    """A broker to which no domain is attached."""
-
-    def __init__(self):
-        self.sessions = {}
-
-
-class _NoTwin:
-    def __init__(self):
-        from federation.compose import ComposedGraph
-
-        self.graph = ComposedGraph()
-        self.points = ()
-
-
-NO_TWIN = _NoTwin()

@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_parts import ACME, CUT, GLOBEX, desks, limit
+from run_parts import ACME, CUT, GLOBEX, NoDomains, desks, limit
 
 from domain_twin.errors import Conflict, ContractError, NotFound
 from domain_twin.model import DomainOutcome, Finding, Outcome, Severity
@@ -17,11 +17,6 @@ from federation.partners.record import Kind
 from federation.partners.thresholds import definitions, shown
 
 SPECIFICATION = Kind.SERVICE_TEST_SPECIFICATION
-
-
-class NoDomains:
-    def __init__(self):
-        self.sessions = {}
 
 
 def report(*flows, **more):
