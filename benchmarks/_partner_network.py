@@ -10,8 +10,7 @@ import asyncio
 import os
 import signal
 import tempfile
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -57,8 +56,10 @@ POINTS = ("ran/cell-1", "ran/cell-3", "edge/host-1")
 class PartnerNetwork:
     """The processes. Everything lies in `files`."""
 
-    def __init__(self, folder: Path, quota: str) -> None:
+    def __init__(self, folder: Path, quota: str, domains: Sequence[str] = DOMAINS) -> None:
+        """`domains` are those whose agents are started."""
         self.folder = folder
+        self.domains = tuple(domains)
         self.supervisor = Supervisor(folder / "logs")
         self.processes: dict[str, Process] = {}
         self.files = demo.write_all(folder, seed=1)
@@ -105,7 +106,7 @@ class PartnerNetwork:
             while True:
                 with suppress(ConnectionError):
                     joined = [each for each in await twin.domains() if each.connected and each.points]
-                    if len(joined) == len(DOMAINS):
+                    if len(joined) == len(self.domains):
                         break
                 await asyncio.sleep(0.2)
         await self.answering()
@@ -117,7 +118,7 @@ class PartnerNetwork:
     async def _start_domains(self) -> None:
         await self.start("emulator")
         async with asyncio.TaskGroup() as tasks:
-            for domain in DOMAINS:
+            for domain in self.domains:
                 tasks.create_task(self.start(f"agent-{domain}"))
 
     async def kill(self, name: str) -> None:
@@ -127,6 +128,8 @@ class PartnerNetwork:
         with suppress(ProcessLookupError):
             os.killpg(process.child.pid, signal.SIGKILL)
         await process.child.wait()
+        process.line.close()
+        self.supervisor.processes.remove(process)
 
     async def answering(self, partner: str = "acme") -> None:
         """Wait until the APIs show the catalogue. Raises TimeoutError."""
@@ -161,15 +164,15 @@ def _parts(partners: str) -> list[str]:
 
 @asynccontextmanager
 async def partner_network(
-    *, quota: str = "twins = 500\nruns = 100\ncpu_s_per_day = 1e6\nrecords = 100000"
+    *,
+    quota: str = "twins = 500\nruns = 100\ncpu_s_per_day = 1e6\nrecords = 100000",
+    domains: Sequence[str] = DOMAINS,
 ) -> AsyncIterator[PartnerNetwork]:
     """All of it, in a folder that goes away with it."""
     with tempfile.TemporaryDirectory(prefix="ft-", ignore_cleanup_errors=True) as place:
-        network = PartnerNetwork(Path(place), quota)
-        began = time.monotonic()
+        network = PartnerNetwork(Path(place), quota, domains)
         try:
             await network.start_all()
-            network.started_s = time.monotonic() - began  # type: ignore[attr-defined]
             yield network
         finally:
             await network.supervisor.stop()

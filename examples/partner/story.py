@@ -63,7 +63,7 @@ async def cut(partner: PartnerClient, twin: str, link: str, source: str, target:
     }
     thresholds = [Threshold("delay", upper=LIMIT_MS, unit="ms"), Threshold("loss", upper=0.001)]
     definition = await partner.define("link cut", scenario, thresholds=thresholds)
-    return await partner.finished(await partner.run(definition.id, twin))
+    return await partner.finished(await partner.run(definition.id, twin, name="link cut"))
 
 
 def way_out(inside: list[Resource], source: str) -> str:

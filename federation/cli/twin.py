@@ -24,8 +24,7 @@ Identity: TypeAlias = Annotated[
         metavar="TWIN", help="Id of the twin, the beginning of it, or its name.", show_default=False
     ),
 ]
-_MOST_FIGURES = 6
-_NOT_SHOWN = frozenset({"twin", "domain", "observedAt", "options", "truncated"})
+_ORDER = {"endPoint": 0, "borderPoint": 1, "node": 2, "interDomainLink": 3, "segment": 4}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -190,18 +189,28 @@ def resources_table(resources: list[Resource]) -> Table:
     """What is in a twin, with its figures."""
     from rich.text import Text
 
+    from federation.cli.console import mbps, ms, ratio
     from federation.cli.tables import grid
 
-    table = grid("resource", "kind", "state", "figures", wraps="figures")
-    for each in sorted(resources, key=lambda item: (item.kind, item.name or item.id)):
+    right = ("delay", "bandwidth", "loss")
+    table = grid("resource", "kind", "state", *right, "remark", right=right)
+    for each in sorted(resources, key=lambda item: (_ORDER.get(item.kind, 9), item.name or item.id)):
+        own = each.characteristics
         figures = [
-            f"{name} {figure(value)}"
-            for name, value in each.characteristics.items()
-            if name not in _NOT_SHOWN and value not in (None, "", [], {})
-        ][:_MOST_FIGURES]
+            show(own[name]) if isinstance(own.get(name), int | float) else ""
+            for name, show in (("delayMs", ms), ("bandwidthMbps", mbps), ("loss", ratio))
+        ]
         style = {"alarm": "bad", "available": "good", "unknown": "warn"}.get(each.state, "")
-        table.add_row(each.name or each.id, each.kind, Text(each.state, style), ", ".join(figures))
+        name = each.name.replace(" to ", " > ") or each.id
+        table.add_row(name, each.kind, Text(each.state, style), *figures, _remark(own))
     return table
+
+
+def _remark(own: dict[str, Any]) -> str:
+    """What a point is, or where it leads."""
+    if peer := own.get("peerDomain"):
+        return f"to {peer}: {own.get('linkId', '')}"
+    return str(own.get("role") or own.get("linkId") or "")
 
 
 def figure(value: Any) -> str:
@@ -249,7 +258,7 @@ def _show(twin: Twin) -> None:
     from federation.cli.tables import attributes_table, grid, name_of
 
     rows = {"twin": twin.id, "name": twin.name, "state": _state(twin).plain, "does": twin.operating}
-    told = ("observedAt", "fidelity")  # in the table below
+    told = ("observedAt", "fidelity", "scope", "domains")  # in the table below, or said twice
     rows |= {name: figure(value) for name, value in twin.characteristics.items() if name not in told}
     out().print(attributes_table({name: value for name, value in rows.items() if value}))
     if not twin.parts:

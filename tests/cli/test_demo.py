@@ -11,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+from partner_commands import use_as_partner
 
 from domain_twin.emulator.assemble import _paths
 from domain_twin.emulator.network import load_network
@@ -125,6 +127,16 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
     assert 0 < outage["kill_to_lost_ms"] <= outage["kill_to_stale_ms"]
     assert outage["start_to_back_ms"] <= outage["start_to_whole_ms"]
     assert all(reaction["commit_to_event_ms"] > 0 for reaction in told["reactions"])
+    (partner,) = told["partners"]
+    assert partner["problem"] is None
+    assert partner["order_state"] == "completed"
+    assert partner["levels"] == dict.fromkeys(DOMAINS, "mesh")
+    assert partner["other_levels"]["transport"] == "node"
+    assert partner["inside"]["ran"]["endPoint"] == 2
+    assert partner["verdict"] in ("pass", "fail")
+    assert (partner["delay_ms"] > partner["threshold_ms"]) is (partner["verdict"] == "fail")
+    assert partner["same_refusal"] is True
+    assert partner["ended"] == "terminated"
     assert told["history_samples"] > 10
     for words in (
         "What the broker sees",
@@ -134,6 +146,7 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         "And what had been said of it",
         "Who depends on this link?",
         "as was said",
+        "A partner orders a twin",
         "<commit> is sent",
         "The same minute, once more",
         "One figure changed in a copy",
@@ -223,7 +236,7 @@ def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
     own = str(folder / "transport" / "state" / "agent.sock")
     assert "fedtwin demo --stop" in shown
     assert json.loads((place / "times.json").read_text())["outcome"] == "kept"
-    assert len(processes(place)) == 6
+    assert len(processes(place)) == 7
 
     second = fedtwin(place, "demo", status=1)
     assert "a demo was kept running here" in second
@@ -286,9 +299,10 @@ def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
     state = json.loads(fedtwin(place, "replay", "r.jsonl.gz", "--state", "--device", "warsaw", "--json"))
     assert len(state["leaves"]) > 50
 
+    use_as_partner(folder, partial(fedtwin, place))
     stopped = fedtwin(place, "demo", "--stop")
 
-    assert "6 processes" in stopped
+    assert "7 processes" in stopped
     assert emptied(place)
     assert sockets(place) == []
     assert list((folder / "logs").iterdir())

@@ -72,7 +72,9 @@ def verdict(told: Partnership) -> Text:
     )
     found = Text.assemble("Scenario: ", (told.link, "dim"), " is cut. Verdict: ", (word, style))
     delay = "none" if told.delay_ms is None else ms(told.delay_ms)
-    found.append(f"\nDelay: {delay}, to be kept: at most {told.threshold_ms:g} ms")
+    found.append(f"\n{delay}, to be kept: at most {told.threshold_ms:g} ms")
+    if told.measured:
+        found.append(f"\n{told.measured}", "dim")
     found.append(f"\nAnswered in {told.run_ms / 1e3:.1f} s, in this partner's twin alone", "dim")
     for remark in told.remarks:
         found.append(f"\n{remark}", "warn")

@@ -20,11 +20,11 @@ from federation.cli.demo.partner_files import GUEST, OTHER
 
 if TYPE_CHECKING:
     from federation.cli.demo.screen import Steps
-    from twin_api.client import PartnerClient, Resource, Run, Twin
+    from twin_api.client import PartnerClient, Resource, Twin
 
 __all__ = ["STEPS", "Partnership", "be_partner", "gateway"]
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 ORDERED, RAN, REFUSED, RETIRED = "the order", "the scenario", "another's twin", "the end"
 STEPS = (ORDERED, RAN, REFUSED, RETIRED)
 
@@ -45,7 +45,8 @@ class Partnership:
     link: str = ""
     run: str = ""
     run_ms: float = 0.0
-    before_ms: float | None = None
+    measured: str = ""
+    """What was measured, in the run's own words."""
     delay_ms: float | None = None
     threshold_ms: float = OBJECTIVE_MS
     verdict: str = ""
@@ -132,12 +133,16 @@ async def _run(partner: PartnerClient, twin: Twin, told: Partnership) -> None:
     kept = (Threshold("delay", upper=told.threshold_ms, unit="ms"),)
     definition = await partner.define("link cut", scenario, thresholds=kept)
     began = time.monotonic()
-    run = await partner.finished(await partner.run(definition.id, twin.id), timeout_s=PATIENCE_S)
+    run = await partner.finished(
+        await partner.run(definition.id, twin.id, name="link cut"), timeout_s=PATIENCE_S
+    )
     told.run, told.run_ms = run.id, (time.monotonic() - began) * 1e3
     told.verdict = run.verdict
     told.violations = [each.text for each in run.violations]
     told.remarks = [*filter(None, (run.problem,)), *run.remarks]
-    told.delay_ms = delay_of(run)
+    delays = [each for each in run.measures if each.metric == "delay" and each.value is not None]
+    worst = max(delays, key=lambda each: each.value or 0.0, default=None)
+    told.delay_ms, told.measured = (worst.value, worst.text) if worst else (None, "")
 
 
 async def _refusal(partner: PartnerClient, twin: str) -> str:
@@ -179,9 +184,3 @@ def counted(resources: Sequence[Resource]) -> dict[str, dict[str, int]]:
     for each in resources:
         found.setdefault(each.domain, Counter())[each.kind] += 1
     return {domain: dict(kinds) for domain, kinds in found.items()}
-
-
-def delay_of(run: Run) -> float | None:
-    """The delay that a run measured for its one pair, the greatest of its classes."""
-    delays = [each.value for each in run.measures if each.metric == "delay" and each.value is not None]
-    return max(delays, default=None)
