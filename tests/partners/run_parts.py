@@ -42,7 +42,8 @@ from federation.wire.views import decode_view
 
 __all__ = [
     "A1", "A2", "EXCHANGE", "NO_TWIN", "PAIR", "B", "Desks", "NoDomains", "Twin", "agree", "agreed",
-    "connected", "desks", "federation", "hold", "inner", "kernels", "limit", "made", "twin_over", "until", "value",
+    "connected", "desks", "federation", "hold", "inner", "kernels", "limit", "made",
+    "twin_over", "until", "value",
 ]  # fmt: skip
 
 ACME, GLOBEX = "acme", "globex"
