@@ -175,6 +175,7 @@ async def test_partners_are_served_from_start_to_end(federation: Federation, tmp
     assert not re.search(r"eyJ[\w-]+\.", out + err)
 
 
+@pytest.mark.slow
 async def test_a_broker_that_goes_away_is_told_and_found_again(
     federation: Federation, tmp_path: Path
 ) -> None:
