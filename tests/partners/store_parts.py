@@ -12,6 +12,7 @@ from federation.partners.store import RecordStore
 
 TENANTS = ("acme", "globex")
 ORDER, SERVICE, RESOURCE = Kind.SERVICE_ORDER, Kind.SERVICE, Kind.RESOURCE
+ALARM, SPECIFICATION = Kind.ALARM, Kind.SERVICE_SPECIFICATION
 
 
 @asynccontextmanager
