@@ -9,6 +9,7 @@ import difflib
 import os
 import tomllib
 from datetime import datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -307,6 +308,46 @@ class PartnerConfig(_Strict):
     quota: QuotaConfig = QuotaConfig()
 
 
+class EventsConfig(_Strict):
+    """How events reach the callbacks of partners."""
+
+    allow_networks: tuple[str, ...] = Field(
+        (),
+        description="networks that callbacks may be in though they are not public, such as 10.1.0.0/16: for"
+        " trials",
+    )
+    allow_http_loopback: bool = Field(
+        False, description="take http too where the callback is on this machine: for trials"
+    )
+    roots: Path | None = Field(
+        None, description="PEM file with roots of callbacks' certificates, beside those of the system"
+    )
+    timeout_s: float = Field(5.0, gt=0, description="a callback answers within this, seconds")
+    attempts: int = Field(20, ge=1, description="tries before an event is a dead letter")
+    first_retry_s: float = Field(
+        1.0, gt=0, description="pause after the first failure, doubled each time, seconds"
+    )
+    longest_retry_s: float = Field(3600.0, gt=0, description="longest pause between tries, seconds")
+    suspend_after_s: float = Field(
+        86_400.0, gt=0, description="a subscription that fails for so long is suspended, seconds"
+    )
+    waiting: int = Field(
+        10_000, ge=1, description="events that may wait for one subscription; with more it is suspended"
+    )
+    dead_letters: int = Field(1_000, ge=1, description="dead letters kept for one subscription, the newest")
+    at_once: int = Field(256, ge=1, description="deliveries at once, of all partners")
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is not a network such as 10.1.0.0/16 ({error})") from None
+        return value
+
+
 class BrokerConfig(_Strict):
     """A federation broker: `fedtwin broker broker.toml`."""
 
@@ -321,6 +362,7 @@ class BrokerConfig(_Strict):
     member: tuple[MemberConfig, ...] = Field((), description="domains that may join")
     access: tuple[AccessConfig, ...] = Field((), description="who may read the composed twin")
     partner: tuple[PartnerConfig, ...] = Field((), description="partners that may order twins")
+    events: EventsConfig = EventsConfig()
     metrics: MetricsConfig = MetricsConfig()
     heartbeat_s: float = Field(5.0, gt=0, description="agents say something at least this often, seconds")
     dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -185,6 +185,9 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         def on_partners(problem: str) -> None:
             findings.report("partners", [_partners_finding(problem)] if problem else [])
 
+        def on_deliveries(found: Sequence[Finding]) -> None:
+            findings.report("events", found)
+
         if trail:
             trail.on_problem = on_audit
             on_audit(trail.problem)
@@ -219,7 +222,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         face.queries = queries = _queries(registry, assurance, records)
 
         def around(store: RecordStore) -> Surroundings:
-            return Surroundings(config, store, registry, desk, jobs, alarms)
+            return Surroundings(config, store, registry, desk, jobs, alarms, on_deliveries)
 
         reception = Reception(config, on_problem=on_partners)
         await reception.open(around)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from domain_twin.config import BrokerConfig
+from domain_twin.model import Finding
 from federation.partners.asking import Asking
+from federation.partners.callbacks import Callbacks
 from federation.partners.catalogue import publish
+from federation.partners.deliveries import Deliveries
+from federation.partners.hubs import Hubs
 from federation.partners.orders import Cancels, Orders
 from federation.partners.partners import Partners
 from federation.partners.quotas import Quotas
 from federation.partners.record import PUBLIC, Desk, Kind
 from federation.partners.run_desks import run_desks
+from federation.partners.signing import EventKey
 from federation.partners.store import RecordStore
 from federation.partners.twins import Twins
 
@@ -36,6 +41,8 @@ class Surroundings:
     runs: JobDesk
     jobs: BrokerJobs
     alarms: AlarmDesk
+    report: Callable[[Sequence[Finding]], None] = lambda _: None
+    """Told what is wrong with subscriptions to events."""
 
 
 async def open_store(config: BrokerConfig) -> RecordStore:
@@ -64,15 +71,20 @@ def assemble(around: Surroundings) -> Partners:
 
 def _desks(around: Surroundings) -> Mapping[Kind, Desk]:
     config = around.config
+    quotas = Quotas(config.partner)
+    callbacks = Callbacks(config.events)
+    deliveries = Deliveries(around.store, config.events, EventKey.load(config.state), callbacks)
+    deliveries.on_findings = around.report
     twins = Twins(
         Asking(config.operator, around.registry.session),
         members=[member.domain for member in config.member],
-        quotas=Quotas(config.partner),
+        quotas=quotas,
     )
     orders = Orders(twins)
     return {
         Kind.SERVICE: twins,
         Kind.SERVICE_ORDER: orders,
         Kind.CANCEL_SERVICE_ORDER: Cancels(orders),
+        Kind.HUB: Hubs(deliveries, callbacks, quotas),
         **run_desks(config, around.store, around.runs, around.jobs, twins.sandbox),
     }

@@ -9,7 +9,7 @@ from federation.partners.record import Body, Kind
 
 __all__ = ["OutboxRow", "event_type"]
 
-_SILENT = frozenset({Kind.HUB, Kind.USE, Kind.IMPORT_JOB, Kind.EXPORT_JOB})
+_SILENT = frozenset({Kind.HUB, Kind.USE, Kind.SIGNING_KEY, Kind.IMPORT_JOB, Kind.EXPORT_JOB})
 _CATALOGUE = frozenset(
     {
         Kind.SERVICE_CATALOG,

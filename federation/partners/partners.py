@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _TRIES = 32
 _AGAIN_S = 1.0
-_KEPT_BY_THE_BROKER = frozenset({Kind.USE})
+_KEPT_BY_THE_BROKER = frozenset({Kind.USE, Kind.SIGNING_KEY})
 _DATED = frozenset(
     {
         Kind.SERVICE_CATALOG,

@@ -46,8 +46,8 @@ class Quotas:
                 else f"you have {held} twins, ask for {more} more, and may have {quota} at once"
             )
 
-    def check_hubs(self, repository: Repository) -> None:
-        """Raises OverCapacity where a tenant has as many subscriptions as it may."""
-        held, quota = len(repository.list(Kind.HUB)), self.of(repository.tenant).hubs
+    def check_hubs(self, repository: Repository, *, coming: int = 0) -> None:
+        """Raises OverCapacity where a tenant has as many subscriptions as it may; `coming`: not kept yet."""
+        held, quota = len(repository.list(Kind.HUB)) + coming, self.of(repository.tenant).hubs
         if held >= quota:
             raise OverCapacity(f"you have {held} subscriptions and may have {quota}; delete one first")

@@ -47,6 +47,7 @@ class Kind(StrEnum):
     UN_GROUP_ALARM = "unGroupAlarm"
     HUB = "hub"  # of every API: {"api": "serviceOrdering", "callback": ..., "query": ...}
     USE = "use"  # what a tenant's runs took, by day: metering
+    SIGNING_KEY = "signingKey"  # public: what the signatures of events are verified with, a JWK each
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from domain_twin.errors import ConfigError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["VERSION_TABLE", "delivery", "key", "metadata", "outbox", "record", "store", "upgrade"]
+__all__ = ["VERSION_TABLE", "delivery", "key", "metadata", "outbox", "progress", "record", "store", "upgrade"]
 
 VERSION_TABLE = "partner_schema"
 _SCRIPTS = "federation.partners:migrations"
@@ -77,6 +77,13 @@ delivery = sa.Table(
     sa.Column("last_error", sa.Text, nullable=False),
     sa.Index("partner_delivery_by_time", "state", "next_at"),
     sa.Index("partner_delivery_by_tenant", "tenant", "state"),
+    sa.Index("partner_delivery_by_hub", "hub_id", "state", "outbox_sequence"),
+)
+progress = sa.Table(
+    "partner_progress",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),  # of whoever reads the outbox
+    sa.Column("sequence", sa.BigInteger, nullable=False),  # events up to here are dealt with
 )
 
 

@@ -37,6 +37,7 @@ _ENUMERATIONS: Final = {
     "ResourceStatus": ("standby", "alarm", "available", "reserved", "unknown", "suspended"),
     "AlarmState": ("raised", "updated", "cleared"),
     "AckState": ("acknowledged", "unacknowledged"),
+    "SubscriptionState": ("active", "retrying", "impaired", "suspended"),
 }
 
 _REF: Final = "id! href name"
@@ -280,7 +281,11 @@ _WORDS: Final = {
         " unGroupedAlarm=Alarm[]"
     ),
     # all APIs
-    "EventSubscription": f"{_ENTITY} callback=url query",
+    "EventSubscription": (
+        f"{_ENTITY} callback=url query state=SubscriptionState lastError failingSince=date"
+        " deadLetterCount=int deadLetter=DeadLetter[]"
+    ),
+    "DeadLetter": "eventId eventType eventTime=date resourceId attempts=int reason",
     "Error": "code! reason! message status referenceError=url",
 }
 

@@ -131,11 +131,11 @@ def hub() -> Resource:
         Kind.HUB,
         "hub",
         "EventSubscription",
-        allowed={
-            each: (Scope.EVENTS,)
-            for each in (Operation.LIST, Operation.READ, Operation.CREATE, Operation.REMOVE)
-        },
+        allowed=dict.fromkeys(Operation, (Scope.EVENTS,)),
         mandatory=("callback",),
-        hidden=("api",),
-        unique=("callback",),
+        served=("state", "lastError", "failingSince", "deadLetterCount", "deadLetter"),
+        fixed=("callback", "query"),
+        states=States("state", dict.fromkeys(("retrying", "impaired", "suspended"), ("active",))),
+        hidden=("api", "apiAddress"),
+        unique=("callback", "query"),
     )

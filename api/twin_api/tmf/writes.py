@@ -36,6 +36,7 @@ async def create(asked: Asked) -> Response:
     if asked.resource is asked.api.hub:
         check_hub(asked.api, body)
         body["api"] = asked.api.name
+        body["apiAddress"] = f"{asked.engine.public_address}{asked.api.base}"  # events' hrefs begin with it
     _alone(asked, body)
     made = await asked.engine.commands.create(asked.caller.tenant, asked.resource.kind, body, key=key)
     response = _shown(asked, made.record, 201)
