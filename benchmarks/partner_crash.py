@@ -59,7 +59,9 @@ async def measure(
     left = iter(range(orders // 2))
     done = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        killing = tasks.create_task(kill_now_and_then(network, rng, kills, done, kills_every_s, most_kills))
+        killing = tasks.create_task(
+            kill_now_and_then(network, rng, kills, done, every_s=kills_every_s, most=most_kills)
+        )
         workers = [tasks.create_task(order_all(network, left, tally)) for _ in range(AT_ONCE)]
         await asyncio.wait(workers)
         done.set()
@@ -90,6 +92,7 @@ async def kill_now_and_then(
     rng: random.Random,
     kills: Counter[str],
     done: asyncio.Event,
+    *,
     every_s: tuple[float, float],
     most: int,
 ) -> None:
