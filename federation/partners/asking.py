@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Asking", "PartView", "code_of", "is_refusal"]
 
 _MOST_BYTES = 16 << 20
+_MOST_POINTS = 5000  # in one part: a partner's twin is no copy of a domain
 _AT_ONCE = 8  # asks to one domain: half of what an agent takes, so that others find room
 
 
@@ -64,6 +65,11 @@ class Asking:
         check_delta(delta, domain)
         view = decode_view(answer.view)
         check_names(delta, view)
+        if len(view.points) > _MOST_POINTS:
+            raise ContractError(
+                f"{domain}: its part has {len(view.points)} points, and a twin takes {_MOST_POINTS}; name end"
+                " points"
+            )
         return PartView(view, max(0, answer.expires_at))
 
     async def close(self, domain: str, twin: str, tenant: str, *, timeout_s: float) -> None:

@@ -146,13 +146,14 @@ class Fulfilment:
             if twin.terminated:
                 raise Conflict(f"service {twin.id} was terminated meanwhile; order another one")
             service, now = item["service"], self._twins.clock()
+            state = str(service.get("state") or "")
+            if state and not (state == "active" and not twin.suspended):
+                self._twins.move(twin, state)
             before = twin.scope
             scope = wanted_scope(service, members=self._twins.members, now=order.ordered_at, before=before)
             if scope != before:
                 twin.rescope(scope, now)
             twin.body |= {name: service[name] for name in ("name", "description") if name in service}
-            if (state := service.get("state")) and (state != "inactive" or twin.state == "active"):
-                self._twins.move(twin, str(state))
             twin.add_item(order.id, item["id"], "modify")
             return True
 

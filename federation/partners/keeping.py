@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from domain_twin.errors import NotFound, OverCapacity, TwinError
+from domain_twin.errors import NotFound, NotShared, OverCapacity, TwinError
 from domain_twin.model import Nanoseconds, PointKind
 from federation.compose import ComposedGraph, Member
 from federation.partners.asking import Asking, PartView, code_of, is_refusal
@@ -44,6 +44,8 @@ class Timing:
     """A domain is late from then on, and the order says so."""
     retry_s: float = 1.0
     """Domains that are away are tried again this often."""
+    look_s: float = 3.0
+    """Whether domains are still connected is looked at this often, however seldom a twin is refreshed."""
     refused_again_s: float = 300.0
     """Domains that refused are asked again this often while the twin is active."""
     told_every_s: float = 60.0
@@ -105,6 +107,8 @@ class Keeper:
             if not (twin.terminated or twin.suspended) and not await self._round(twin):
                 continue
             wait_s = min(_IDLE_S if told else self._owner.timing.retry_s, self._wait_s(twin))
+            if self.held:
+                wait_s = min(wait_s, self._owner.timing.look_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self.poke.wait()
@@ -139,7 +143,12 @@ class Keeper:
         self._scope = scope
         self._opened -= {part["name"] for part in twin.undecided}
         now = time.monotonic()
-        due = [part["name"] for part in twin.open_parts if self._due.get(part["name"], 0.0) <= now]
+        due = [
+            name
+            for part in twin.open_parts
+            if self._due.get(name := part["name"], 0.0) <= now
+            or (part["state"] == "active" and not self._asking.connected(name))
+        ]
         asks = {domain: asyncio.ensure_future(self._ask(domain, scope)) for domain in due}
         outcomes = await _unless(self.poke, asks)
         if outcomes is None:
@@ -154,9 +163,12 @@ class Keeper:
             timeout_s = min(timeout_s, max(1.0, scope.freshness_s))
 
         async def part(*, opens: bool) -> PartView:
-            return await self._asking.part(
+            part = await self._asking.part(
                 domain, self.id, self.repository.tenant, scope, opens=opens, timeout_s=timeout_s
             )
+            if 0 < part.expires_at <= self._owner.clock():
+                raise NotShared(f"{domain}: its agreement has ended; set the clocks of both sides")
+            return part
 
         try:
             try:

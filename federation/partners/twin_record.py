@@ -124,13 +124,14 @@ class TwinRecord:
 
     @property
     def joined(self) -> list[dict[str, Any]]:
-        """Parts of domains that joined, also of those that are away now."""
-        return [part for part in self.parts if part["state"] in ("active", "inactive")]
+        """Parts of domains that joined, also of those that are away now; not of those it is leaving."""
+        return [part for part in self.open_parts if part["state"] in ("active", "inactive")]
 
     @property
     def refused(self) -> list[dict[str, Any]]:
         """Parts that their domains refused or took back; `why` says it."""
-        return [part for part in self.parts if part["state"] == "terminated" and part.get("note")]
+        found = self.parts if self.terminated else self.open_parts
+        return [part for part in found if part["state"] == "terminated" and part.get("note")]
 
     @property
     def leaving(self) -> list[str]:
@@ -246,7 +247,8 @@ def set_part(
     part |= {"state": state, "operatingStatus": operating}
     part.pop("note", None)
     if why:
-        part["note"] = [{"id": code, "author": part["name"], "date": stamp(now), "text": why}]
+        text = why[:_LONGEST_TEXT]  # as a domain worded it
+        part["note"] = [{"id": code, "author": part["name"], "date": stamp(now), "text": text}]
     return True
 
 

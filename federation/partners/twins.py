@@ -229,6 +229,8 @@ class Twins:
         key = (repository.tenant, record.id)
         self._reserved.get(repository.tenant, {}).pop(record.id, None)
         keeper = self._keepers.get(key)
+        if "supportingService" not in record.body:
+            return  # no twin: nothing of it can be kept up to date
         if keeper is not None:
             keeper.poke.set()
         elif (twin := TwinRecord(record)).leaving or not twin.terminated:

@@ -45,7 +45,15 @@ from federation.wire.framing import STREAM_OPTIONS
 
 __all__ = ["ACME", "XR", "Exchange", "add", "exchange", "order_of"]
 
-QUICK = Timing(ask_s=5.0, join_within_s=60.0, late_s=0.2, retry_s=0.02, refused_again_s=0.2, told_every_s=0.1)
+QUICK = Timing(
+    ask_s=5.0,
+    join_within_s=60.0,
+    late_s=0.2,
+    retry_s=0.02,
+    look_s=0.05,
+    refused_again_s=0.2,
+    told_every_s=0.1,
+)
 PARTNERS = (
     PartnerConfig(id="acme", quota=QuotaConfig(twins=3)),
     PartnerConfig(id="xr", quota=QuotaConfig(twins=3)),

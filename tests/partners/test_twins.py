@@ -14,6 +14,7 @@ from order_parts import ACME, XR, agreements
 
 from domain_twin.errors import Conflict, ContractError, NotShared, OverCapacity
 from federation.partners.record import Kind
+from federation.v1 import fedtwin_pb2 as pb
 
 
 @pytest.fixture(scope="module")
@@ -165,20 +166,85 @@ async def test_what_an_ended_agreement_showed_is_not_kept_though_its_domain_is_a
         assert "edge" not in sandbox.domains
 
 
-async def test_a_domain_that_says_what_it_cannot_is_left_out(running: Exchange) -> None:
-    def lie(answer: Any) -> Any:
-        answer.view.points[0].id = "transport/mine-now"
+async def test_a_domain_that_leaves_a_twin_which_is_seldom_refreshed_is_noticed(running: Exchange) -> None:
+    twin = await running.active(add("ran/cell-1", "edge/app", freshness=3600))
+
+    await running.detach("edge")
+    await running.until(lambda: running.operating(twin) == "active degraded")
+    await running.attach("edge")
+
+    await running.until(lambda: running.operating(twin) == "active running")
+
+
+def _of_another_domain(answer: pb.SandboxAnswer) -> None:
+    answer.view.points[0].id = "transport/mine-now"
+
+
+def _impossible_figures(answer: pb.SandboxAnswer) -> None:
+    answer.view.segments[0].current.delay_ms = -1.0
+
+
+def _segment_of_nothing(answer: pb.SandboxAnswer) -> None:
+    answer.view.segments[0].target = "edge/nobody"
+
+
+def _unprintable(answer: pb.SandboxAnswer) -> None:
+    answer.view.points.add().CopyFrom(answer.view.points[0])
+    answer.view.points[-1].id = "edge/a\nb"
+
+
+def _too_many(answer: pb.SandboxAnswer) -> None:
+    for number in range(5001):
+        answer.view.points.add(id=f"edge/p{number}", domain="edge", kind="endpoint", up=True)
+
+
+def _nothing(answer: pb.SandboxAnswer) -> None:
+    answer.ClearField("view")
+
+
+def _over(answer: pb.SandboxAnswer) -> None:
+    answer.expires_at = 1
+
+
+LIES: dict[Callable[[pb.SandboxAnswer], None], str] = {
+    _of_another_domain: "contractBroken",
+    _impossible_figures: "contractBroken",
+    _segment_of_nothing: "contractBroken",
+    _unprintable: "contractBroken",
+    _too_many: "contractBroken",
+    _nothing: "contractBroken",
+    _over: "notShared",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_domain_that_says_what_it_cannot_is_left_out(
+    running: Exchange, lie: Callable[[pb.SandboxAnswer], None]
+) -> None:
+    def told(answer: pb.SandboxAnswer) -> pb.SandboxAnswer:
+        lie(answer)
         return answer
 
-    running.domains["edge"].falsify = lie
+    running.domains["edge"].falsify = told
 
     ended = await running.ended(await running.order(add("ran/cell-1", "edge/app")))
 
     assert ended["state"] == "partial"
-    assert ended["errorMessage"][0]["code"] == "contractBroken"
+    assert ended["errorMessage"][0]["code"] == LIES[lie]
     sandbox = running.twins.sandbox("acme", ended["serviceOrderItem"][0]["service"]["id"])
     assert sandbox is not None
-    assert "transport/mine-now" not in sandbox.graph.points
+    assert sandbox.domains == ("ran", "transport")
+
+
+async def test_a_domains_reason_is_cut_short(running: Exchange) -> None:
+    def refuse(_: pb.SandboxAnswer) -> pb.SandboxAnswer:
+        raise NotShared("no" * 10_000)
+
+    running.domains["edge"].falsify = refuse
+
+    ended = await running.ended(await running.order(add("ran/cell-1", "edge/app")))
+
+    assert len(ended["errorMessage"][0]["message"]) < 1100
 
 
 # --------------------------------------------------------------- rescoped
@@ -207,11 +273,13 @@ async def test_a_twin_is_rescoped(running: Exchange) -> None:
 async def test_a_domain_that_was_away_is_told_later_that_it_was_left_out(running: Exchange) -> None:
     twin = await running.active(add("ran/cell-1", "edge/app"))
     await running.detach("edge")
+    await running.until(lambda: running.operating(twin) == "active degraded")
 
     ended = await running.ended(await running.order(modify(twin, domains=["ran"], endPoints=["ran/cell-1"])))
 
     assert ended["state"] == "completed"
-    assert parts(running.service(twin))["edge"] == "active stopping"
+    assert running.operating(twin) == "active running"
+    assert parts(running.service(twin))["edge"] == "inactive stopping"
     await running.attach("edge")
     await running.until(lambda: parts(running.service(twin)).keys() == {"ran"})
     assert running.domains["edge"].open_twins() == set()
@@ -305,6 +373,20 @@ async def test_a_twin_is_suspended_and_resumed_by_order(running: Exchange) -> No
     assert (rests["state"], running.operating(twin)) == ("completed", "inactive stopped")
     again = await running.ended(await running.order(modify(twin, state="active")))
     assert (again["state"], running.operating(twin)) == ("completed", "active running")
+
+
+async def test_a_state_and_a_scope_can_be_ordered_together(running: Exchange) -> None:
+    twin = await running.active(add("ran/cell-1"))
+
+    same = await running.ended(await running.order(modify(twin, state="active", endPoints=["ran/cell-2"])))
+    assert (same["state"], running.operating(twin)) == ("completed", "active running")
+    rests = await running.ended(await running.order(modify(twin, state="inactive", endPoints=["ran/cell-1"])))
+    assert (rests["state"], running.operating(twin)) == ("completed", "inactive stopped")
+    again = await running.ended(await running.order(modify(twin, state="active")))
+    assert (again["state"], value(running.service(twin), "endPoints")) == ("completed", ["ran/cell-1"])
+    sandbox = running.twins.sandbox("acme", twin)
+    assert sandbox is not None
+    assert sandbox.points == ("ran/cell-1",)
 
 
 async def test_what_is_not_the_partners_to_write_is_refused(running: Exchange) -> None:
@@ -431,6 +513,15 @@ async def test_a_service_that_cannot_be_is_refused(
     with pytest.raises(error):
         await desk.send(Kind.SERVICE, service, tenant=tenant)
     assert desk.records(tenant).list(Kind.SERVICE) == []
+
+
+async def test_a_service_that_is_no_twin_is_left_alone(desk: Exchange) -> None:
+    record = await desk.records().create(Kind.SERVICE, {"id": "alien", "state": "active"})
+
+    desk.twins.kept(desk.records(), record)
+
+    assert desk.twins.sandbox("acme", "alien") is None
+    assert desk.twins._keepers == {}
 
 
 async def test_services_posted_at_once_do_not_pass_the_quota(desk: Exchange) -> None:
