@@ -16,6 +16,7 @@ _PLACE = "/opt/fedtwin/bin/fedtwin"
 _MEANING = {
     "fedtwin-agent@.service": "systemd unit of an agent, one instance a domain",
     "fedtwin-broker.service": "systemd unit of a broker",
+    "fedtwin-api.service": "systemd unit of the APIs for partners",
     "Containerfile": "container image from the wheel",
     "compose.yaml": "a broker and an agent in containers",
     "prometheus.yml": "what Prometheus scrapes",

@@ -25,7 +25,7 @@ from federation.cli.app import app, run
 from federation.cli.deploy import _MEANING
 
 DEPLOY = ROOT / "examples" / "deploy"
-UNITS = ("fedtwin-agent@.service", "fedtwin-broker.service")
+UNITS = ("fedtwin-agent@.service", "fedtwin-broker.service", "fedtwin-api.service")
 HARDENED = {
     "DynamicUser": "yes", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
     "PrivateTmp": "yes", "PrivateDevices": "yes", "CapabilityBoundingSet": "", "Type": "notify",
