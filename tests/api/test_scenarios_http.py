@@ -16,11 +16,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))
 
 from partners_http import client, running
-from run_parts import A1, A2, EXCHANGE, agree, agreed, federation, kernels, limit, until, value
+from run_parts import A1, A2, EXCHANGE, agree, agreed, federation, hold, kernels, limit, until, value
 from tmf_contract import conforming
 from token_parts import PUBLIC, SCOPES, api_config
 
 from domain_twin.config import AccessConfig, PartnerConfig, QuotaConfig
+from domain_twin.model.scenario import Scenario
 from domain_twin.trust.identity import Role
 from federation.partners_client import PartnersClient
 from twin_api import ndt_jobs
@@ -51,6 +52,7 @@ class Face:
     acme: httpx.AsyncClient
     globex: httpx.AsyncClient
     parts: object
+    twin: object
 
     async def active_twin(self, http, *points):
         service = {
@@ -136,7 +138,7 @@ async def face(folder: Path):
             return model.complete and len(broker.sessions) == 3
 
         await until(ready)
-        yield Face(clients[0], clients[1], made)
+        yield Face(clients[0], clients[1], made, twin)
 
 
 async def test_a_partner_orders_a_twin_runs_a_cut_on_it_and_reads_verdict_and_alarms(tmp_path):
@@ -255,6 +257,52 @@ async def test_jobs_are_asked_followed_and_read_by_the_names_of_3gpp(tmp_path):
     assert foreign[-1].json()["message"].replace(twin, "no-such-twin") == unknown.json()["message"]
     assert theirs == []
     assert late.status_code == 409
+
+
+async def test_what_a_job_says_of_itself_and_how_often_it_is_followed_is_limited(tmp_path):
+    async with face(tmp_path) as at:
+        begun, go = hold(at.parts)
+        twin = await at.active_twin(at.acme, "ran/cell-1", "edge/app")
+        asked = {"ndtFunctionRef": twin, "scenario": CUT}
+        lone = await posted(at.acme, JOBS, {**asked, "scope": {"domains": ["moon"]}}, 404)
+        question = Scenario.model_validate(CUT)
+        labelled = await at.twin.for_partner("acme").start_job(
+            question, labels={"twin": twin, "test": "t-1", "parent": "x"}
+        )
+        await begun.wait()
+        path = f"{JOBS}/{labelled.id}/progress"
+        async with AsyncExitStack() as streams:
+            kept = []
+            for _ in range(ndt_jobs.WATCHERS):
+                following = await streams.enter_async_context(at.acme.stream("GET", path))
+                kept.append(following.aiter_lines())
+                await anext(kept[-1])
+            refused = await at.acme.get(path)
+        freed = await until(lambda: followed_again(at.acme, path))
+        hers = await at.acme.patch(f"{JOBS}/{labelled.id}", json={"cancelJob": True})
+        odd = [
+            await at.acme.patch(f"{JOBS}/{labelled.id}", json={"state": "cancelled"}),
+            await at.acme.get(JOBS, params={"limit": 0}),
+            await at.acme.get(JOBS, params={"filter": "x"}),
+            await at.acme.get(f"{JOBS}/{labelled.id}", params={"fields": "id"}),
+        ]
+        short = await at.acme.get(f"{JOBS}/{labelled.id[:8]}")
+        go.set()
+
+    assert "no domain 'moon' in this twin" in lone["message"]
+    assert "transport" not in lone["message"]
+    assert labelled.labels == {"twin": twin}
+    assert refused.status_code == 429
+    assert "retry-after" in refused.headers
+    assert freed
+    assert hers.json()["processMonitor"]["status"] == "CANCELLING"
+    assert [answer.status_code for answer in odd] == [400] * 4
+    assert short.status_code == 404
+
+
+async def followed_again(http, path):
+    async with http.stream("GET", path) as following:
+        return following.status_code == 200
 
 
 @pytest.mark.parametrize(

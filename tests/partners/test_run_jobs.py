@@ -28,10 +28,12 @@ from run_parts import (
 from domain_twin.config import QuotaConfig
 from domain_twin.errors import ConfigError, NotFound, NotShared, OverCapacity
 from domain_twin.model import DomainOutcome, Outcome, Point, PointKind
-from domain_twin.model.job import Capability, Report
+from domain_twin.model.job import Capability, JobState, Report
 from domain_twin.model.job_json import digest_of
 from domain_twin.model.scenario import Scenario
 from domain_twin.model.values import StateKind
+from domain_twin.simulation.jobs.desk import INTERRUPTED, JobDesk
+from domain_twin.simulation.jobs.store import JobStore
 from federation.compose import ComposedGraph, Member
 from federation.jobs import MOST_PAIRS, _for_partner, _Ground, tenant_of
 from federation.partners.metering import Meter
@@ -197,3 +199,27 @@ async def test_seconds_are_counted_by_day_however_many_runs_end_at_once(tmp_path
 
     assert used == 12.0
     assert meter.used_s(ACME) == 0.0
+
+
+async def test_who_watches_a_job_hears_of_the_end_of_its_desk(tmp_path):
+    async def never(_):
+        await asyncio.Event().wait()
+
+    desk = JobDesk(JobStore(tmp_path / "jobs"), never)
+    running = asyncio.create_task(desk.run())
+    job = await desk.submit(Capability.RISKY_ACTIONS_PREDICTION, QUESTION)
+
+    async def watch():
+        return [each async for each in desk.watch(job.id)][-1]
+
+    watching = asyncio.create_task(watch())
+
+    async def begun():
+        return desk.job(job.id).state is JobState.RUNNING
+
+    await until(begun)
+    running.cancel()
+    async with asyncio.timeout(20):
+        ended = await watching
+
+    assert (ended.state, ended.problem) == (JobState.FAILED, INTERRUPTED)
