@@ -7,6 +7,7 @@ asked again where a record changed under a patch that named no version, so its w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -100,9 +101,7 @@ class Partners:
             try:
                 changed = await repository.update(record, body)
             except StaleVersion:
-                if if_version:
-                    raise
-                continue
+                continue  # where a version was named, reading it again says so
             if desk and changed.version != record.version:
                 _tell(desk, repository, changed)
             return changed
@@ -115,11 +114,8 @@ class Partners:
             record = self._read(repository, kind, identity, if_version)
             if desk := self.desks.get(kind):
                 await desk.remove(repository, record)
-            try:
+            with contextlib.suppress(StaleVersion):
                 return await repository.remove(record)
-            except StaleVersion:
-                if if_version:
-                    raise
         raise Conflict(f"{kind} {identity!r} changes faster than it can be deleted; try again")
 
     def _repository(self, tenant: str, kind: Kind) -> TenantRecords:

@@ -109,6 +109,7 @@ async def test_a_repeated_key_asks_and_tells_nobody(tmp_path: Path) -> None:
         first = await partners.create("acme", ORDER, {"n": 1}, key="k")
         again = await partners.create("acme", ORDER, {"n": 1}, key="k")
         assert (first.repeated, again.repeated, again.record) == (False, True, first.record)
+        assert len(desk.asked) == 1
         at_once = await asyncio.gather(
             *(partners.create("acme", ORDER, {"externalId": "po-1"}) for _ in range(5))
         )
