@@ -34,7 +34,6 @@ from domain_twin.datastore.catalog import (
 )
 from domain_twin.datastore.columns import Row, changes_table, row_of
 from domain_twin.datastore.encoding import ValueKind
-from domain_twin.datastore.lock import hold
 from domain_twin.datastore.opening import open_database
 from domain_twin.datastore.rollup import (
     COLUMNS,
@@ -48,6 +47,7 @@ from domain_twin.datastore.rollup import (
 )
 from domain_twin.errors import ConfigError, NotFound
 from domain_twin.model import Nanoseconds
+from domain_twin.operations.lock import hold
 
 __all__ = ["DAY", "HOUR", "MINUTE", "HistoryDatabase"]
 

@@ -21,8 +21,8 @@ from typing import IO
 import pyoxigraph as ox
 
 from domain_twin.datastore.durable import set_aside
-from domain_twin.datastore.lock import hold
 from domain_twin.errors import ConfigError, TwinError
+from domain_twin.operations.lock import hold
 
 __all__ = ["Batch", "SemanticStore", "StoreUnwritable"]
 

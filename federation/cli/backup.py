@@ -223,7 +223,7 @@ async def _copied(state: Path) -> Path | None:
 @contextlib.contextmanager
 def _unused(state: Path) -> Iterator[None]:
     """Hold a state folder, if there is one. Raises ConfigError: a process uses it."""
-    from domain_twin.datastore.lock import hold
+    from domain_twin.operations.lock import hold
 
     history = state / "history"
     held = hold(history, "history") if history.is_dir() else None

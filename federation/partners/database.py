@@ -18,8 +18,8 @@ from typing import IO, Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain_twin.datastore.lock import hold
 from domain_twin.errors import ConfigError, ContractError, OverCapacity, TwinError, Unreachable
+from domain_twin.operations.lock import hold
 from federation.partners import schema
 
 __all__ = ["FILE_NAME", "Database"]

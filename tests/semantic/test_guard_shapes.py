@@ -62,11 +62,11 @@ def test_algebra_of_a_known_shape_is_that_of_the_query_itself(text: str, names: 
     words = tokens(text.format(*names))
     shape = shape_of(words)
     assert shape is not None
-    read = guard._meaning(shape.words, guard.MAX_PATTERNS, frozenset())
+    read = guard.meaning_of(shape.words, guard.MAX_PATTERNS, frozenset())
 
     put = with_names(read.algebra, shape.names)
 
-    own = guard._meaning(words, guard.MAX_PATTERNS, frozenset())
+    own = guard.meaning_of(words, guard.MAX_PATTERNS, frozenset())
     assert told(put) == told(own.algebra)
     assert (read.patterns, read.form, read.variables) == (own.patterns, own.form, own.variables)
 
@@ -74,7 +74,7 @@ def test_algebra_of_a_known_shape_is_that_of_the_query_itself(text: str, names: 
 def test_second_query_of_a_shape_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"SELECT ?l ?shape {{ ?l ndt:inRiskGroup <{ID}/t/duct/%d> ; ndt:name 'n%d' }}"
     first = guarded(text % (1, 1))
-    monkeypatch.setattr(guard, "_meaning", None)
+    monkeypatch.setattr(guard, "meaning_of", None)
 
     second = guarded(text % (2, 22))
 
