@@ -56,7 +56,13 @@ async def test_a_resource_is_created_read_listed_and_removed(
 @pytest.mark.parametrize(("of", "resource"), every(Operation.CHANGE))
 async def test_a_resource_is_changed_and_nothing_else_of_it(api: Served, of: Api, resource: Resource) -> None:
     path = path_of(of, resource)
-    made = (await api.http.post(path, json=CREATED[resource.path])).json()
+    body = CREATED[resource.path]
+    if resource is of.hub:  # only one that failed is changed: it is tried again
+        body = {"callback": "https://failed.example/x", "state": "suspended", "deadLetterCount": 2}
+        api.keep(Kind.HUB, {**body, "api": of.name, "id": of.name})
+        made = (await api.http.get(f"{path}/{of.name}")).json()
+    else:
+        made = (await api.http.post(path, json=body)).json()
     patch = patch_of(resource)
 
     changed = await api.http.patch(f"{path}/{made['id']}", json=patch)
@@ -194,4 +200,4 @@ async def test_a_foreign_resource_answers_exactly_as_one_that_does_not_exist(api
 async def test_kinds_that_no_api_shows_are_shown_by_none(api: Served) -> None:
     shown = {resource.kind for of in APIS for resource in (*of.resources, of.hub)}
 
-    assert set(Kind) - shown == {Kind.USE}
+    assert set(Kind) - shown == {Kind.USE, Kind.SIGNING_KEY}

@@ -85,6 +85,7 @@ CREATED: dict[str, dict[str, Any]] = {
 PATCHED: dict[str, dict[str, Any]] = {
     "alarm": {"alarmDetails": "changed"},
     "resource": {"description": "changed", "operationalState": "enable"},
+    "hub": {"state": "active"},
 }
 CHANGED: dict[str, Any] = {"description": "changed"}
 
