@@ -48,6 +48,7 @@ _YEAR: Final = b"max-age=31536000"
 _OTHER: Final = "other"
 _SEGMENTS: Final = 5  # of a path that name a route: "", tmf-api, serviceInventory, v4, service
 _LEAST: Final = 2
+_CODES: Final = {"invalid_request": "invalidRequest", "invalid_token": "invalidToken"}
 
 
 class _Refusal(Exception):
@@ -130,7 +131,7 @@ class Front:
                 if scopes
                 else "no partner may do this",
                 (b"www-authenticate", self._realm + told),
-                code="insufficient_scope",
+                code="insufficientScope",
             )
         return caller, self._buckets.left(caller.tenant, now)
 
@@ -159,7 +160,7 @@ class Front:
         self._counts.refused["token"] += 1
         text = message.encode("ascii", "replace").replace(b'"', b"'").replace(b"\\", b"/")
         told = b', error="' + code.encode() + b'", error_description="' + text + b'"'
-        return _Refusal(401, message, (b"www-authenticate", self._realm + told), code=code)
+        return _Refusal(401, message, (b"www-authenticate", self._realm + told), code=_CODES[code])
 
     def _certificate(self, scope: Scope) -> str:
         """SHA-256 of the client's certificate: of this connection, or as the proxy tells it (RFC 9440)."""

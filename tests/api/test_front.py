@@ -90,6 +90,7 @@ async def test_a_header_that_is_no_good_token_is_refused_as_rfc_6750_has_it(
     is_error(answer, 401)
     challenge = answer.headers["www-authenticate"]
     assert f'error="{code}"' in challenge
+    assert answer.json()["code"] == {"invalid_token": "invalidToken"}.get(code, "invalidRequest")
     assert challenge.count('"') % 2 == 0
 
 
@@ -125,7 +126,7 @@ async def test_scopes_that_do_not_suffice_are_told(served: tuple[Running, TrialI
         answer = await http.get(ORDERS)
 
     is_error(answer, 403)
-    assert answer.json()["code"] == "insufficient_scope"
+    assert answer.json()["code"] == "insufficientScope"
     assert 'error="insufficient_scope", scope="ndt.events ndt.o' in answer.headers["www-authenticate"]
 
 
