@@ -147,6 +147,12 @@ class Shelf:
         (index, descending), *rest = order
         left = bytearray(mask.to_bytes((len(self._slots) + 7) // 8, "little"))
         for group in index.groups(descending=descending):
+            if not isinstance(group, int) and len(group) == 1:
+                (slot,) = group
+                if left[slot >> 3] >> (slot & 7) & 1:
+                    left[slot >> 3] &= ~(1 << (slot & 7))
+                    yield slot
+                continue
             if isinstance(group, int):
                 slots: list[int] = list(newest(group & int.from_bytes(left, "little"), 0, len(self._slots)))
             else:

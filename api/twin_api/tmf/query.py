@@ -6,13 +6,14 @@ Each condition holds of a resource on its own: two conditions on one array may b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from twin_api.index import Index
+from twin_api.index import Index, Key
 from twin_api.shelf import Entry, Shelf
 from twin_api.tmf.errors import Refused
 from twin_api.tmf.paths import Path, find, operands
@@ -45,16 +46,17 @@ class Operator(StrEnum):
 
 
 _OPERATORS: Final = {str(each): each for each in Operator}
-_SIGNS: Final = (
-    (">=", Operator.GTE),
-    ("<=", Operator.LTE),
-    ("!=", Operator.NE),
-    ("*=", Operator.REGEX),
-    (">", Operator.GT),
-    ("<", Operator.LT),
-    ("=", Operator.EQ),
-)
-_NO_SIGN: Final = ("", Operator.EQ)
+_SIGNS: Final = {
+    ">=": Operator.GTE,
+    "<=": Operator.LTE,
+    "!=": Operator.NE,
+    "*=": Operator.REGEX,
+    ">": Operator.GT,
+    "<": Operator.LT,
+    "=": Operator.EQ,
+}
+_SIGN: Final = re.compile(r"[<>!*]=?|=")
+_PLAIN_VALUE: Final = re.compile(r"[^,;\"'=\s][^,;=]*[^,;\"'=\s]|[^,;\"'=\s]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Condition:
     path: Path
     operator: Operator
     values: tuple[str, ...]
+    keys: tuple[tuple[Key, ...], ...] = ()
+    """What each value may mean at the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ def read_query(resource: Resource, raw: bytes) -> Query:
         key = (".".join(condition.path.steps), condition.operator)
         if key in conditions:
             values = conditions[key].values + condition.values
-            condition = Condition(condition.path, condition.operator, values)
+            keys = conditions[key].keys + condition.keys
+            condition = Condition(condition.path, condition.operator, values, keys)
         if len(condition.values) > MAX_VALUES:
             raise _bad(f"{name} is compared with more than {MAX_VALUES} values", "invalidQuery")
         conditions[key] = condition
@@ -135,13 +140,11 @@ def _parts(raw: bytes) -> list[str]:
 
 def _split(part: str) -> tuple[str, Operator, str]:
     """Name, operator and value of a part: `a=v`, `a.gt=v`, `a>v`, `a>=v`."""
-    at = min((found for sign in "=<>!*" if (found := part.find(sign)) >= 0), default=-1)
-    if at < 0:
+    found = _SIGN.search(part)
+    operator = _SIGNS.get(found.group()) if found else None
+    if found is None or operator is None:
         raise _bad(f"{part[:100]!r} is not a condition; write attribute=value", "invalidQuery")
-    sign, operator = next(((sign, each) for sign, each in _SIGNS if part.startswith(sign, at)), _NO_SIGN)
-    if not sign:
-        raise _bad(f"{part[:100]!r} is not a condition; write attribute=value", "invalidQuery")
-    name, text = part[:at].strip(), part[at + len(sign) :]
+    name, text = part[: found.start()].strip(), part[found.end() :]
     if operator is Operator.EQ:
         stem, _, last = name.rpartition(".")
         if stem and last in _OPERATORS:
@@ -158,12 +161,13 @@ def _condition(resource: Resource, name: str, operator: Operator, text: str) -> 
     if not path.comparable:
         raise _bad(f"{name} is an object; compare one of its attributes", "invalidQuery")
     values = (_unquoted(text),) if operator is Operator.REGEX else tuple(_values(name, operator, text))
+    keys: list[tuple[Key, ...]] = []
     for value in values:
         try:
             if operator is Operator.REGEX:
                 compile_pattern(value)
             else:
-                operands(path, value)
+                keys.append(operands(path, value))
         except ValueError as error:
             raise _bad(
                 f"{name}: {error}" if operator is Operator.REGEX else f"{name} {error}", "wrongValue"
@@ -173,11 +177,13 @@ def _condition(resource: Resource, name: str, operator: Operator, text: str) -> 
         raise _bad(f"{name} is true or false and has no order", "invalidQuery")
     if operator is Operator.REGEX and path.attribute.basic not in (Basic.TEXT, Basic.URL, Basic.ANY):
         raise _bad(f"{name} is not text: it cannot be matched by a regular expression", "invalidQuery")
-    return Condition(path, operator, values)
+    return Condition(path, operator, values, tuple(keys))
 
 
 def _values(name: str, operator: Operator, text: str) -> list[str]:
     """Values between commas and semicolons, but for those in quotes; `a=1;a=2` repeats the name."""
+    if _PLAIN_VALUE.fullmatch(text):
+        return [text]
     values, current, quote = [], "", ""
     for letter in text:
         if quote:
@@ -269,9 +275,7 @@ def _index(shelf: Shelf, condition: Condition) -> Index:
 
 
 def _equal(shelf: Shelf, condition: Condition) -> int:
-    return _index(shelf, condition).equal(
-        key for value in condition.values for key in operands(condition.path, value)
-    )
+    return _index(shelf, condition).equal(key for keys in condition.keys for key in keys)
 
 
 def _unequal(shelf: Shelf, condition: Condition) -> int:
@@ -281,8 +285,7 @@ def _unequal(shelf: Shelf, condition: Condition) -> int:
 def _compared(*, above: bool, same: bool) -> Callable[[Shelf, Condition], int]:
     def test(shelf: Shelf, condition: Condition) -> int:
         index, mask = _index(shelf, condition), 0
-        for value in condition.values:
-            *_, key = operands(condition.path, value)  # a number where it can be one
+        for *_, key in condition.keys:  # a number where it can be one
             mask |= index.between(key, above=above, same=same)
         return mask
 

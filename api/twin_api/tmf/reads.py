@@ -74,7 +74,7 @@ def _told_apart(resource: Resource, shelf: Shelf, query: Query) -> int:
     named = next(
         (c for c in query.conditions if c.path.steps == ("@type",) and c.operator is Operator.EQ), None
     )
-    apart = Condition(_TYPE, Operator.EQ, resource.apart)
+    apart = Condition(_TYPE, Operator.EQ, resource.apart, (resource.apart,))
     if named is None:
         return shelf.all & ~select(shelf, (apart,))
     if len({value if value in resource.apart else "" for value in named.values}) > 1:
