@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 INSIDE = """
 import domain_twin, federation
 from domain_twin.resources import data_folder, standard_yang_folders
-import sys
+from federation.partners.store import RecordStore
+from pathlib import Path
+import asyncio, sys, tempfile
 assert "site-packages" in domain_twin.__file__, domain_twin.__file__
 assert (data_folder("yang") / "fedtwin-inter-domain.yang").is_file()
 assert "_data" in str(data_folder("ontology")) and (data_folder("ontology") / "ndt.ttl").is_file()
@@ -22,6 +24,10 @@ assert all(any((data_folder("ontology") / name).iterdir()) for name in ("rules",
 assert data_folder("examples").is_dir()
 assert any((folder / "ietf-network.yang").is_file() for folder in standard_yang_folders())
 assert not any("fedtwin" in p and "site-packages" not in p for p in sys.path if p), sys.path
+async def keep():
+    store = await RecordStore.open(Path(tempfile.mkdtemp()), "", ["acme"])
+    await store.close()
+asyncio.run(keep())
 print(domain_twin.__version__)
 """
 
