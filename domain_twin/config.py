@@ -160,7 +160,9 @@ class AgreementConfig(_Strict):
     """What one peer may see and ask. Whatever no agreement grants is refused."""
 
     id: str = Field(description="name of the agreement; travels with every view made under it")
-    peer: str = Field(description="SPIFFE identity, or spiffe://OPERATOR/user/* for an operator's people")
+    peer: str = Field(
+        description="SPIFFE identity, or all people or partners: spiffe://OPERATOR/user/*, .../partner/*"
+    )
     level: Level = Field(Level.MESH, description="finest level of view: node, mesh or native")
     actions: tuple[Action, ...] = Field(("view", "describe"), description="what the peer may ask")
     kpis: tuple[str, ...] = Field(
