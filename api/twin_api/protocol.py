@@ -107,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is whole."""
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             self._refuse(400, "HTTP/1.1 is spoken here (RFC 9112)")
+        if sum(name == b"host" for name, _ in self.headers) != 1:  # two servers could read it in two ways
+            self._refuse(400, "a request names one Host (RFC 9112 3.2)")
         self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()

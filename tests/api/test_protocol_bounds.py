@@ -46,6 +46,8 @@ async def at(tmp_path: Path) -> AsyncIterator[Running]:
         (HEAD + b"x y: z\r\n\r\n", b"400"),
         (HEAD + b"x: a\x00b\r\n\r\n", b"400"),
         (HEAD + b" folded\r\n\r\n", b"400"),
+        (HEAD + b"host: y\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
     ],
 )
 async def test_a_head_that_is_too_long_or_none_is_refused(at: Running, octets: bytes, status: bytes) -> None:
