@@ -232,6 +232,16 @@ async def test_a_body_has_an_end(served: tuple[Running, TrialIssuer], told: bool
         assert (await http.post(ORDERS, content=b"x" * 4096)).json()["body"] == 4096
 
 
+async def test_a_body_that_is_announced_too_large_is_not_waited_for(
+    served: tuple[Running, TrialIssuer],
+) -> None:
+    at, issuer = served
+    head = f"POST {ORDERS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token_of(issuer)}\r\n"
+    answer = await raw(at, f"{head}content-length: 5000\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_slow_body_is_given_up(served: tuple[Running, TrialIssuer]) -> None:
     at, issuer = served
     head = f"POST {ORDERS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token_of(issuer)}\r\n"
