@@ -25,16 +25,19 @@ from domain_twin.model.job import Capability, Job, Report, Requirements
 from domain_twin.model.job_json import report_json
 from domain_twin.model.scenario import Scenario
 from federation.partners.record import Kind
+from twin_api.ndt_document import ndt_document
 from twin_api.read_model import ReadModel
 from twin_api.shelf import encode
 from twin_api.tmf.bodies import read_object
 from twin_api.tmf.errors import JSON, Refused, error_response, refusal_of
 
-__all__ = ["BASE", "Jobs", "NdtTwin", "routes"]
+__all__ = ["BASE", "DOCUMENT", "Jobs", "NdtTwin", "routes"]
 
 log = logging.getLogger(__name__)
 
 BASE: Final = "/3gpp-ndt/v1"
+DOCUMENT: Final = "/openapi/ndtJobs.json"
+"""Path of the OpenAPI document of this face."""
 MAX_DEADLINE_S: Final = 600.0
 WATCHERS: Final = 4
 """Followers of progress that one tenant may have at once."""
@@ -95,7 +98,13 @@ def routes(twin: NdtTwin, model: ReadModel, public_address: str) -> list[Route]:
     def route(path: str, answer: Callable[[Request], Awaitable[Response]], method: str) -> Route:
         return Route(f"{BASE}{path}", _answering(answer), methods=[method])
 
+    shown = encode(ndt_document(f"{public_address.rstrip('/')}{BASE}", max_deadline_s=MAX_DEADLINE_S))
+
+    async def openapi(_: Request) -> Response:
+        return Response(shown, headers={"content-type": JSON, "cache-control": "no-cache"})
+
     return [
+        Route(DOCUMENT, openapi, methods=["GET"]),
         route("/NDTFunction", face.functions, "GET"),
         route("/NDTFunction/{id}", face.function, "GET"),
         route("/NDTJob", face.jobs, "GET"),

@@ -23,9 +23,10 @@ from domain_twin.trust.credentials import load_tls
 from domain_twin.trust.identity import Role
 from federation.client import TwinClient
 from federation.partners_client import PartnersClient
-from twin_api import ndt_jobs
+from twin_api import events, ndt_jobs
 from twin_api.access_log import AccessLog
 from twin_api.api_metrics import ApiMetrics, Counts
+from twin_api.events import EventFeed
 from twin_api.follower import keep_fed
 from twin_api.listening import listener, server_for
 from twin_api.partners_app import create_partners_app
@@ -76,6 +77,8 @@ async def run_partners_api(
         partners = await stack.enter_async_context(PartnersClient(profile))
         public = config.public_address.rstrip("/")
         model = ReadModel(presenter(public, APIS))
+        feed = EventFeed(public)
+        model.on_news = feed.take
         engine = Engine(
             model,
             partners,
@@ -91,8 +94,8 @@ async def run_partners_api(
             config,
             tokens,
             twin,
-            routes=[*routes(engine), *ndt_jobs.routes(twin, model, public)],
-            documents=[f"/openapi/{api.name}.json" for api in APIS],
+            routes=[*ndt_jobs.routes(twin, model, public), *routes(engine), *events.routes(feed, model)],
+            documents=[*(f"/openapi/{api.name}.json" for api in APIS), ndt_jobs.DOCUMENT],
             collections=[f"{api.base}/{each.path}" for api in APIS for each in (*api.resources, api.hub)],
             checks=checks,
             counts=counts,
@@ -112,6 +115,7 @@ async def run_partners_api(
                 stopping()
             server.should_exit = True
             ending.set()
+            feed.close()
 
         metrics = ApiMetrics(
             counts,

@@ -1,8 +1,8 @@
 """Alarms as TMF642 has them, and how one is raised, changed and cleared. Owns ids and the words of X.733.
 
 Two sorts never share a list: live alarms say what is wrong now (`@type` Alarm), predicted ones what a run
-says would be (`@type` NdtPredictedAlarm). Ids are digits below 2^53, because the document has them as
-integers, and the same condition has the same id after a restart.
+says would be (`@type` NdtPredictedAlarm). Ids are digits, as the document has integers, and the same
+condition has the same id after a restart.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from federation.partners.measures import time_text
 from federation.partners.record import Body, Kind, Record, Repository
 
 __all__ = [
-    "CLEARED", "LIVE", "PARTNER", "PREDICTED", "RAISED_BY", "alarm_id", "clear_alarm", "is_partners",
-    "is_standing", "raise_alarm",
+    "CLEARED", "LIVE", "PREDICTED", "alarm_id", "clear_alarm", "is_partners", "is_standing", "raise_alarm",
 ]  # fmt: skip
 
 LIVE = "Alarm"
 PREDICTED = "NdtPredictedAlarm"
 CLEARED = "cleared"
-RAISED_BY, PARTNER = "raisedBy", "partner"
-"""Attribute of an alarm that a partner reported itself."""
 _RAISED, _UPDATED = "raised", "updated"
 _TRIES = 20
 _TOLD = ("perceivedSeverity", "specificProblem", "proposedRepairedActions", "crossedThresholdInformation")
@@ -43,9 +40,9 @@ def is_standing(body: Body) -> bool:
     return body.get("state") != CLEARED
 
 
-def is_partners(body: Body) -> bool:
-    """Whether the partner reported it."""
-    return body.get(RAISED_BY) == PARTNER
+def is_partners(tenant: str, body: Body) -> bool:
+    """Whether the partner reported it; what the twin says names the twin as its reporter."""
+    return body.get("reportingSystemId") == tenant
 
 
 async def raise_alarm(repository: Repository, identity: str, condition: Body, now: Nanoseconds) -> None:

@@ -103,7 +103,7 @@ class AlarmTasks(_Tasks):
 
     async def _clear(self, repository: Repository, record: Record, body: Body) -> bool:
         """What the twin sees for itself only the twin clears."""
-        if not is_partners(record.body) and record.body.get("@type") != PREDICTED:
+        if not is_partners(repository.tenant, record.body) and record.body.get("@type") != PREDICTED:
             return False
         who = {name: body[name] for name in ("clearSystemId", "clearUserId")}
         return await clear_alarm(repository, record.id, self._clock(), who)

@@ -21,9 +21,7 @@ from federation.jobs import Sandbox
 from federation.partners.alarm_records import (
     CLEARED,
     LIVE,
-    PARTNER,
     PREDICTED,
-    RAISED_BY,
     alarm_id,
     clear_alarm,
     is_partners,
@@ -85,7 +83,7 @@ class Alarms:
             raise ContractError(f"@type: {PREDICTED} is raised by runs alone; leave it out")
         if body["perceivedSeverity"] not in _SEVERITIES:
             raise ContractError(f"perceivedSeverity: there are {', '.join(_SEVERITIES)}")
-        own = sum(is_partners(record.body) for record in repository.list(Kind.ALARM))
+        own = sum(is_partners(repository.tenant, record.body) for record in repository.list(Kind.ALARM))
         if own >= _MOST_OWN:
             raise OverCapacity(f"{own} alarms that you reported are kept; delete some")
         now = time_text(self._clock())
@@ -96,14 +94,14 @@ class Alarms:
             **body,
             "id": alarm_id(repository.tenant, str(uuid4())),
             "alarmChangedTime": now,
-            RAISED_BY: PARTNER,
+            "reportingSystemId": repository.tenant,
         }
 
     async def change(self, repository: Repository, record: Record, body: Body) -> Body:
         """Raises ContractError, Conflict."""
-        if body.get(RAISED_BY) != record.body.get(RAISED_BY):
-            raise ContractError(f"{RAISED_BY}: cannot be changed")
-        if not is_partners(record.body):
+        if body.get("reportingSystemId") != record.body.get("reportingSystemId"):
+            raise ContractError("reportingSystemId: says who reported the alarm and cannot be changed")
+        if not is_partners(repository.tenant, record.body):
             for name in {**record.body, **body}:
                 if record.body.get(name) != body.get(name) and name not in _THE_PARTNERS:
                     raise ContractError(
@@ -115,7 +113,7 @@ class Alarms:
 
     async def remove(self, repository: Repository, record: Record) -> None:
         """Raises Conflict for what the twin still says is wrong."""
-        if not is_partners(record.body) and is_standing(record.body):
+        if not is_partners(repository.tenant, record.body) and is_standing(record.body):
             raise Conflict(
                 f"alarm {record.id!r}: the twin still says so; it can be deleted once it is cleared"
             )
@@ -152,7 +150,7 @@ class Alarms:
         standing = [record for record in repository.list(Kind.ALARM) if is_standing(record.body)]
         for record in standing:
             twin = record.body.get("reportingSystemId")
-            if is_partners(record.body):
+            if is_partners(repository.tenant, record.body):
                 continue
             over = record.id not in found and record.body.get("@type") != PREDICTED and twin not in unknown
             if over or twin not in here:
@@ -169,7 +167,7 @@ class Alarms:
         cleared = [
             record
             for record in repository.list(Kind.ALARM)
-            if not is_standing(record.body) and not is_partners(record.body)
+            if not is_standing(record.body) and not is_partners(repository.tenant, record.body)
         ]
         if len(cleared) > KEPT_CLEARED:
             cleared.sort(key=lambda record: record.changed_at)

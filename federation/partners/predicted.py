@@ -43,16 +43,16 @@ class Predicted:
             identity = alarm_id(repository.tenant, *question, metric, subject)
             await raise_alarm(repository, identity, _condition(test, question, item), now)
         for record in repository.list(Kind.ALARM):
-            body = record.body
-            if body.get("@type") != PREDICTED or not is_standing(body) or _asked(body) != question:
+            if record.body.get("@type") != PREDICTED or not is_standing(record.body):
                 continue
-            key = (str(body.get("metricName")), str(body.get("subject")))
-            if key in judged.known and key not in worst:
+            key = _about(record.body)
+            of_this = record.id == alarm_id(repository.tenant, *question, *key)
+            if of_this and key in judged.known and key not in worst:
                 await clear_alarm(repository, record.id, now)
 
 
 def _condition(test: Body, question: tuple[str, str, str], item: Violated) -> Body:
-    twin, specification, scenario = question
+    twin, specification, _ = question
     name = _scenario_name(test)
     threshold: dict[str, Any] = {
         "indicatorName": item.metric,
@@ -86,10 +86,6 @@ def _condition(test: Body, question: tuple[str, str, str], item: Violated) -> Bo
         "proposedRepairedActions": "; ".join(actions),
         "alarmDetails": f"test {test['id']} of specification {specification}; it is a prediction, and nothing"
         " of it was measured",
-        "serviceTestSpecification": {"id": specification},
-        "scenarioDigest": scenario,
-        "metricName": item.metric,
-        "subject": item.subject,
     }
 
 
@@ -105,13 +101,11 @@ def _question(test: Body) -> tuple[str, str, str]:
     return str(test["relatedService"]["id"]), str(test["testSpecification"]["id"]), digest
 
 
-def _asked(alarm: Body) -> tuple[str, str, str]:
-    specification: Mapping[str, Any] = alarm.get("serviceTestSpecification") or {}
-    return (
-        str(alarm.get("sourceSystemId")),
-        str(specification.get("id")),
-        str(alarm.get("scenarioDigest")),
-    )
+def _about(alarm: Body) -> tuple[str, str]:
+    """The metric and the flow that a predicted alarm is about."""
+    crossed: Mapping[str, Any] = alarm.get("crossedThresholdInformation") or {}
+    subject: Mapping[str, Any] = alarm.get("alarmedObject") or {}
+    return str(crossed.get("indicatorName")), str(subject.get("id"))
 
 
 def _overtaken(repository: Repository, test: Body, question: tuple[str, str, str]) -> bool:

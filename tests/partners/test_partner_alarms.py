@@ -262,18 +262,18 @@ async def test_what_the_twin_says_the_twin_takes_back(tmp_path):
         )  # fmt: skip
         with pytest.raises(ContractError, match="perceivedSeverity: the twin raised"):
             await at.partners.change(ACME, Kind.ALARM, live["id"], {"perceivedSeverity": "minor"})
-        with pytest.raises(ContractError, match="raisedBy"):
-            await at.partners.change(ACME, Kind.ALARM, live["id"], {"raisedBy": "partner"})
+        with pytest.raises(ContractError, match="reportingSystemId"):
+            await at.partners.change(ACME, Kind.ALARM, live["id"], {"reportingSystemId": ACME})
         with pytest.raises(Conflict, match="still says so"):
             await at.partners.remove(ACME, Kind.ALARM, live["id"])
         changed = await at.partners.change(ACME, Kind.ALARM, live["id"], {"ackState": "acknowledged"})
-        own = await report_alarm(at, raisedBy="the twin")
+        own = await report_alarm(at, reportingSystemId="t1")
         await at.partners.remove(ACME, Kind.ALARM, own["id"])
         left = [alarm["id"] for alarm in at.alarms()]
 
     assert gone["clearedAlarm"] == []
     assert changed.body["ackState"] == "acknowledged"
-    assert own["raisedBy"] == "partner"
+    assert own["reportingSystemId"] == ACME
     assert left == [live["id"]]
 
 
