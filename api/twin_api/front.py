@@ -109,6 +109,7 @@ class Front:
             return None
         verified = await self._verified(scope)
         caller = verified.caller
+        scope["state"]["token_ends"] = verified.expires
         now: Nanoseconds = time.monotonic_ns()
         if wait_s := self._buckets.take(caller.tenant, now):
             self._counts.refused["rate"] += 1
@@ -127,7 +128,7 @@ class Front:
             told = b', error="insufficient_scope"' + (b', scope="' + wanted + b'"' if wanted else b"")
             raise _Refusal(
                 403,
-                f"the token's scope does not suffice; one of {', '.join(sorted(scopes))} does"
+                f"the token has none of the scopes that open anything here: {', '.join(sorted(scopes))}"
                 if scopes
                 else "no partner may do this",
                 (b"www-authenticate", self._realm + told),

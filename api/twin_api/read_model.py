@@ -41,6 +41,8 @@ class ReadModel:
         self._coming: _Copy | None = _Copy()
         self._heard_at: float | None = None
         self._changed = asyncio.Event()
+        self.on_news: Callable[[News], None] = lambda _: None
+        """Told what the stream sent, after it was taken."""
         self.epoch = ""
         self.sequence = 0
         """Of the last change that the stream has sent."""
@@ -99,6 +101,7 @@ class ReadModel:
             self._forget_removals()
         self._heard_at = self._clock()
         self._tell()
+        self.on_news(news)
 
     async def newer(self, tenant: str, kind: Kind, identity: str, *, than: int, within_s: float) -> bool:
         """Wait until another version of a record than that is here; False: none came in time."""

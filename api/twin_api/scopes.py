@@ -13,9 +13,9 @@ from twin_api.caller import Scope
 
 __all__ = ["NEAR", "needed"]
 
-_OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/docs"))
+_OPEN: Final = frozenset(("/", "/healthz", "/readyz", "/docs", "/.well-known/jwks.json"))
 _OPEN_FOLDERS: Final = ("/docs/", "/openapi/")
-"""What tells of no tenant needs no token: health, and the documents of the APIs."""
+"""What tells of no tenant needs no token: health, the documents of the APIs, the keys of signatures."""
 
 _NOTHING: Final[frozenset[Scope]] = frozenset()
 NEAR: Final[Mapping[str, frozenset[Scope]]] = {
