@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import http_collection
+import pytest
 
 from domain_twin.config import load_api_client
+from federation.cli.app import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "partner"
 SOURCE, TARGET = "ran/cell-1", "edge/host-1"
@@ -24,8 +26,16 @@ Say = Callable[..., str]
 """A command and its words; `status` is what it ends with."""
 
 
-def use_as_partner(folder: Path, say: Say) -> None:
-    """All of it, in the demo in `folder`."""
+def use_as_partner(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it, in the demo in `folder`; commands run in this process, as a start of one takes a second."""
+
+    def say(*words: str, status: int = 0) -> str:
+        capsys.readouterr()
+        found = run(list(words))
+        told = capsys.readouterr()
+        assert found == status, told.out + told.err
+        return told.out or told.err
+
     mine = a_twin_is_ordered_and_used(say)
     another_partner_sees_nothing_of_it(folder, mine, say)
     refusals_are_one_sentence(say)

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -230,7 +229,10 @@ async def unanswered(folder: Path) -> list[str]:
     return found
 
 
-def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
+@pytest.mark.timeout(420)
+def test_a_kept_demo_answers_every_command_and_stops(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = place / ".fedtwin" / "demo"
     shown = fedtwin(place, "demo", "--quick", "--keep", "--json", "times.json")
     own = str(folder / "transport" / "state" / "agent.sock")
@@ -299,7 +301,8 @@ def test_a_kept_demo_answers_every_command_and_stops(place: Path) -> None:
     state = json.loads(fedtwin(place, "replay", "r.jsonl.gz", "--state", "--device", "warsaw", "--json"))
     assert len(state["leaves"]) > 50
 
-    use_as_partner(folder, partial(fedtwin, place))
+    monkeypatch.setenv("FEDTWIN_API", str(folder / "partner.toml"))
+    use_as_partner(folder, capsys)
     stopped = fedtwin(place, "demo", "--stop")
 
     assert "7 processes" in stopped
