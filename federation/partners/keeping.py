@@ -43,9 +43,9 @@ class Timing:
     late_s: float = 5.0
     """A domain is late from then on, and the order says so."""
     retry_s: float = 1.0
-    """Domains that are away are tried again this often."""
-    look_s: float = 3.0
-    """Whether domains are still connected is looked at this often, however seldom a twin is refreshed."""
+    """Domains that did not answer are tried again this often."""
+    look_s: float = 2.0
+    """Whether domains are connected is looked at this often, however seldom a twin is refreshed."""
     refused_again_s: float = 300.0
     """Domains that refused are asked again this often while the twin is active."""
     told_every_s: float = 60.0
@@ -106,7 +106,7 @@ class Keeper:
                 return
             if not (twin.terminated or twin.suspended) and not await self._round(twin):
                 continue
-            wait_s = min(_IDLE_S if told else self._owner.timing.retry_s, self._wait_s(twin))
+            wait_s = min(_IDLE_S if told else self._retry_s(*twin.leaving), self._wait_s(twin))
             if self.held:
                 wait_s = min(wait_s, self._owner.timing.look_s)
             with contextlib.suppress(TimeoutError):
@@ -129,6 +129,11 @@ class Keeper:
         waits = [due - now for due in self._due.values()]
         waits += [(end - self._owner.clock()) / _SECOND for end in ends]
         return max(0.001, min(waits))
+
+    def _retry_s(self, *domains: str) -> float:
+        """When to try again with domains that did not do what was asked; nobody is there: not so soon."""
+        timing = self._owner.timing
+        return timing.retry_s if any(map(self._asking.connected, domains)) else timing.look_s
 
     # ------------------------------------------------------------ asking
 
@@ -194,7 +199,7 @@ class Keeper:
                 self._due[domain] = now + timing.refused_again_s
             else:
                 wait_s = outcome.retry_after_s if isinstance(outcome, OverCapacity) else 0.0
-                self._due[domain] = now + max(wait_s, timing.retry_s)
+                self._due[domain] = now + max(wait_s, self._retry_s(domain))
         for domain, part in list(self.held.items()):
             # The right to keep it ends, whether or not the domain is there to say so.
             if 0 < part.expires_at <= self._owner.clock():
