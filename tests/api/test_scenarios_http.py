@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import jsonschema
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "partners"))
@@ -92,8 +93,9 @@ async def posted(http, path, body, status=201):
 
 
 async def as_tm_forum_says(answer):
-    """Have every answer of the TM Forum APIs checked against their documents, where these are at hand."""
-    if "/tmf-api/" in str(answer.request.url) and os.environ.get("FEDTWIN_SPECS"):
+    """Have answers about tests and alarms checked against the documents, where these are at hand."""
+    ours = str(answer.request.url.path).startswith(("/tmf-api/serviceTest", "/tmf-api/alarm"))
+    if ours and os.environ.get("FEDTWIN_SPECS"):
         await conforming(answer)
 
 
@@ -120,7 +122,7 @@ async def face(folder: Path):
             running(
                 config,
                 twin=twin,
-                routes=[*routes(Engine(model, partners, PUBLIC)), *ndt_jobs.routes(twin, model, PUBLIC)],
+                routes=[*ndt_jobs.routes(twin, model, PUBLIC), *routes(Engine(model, partners, PUBLIC))],
             )
         )
         clients = [
@@ -215,6 +217,7 @@ async def test_jobs_are_asked_followed_and_read_by_the_names_of_3gpp(tmp_path):
     async with face(tmp_path) as at:
         twin = await at.active_twin(at.acme, "ran/cell-1", "edge/app")
         (function,) = (await at.acme.get(FUNCTIONS)).json()
+        document = (await at.globex.get(ndt_jobs.DOCUMENT)).json()
         asked = {
             "ndtFunctionRef": function["href"],
             "capability": "EVENTS_IMPACTS_VERIFICATION",
@@ -244,6 +247,10 @@ async def test_jobs_are_asked_followed_and_read_by_the_names_of_3gpp(tmp_path):
         theirs = (await at.globex.get(JOBS)).json()
         late = await at.acme.patch(f"{JOBS}/{job['id']}", json={"cancelJob": True})
 
+    assert set(document["paths"]) >= {"/NDTJob", "/NDTJob/{id}", "/NDTReport/{id}"}
+    for name, shown in (("NDTFunction", function), ("NDTJob", ended), ("NDTReport", report)):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft4Validator(schema).validate(shown)
     assert function["id"] == twin
     assert "EVENTS_IMPACTS_VERIFICATION" in function["supportedCapabilities"]
     assert made.status_code == 201
