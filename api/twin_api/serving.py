@@ -10,16 +10,17 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from domain_twin.config import ApiConfig, load_api, load_client
+from domain_twin.config import ApiConfig, ClientConfig, load_api, load_client
 from domain_twin.errors import IdentityMismatch
 from domain_twin.operations.endpoint import serve_metrics
 from domain_twin.operations.health import Check, certificate_check
 from domain_twin.trust.credentials import load_tls
+from domain_twin.trust.expiry import CertificateEnd
 from domain_twin.trust.identity import Role
 from federation.client import TwinClient
 from federation.partners_client import PartnersClient
@@ -28,7 +29,8 @@ from twin_api.access_log import AccessLog
 from twin_api.api_metrics import ApiMetrics, Counts
 from twin_api.events import EventFeed
 from twin_api.follower import keep_fed
-from twin_api.listening import listener, server_for
+from twin_api.front import Front
+from twin_api.listening import Server, listener, server_for
 from twin_api.partners_app import create_partners_app
 from twin_api.read_model import ReadModel
 from twin_api.tls import ServerTls
@@ -54,91 +56,138 @@ async def run_partners_api(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = load_api(path)
     profile = load_client(config.broker)
-    identity = load_tls(profile.certificate, profile.key).identity
-    if identity.role is not Role.API:
-        raise IdentityMismatch(
-            f"{profile.certificate}: is the certificate of {identity}, and an api speaks for partners as"
-            " spiffe://OPERATOR/api/ID; issue one with `fedtwin ca api`"
-        )
+    _check_identity(profile)
     for issuer in config.issuer:
         if issuer.trial:
             log.warning("keys for trials are taken: not for real partners", extra={"issuer": issuer.iss})
-    tokens = Tokens(config)
-    tls = ServerTls(config.tls) if config.tls else None
-    counts, ending = Counts(), asyncio.Event()
     async with AsyncExitStack() as stack:
         sock = listener(config.listen, config.limits.connections)
         stack.callback(sock.close)
-        access_log = AccessLog(sys.stdout) if config.access_log else None
-        if access_log:
-            access_log.start()
-            stack.callback(access_log.close)
-        twin = await stack.enter_async_context(TwinClient(profile))
-        partners = await stack.enter_async_context(PartnersClient(profile))
-        public = config.public_address.rstrip("/")
-        model = ReadModel(presenter(public, APIS))
-        feed = EventFeed(public)
-        model.on_news = feed.take
-        engine = Engine(
-            model,
-            partners,
-            public,
-            dialects=[each.removeprefix("tmf-") for each in config.dialects],
-            max_body=config.limits.body_bytes,
-        )
-
-        def checks() -> Sequence[Check]:
-            return [_broker_check(config, model), *_key_checks(tokens), *_certificate_checks(config, tls)]
-
-        app = create_partners_app(
-            config,
-            tokens,
-            twin,
-            routes=[*ndt_jobs.routes(twin, model, public), *routes(engine), *events.routes(feed, model)],
-            documents=[*(f"/openapi/{api.name}.json" for api in APIS), ndt_jobs.DOCUMENT],
-            collections=[f"{api.base}/{each.path}" for api in APIS for each in (*api.resources, api.hub)],
-            checks=checks,
-            counts=counts,
-            access_log=access_log,
-        )
+        tls = ServerTls(config.tls) if config.tls else None
         address = _address(sock.getsockname(), "https" if tls else "http")
+        parts = _Parts(
+            config,
+            Tokens(config),
+            await stack.enter_async_context(TwinClient(profile)),
+            await stack.enter_async_context(PartnersClient(profile)),
+            tls,
+            CertificateEnd(profile.certificate, *([config.tls.certificate] if config.tls else [])),
+        )
+        if parts.access_log:
+            parts.access_log.start()
+            stack.callback(parts.access_log.close)
 
         def serving() -> None:
             log.info("partners are served", extra={"address": address, "public": config.public_address})
             if ready:
                 ready(address)
 
-        server = server_for(app, config, serving, tls.context if tls else None)
+        server = server_for(parts.app(), config, serving, tls.context if tls else None)
 
         def stop() -> None:
             if stopping:
                 stopping()
             server.should_exit = True
-            ending.set()
-            feed.close()
+            parts.feed.close()
 
-        metrics = ApiMetrics(
-            counts,
-            tokens,
-            checks=checks,
-            read_model=lambda: (model.age_s() if model.complete else None, model.sequence),
-            connections=lambda: server.open,
-            access_log=access_log,
-        )
-        await stack.enter_async_context(serve_metrics(config.metrics, metrics.face, config.state))
-        following = [keep_fed(model, partners), *(ring.follow() for ring in tokens.rings.values())]
-        if tls:
-            following.append(tls.follow())
+        face = parts.metrics(server).face
+        await stack.enter_async_context(serve_metrics(config.metrics, face, config.state))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
             stack.callback(loop.remove_signal_handler, number)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in following]
+            tasks = [group.create_task(each) for each in parts.following()]
             await server.serve([sock])
             for task in tasks:
                 task.cancel()
     log.info("api ended")
+
+
+def _check_identity(profile: ClientConfig) -> None:
+    """Raises CredentialError, IdentityMismatch."""
+    identity = load_tls(profile.certificate, profile.key).identity
+    if identity.role is not Role.API:
+        raise IdentityMismatch(
+            f"{profile.certificate}: is the certificate of {identity}, and an api speaks for partners as"
+            " spiffe://OPERATOR/api/ID; issue one with `fedtwin ca api`"
+        )
+
+
+class _Parts:
+    """What the process is made of, and how it hangs together."""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        config: ApiConfig,
+        tokens: Tokens,
+        twin: TwinClient,
+        partners: PartnersClient,
+        tls: ServerTls | None,
+        end: CertificateEnd,
+    ) -> None:
+        self._config = config
+        self._tokens = tokens
+        self._twin = twin
+        self._partners = partners
+        self._tls = tls
+        self._end = end
+        self._public = config.public_address.rstrip("/")
+        self._counts = Counts()
+        self._model = ReadModel(presenter(self._public, APIS))
+        self.access_log = AccessLog(sys.stdout) if config.access_log else None
+        self.feed = EventFeed(self._public)
+        self._model.on_news = self.feed.take
+
+    def app(self) -> Front:
+        """The application, with the routes of all faces."""
+        config, model, public = self._config, self._model, self._public
+        engine = Engine(
+            model,
+            self._partners,
+            public,
+            dialects=[each.removeprefix("tmf-") for each in config.dialects],
+            max_body=config.limits.body_bytes,
+        )
+        jobs = ndt_jobs.routes(self._twin, model, public)
+        return create_partners_app(
+            config,
+            self._tokens,
+            self._twin,
+            routes=[*jobs, *routes(engine), *events.routes(self.feed, model)],
+            documents=[*(f"/openapi/{api.name}.json" for api in APIS), ndt_jobs.DOCUMENT],
+            collections=[f"{api.base}/{each.path}" for api in APIS for each in (*api.resources, api.hub)],
+            checks=self.checks,
+            counts=self._counts,
+            access_log=self.access_log,
+        )
+
+    def metrics(self, server: Server) -> ApiMetrics:
+        """What is shown to operators."""
+        model = self._model
+        return ApiMetrics(
+            self._counts,
+            self._tokens,
+            checks=self.checks,
+            read_model=lambda: (model.age_s() if model.complete else None, model.sequence),
+            connections=lambda: server.open,
+            access_log=self.access_log,
+        )
+
+    def following(self) -> list[Coroutine[Any, Any, None]]:
+        """What is kept fresh as long as the process serves."""
+        found = [keep_fed(self._model, self._partners)]
+        found += (ring.follow() for ring in self._tokens.rings.values())
+        return [*found, self._tls.follow()] if self._tls else found
+
+    def checks(self) -> Sequence[Check]:
+        """What it takes to be ready."""
+        margin_s = self._config.metrics.certificate_margin_s
+        return [
+            _broker_check(self._config, self._model),
+            _issuer_check(self._tokens),
+            certificate_check(self._end.not_after(), margin_s),
+        ]
 
 
 def _broker_check(config: ApiConfig, model: ReadModel) -> Check:
@@ -151,20 +200,13 @@ def _broker_check(config: ApiConfig, model: ReadModel) -> Check:
     return Check("broker", True, heard)
 
 
-def _key_checks(tokens: Tokens) -> list[Check]:
-    found = []
-    for issuer, ring in tokens.rings.items():
-        if ring.age_s is None:
-            found.append(Check("issuer", False, f"{issuer}: its keys were not read yet ({ring.problem})"))
-        else:
-            found.append(Check("issuer", True, f"{issuer}: keys read {ring.age_s:.0f} s ago"))
-    return found
-
-
-def _certificate_checks(config: ApiConfig, tls: ServerTls | None) -> list[Check]:
-    if tls is None:
-        return []
-    return [certificate_check(tls.not_after, config.metrics.certificate_margin_s, datetime.now(UTC))]
+def _issuer_check(tokens: Tokens) -> Check:
+    """Whether the keys of every issuer are at hand."""
+    missing = [f"{issuer} ({ring.problem})" for issuer, ring in tokens.rings.items() if ring.age_s is None]
+    if missing:
+        return Check("issuer", False, f"keys were not read yet: {', '.join(missing)}")
+    late = [f"{issuer}: {ring.problem}" for issuer, ring in tokens.rings.items() if ring.problem]
+    return Check("issuer", True, "; ".join(late) or "the keys of all issuers were read")
 
 
 def _address(name: tuple[str, int], scheme: str) -> str:

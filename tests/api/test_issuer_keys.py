@@ -37,17 +37,25 @@ class Address:
         self.asked = 0
         self.stalls = False
         self.url = ""
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.idle.clear()
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
-            if self.stalls:
-                await reader.read()
+            if self.stalls:  # a piece now and then, so that no single wait is long
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10000\r\n\r\n")
+                while not reader.at_eof():
+                    writer.write(b" ")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
             head = f"HTTP/1.1 {self.status}\r\ncontent-length: {len(self.answer)}\r\n{self.headers}"
             writer.write(f"{head}connection: close\r\n\r\n".encode() + self.answer)
             await writer.drain()
         writer.close()
+        self.idle.set()
 
 
 @pytest.fixture
@@ -57,6 +65,8 @@ async def address() -> AsyncIterator[Address]:
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
     async with server:
         yield made
+        async with asyncio.timeout(20):
+            await made.idle.wait()
 
 
 class Clock:

@@ -20,8 +20,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from domain_twin.config import AccessConfig
 from domain_twin.operations import process
+from domain_twin.trust.ca import OperatorCA
 from domain_twin.trust.identity import Role
 from federation.broker import Broker
+from federation.cli.app import run
 from twin_api.api_metrics import INSTRUMENTS
 from twin_api.issuer import DEFAULT_ISSUER, TrialIssuer
 
@@ -161,7 +163,7 @@ async def test_partners_are_served_from_start_to_end(federation: Federation, tmp
     assert asked.status_code == 200, asked.text
     assert unserved.status_code == 403
     assert document["openapi"]
-    assert {check["name"] for check in details["checks"]} == {"broker", "issuer"}
+    assert {check["name"] for check in details["checks"]} == {"broker", "issuer", "certificate"}
     shown = {family.name: family.type for family in text_string_to_metric_families(metrics)}
     instruments = (*process.INSTRUMENTS, *INSTRUMENTS)
     declared = {each.name.removesuffix("_total"): each.kind.value for each in instruments}
@@ -220,9 +222,6 @@ async def test_a_broker_that_goes_away_is_told_and_found_again(
 def test_what_is_wrong_is_told_at_the_start(
     tmp_path: Path, change: tuple[str, str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from domain_twin.trust.ca import OperatorCA
-    from federation.cli.app import run
-
     authority = OperatorCA.create(EXCHANGE, tmp_path / "ca")
     for role, name in ((Role.API, "main"), (Role.USER, "ann")):
         authority.issue(role, name, tmp_path / "pki")
