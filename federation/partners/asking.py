@@ -59,8 +59,6 @@ class Asking:
             ask.borders_only = scope.borders_only(domain)
             ask.until = scope.until
         answer = await self._ask(domain, ask, tenant, timeout_s)
-        if not answer.HasField("view"):
-            raise ContractError(f"{domain}: its answer holds no view")
         delta = decode_view_delta(answer.view)
         check_delta(delta, domain)
         view = decode_view(answer.view)

@@ -177,7 +177,8 @@ async def test_a_domain_that_leaves_a_twin_which_is_seldom_refreshed_is_noticed(
 
 
 def _of_another_domain(answer: pb.SandboxAnswer) -> None:
-    answer.view.points[0].id = "transport/mine-now"
+    answer.view.points.add().CopyFrom(answer.view.points[0])
+    answer.view.points[-1].id = "transport/mine-now"
 
 
 def _impossible_figures(answer: pb.SandboxAnswer) -> None:
