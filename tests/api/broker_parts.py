@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
+
+with warnings.catch_warnings():  # typer's own use of what click 8.5 deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "tests" / name) for name in ("federation", "partners")]

@@ -1,4 +1,4 @@
-"""Keys of issuers: followed in files and at addresses, within bounds; what is of no use leaves the last good."""
+"""Keys of issuers: followed in files and at addresses, within bounds; the last good ones stay in use."""
 
 from __future__ import annotations
 
