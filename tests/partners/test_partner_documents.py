@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain_twin.errors import ContractError, OverCapacity, TwinError
@@ -47,6 +47,7 @@ def test_merges_as_the_rfc_shows(original: Any, patch: Any, result: Any) -> None
     assert original == before
 
 
+@settings(max_examples=40)
 @given(OBJECTS, OBJECTS)
 def test_a_patch_leaves_what_it_does_not_name_and_a_second_time_nothing_to_do(
     target: dict[str, Any], patch: dict[str, Any]
@@ -59,6 +60,7 @@ def test_a_patch_leaves_what_it_does_not_name_and_a_second_time_nothing_to_do(
     assert merge(merged, patch) == merged
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), VALUES, max_size=4))
 def test_reads_what_json_is(value: dict[str, Any]) -> None:
     try:
@@ -68,6 +70,7 @@ def test_reads_what_json_is(value: dict[str, Any]) -> None:
     assert parse(text, "it") == value
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace")))
 def test_refuses_rubbish_with_a_sentence(data: bytes) -> None:
     try:

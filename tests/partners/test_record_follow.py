@@ -185,7 +185,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(CHANGES, st.lists(st.integers(0, 60), max_size=4), st.integers(2, 10))
 async def test_whatever_happens_when_a_follower_ends_with_what_there_is(
     changes: list[tuple[str, str, int]], breaks: list[int], room: int

@@ -339,7 +339,10 @@ async def test_what_callers_do_to_a_body_changes_nothing_kept(database_url: str)
         assert store.of("acme").get(RESOURCE, "r").body["items"] == [1]
 
 
-async def test_writes_that_wait_share_transactions(database_url: str) -> None:
+async def test_writes_that_wait_share_transactions(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_BATCH", 100)
     async with opened(database_url) as store:
         calls = itertools.count()
         inner = store._database.call
@@ -349,8 +352,8 @@ async def test_writes_that_wait_share_transactions(database_url: str) -> None:
             return await inner(work)
 
         store._database.call = counted  # type: ignore[method-assign]
-        await asyncio.gather(*(store.of("acme").create(ORDER, {}) for _ in range(1000)))
-        assert next(calls) <= 1000 / store_module.MAX_BATCH + 2
+        await asyncio.gather(*(store.of("acme").create(ORDER, {}) for _ in range(300)))
+        assert next(calls) <= 300 / 100 + 2
 
 
 async def test_what_the_database_refuses_costs_the_others_nothing(database_url: str) -> None:
@@ -386,7 +389,7 @@ async def test_refuses_a_newer_schema(database_url: str) -> None:
     async with opened(database_url):
         pass
     databases.query(database_url, "UPDATE partner_schema SET version_num = '9999'")
-    with pytest.raises(ConfigError, match=r"version 9999 and this broker knows \d{4} at most: start the newer broker"):
+    with pytest.raises(ConfigError, match=r"version 9999 and this broker knows \d{4} at most: start"):
         async with opened(database_url):
             pass
 

@@ -56,7 +56,7 @@ async def test_killed_at_any_point_nothing_acknowledged_is_lost(database_url: st
     alive: dict[str, int] = {}
     for number in range(ROUNDS):
         # Act
-        for word, *rest in await killed_after(database_url, f"r{number}", rng.randrange(1, 300)):
+        for word, *rest in await killed_after(database_url, f"r{number}", rng.randrange(1, 120)):
             match word:
                 case "made" | "changed":
                     alive[rest[0]] = int(rest[1])
