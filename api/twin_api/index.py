@@ -156,6 +156,15 @@ class Index:
         self._held: dict[Key, set[int] | int] = {}
         self._ordered: tuple[_Ordered, _Ordered] | None = None
 
+    def __len__(self) -> int:
+        """How many values there are."""
+        return len(self._held)
+
+    def rank(self, document: Any, *, descending: bool) -> tuple[bool, Key] | None:
+        """Where a document stands in the order of the values: by the first of its own in that order."""
+        keys = [(isinstance(key, str), key) for key in self.keys_of(document)]
+        return None if not keys else max(keys) if descending else min(keys)
+
     def keys_of(self, document: Any) -> set[Key]:
         """What one document holds at the path: arrays give all their values."""
         found: set[Key] = set()

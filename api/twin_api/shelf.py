@@ -17,6 +17,7 @@ __all__ = ["Entry", "Shelf", "encode"]
 
 MAX_INDICES: Final = 48
 _MOST_HOLES: Final = 1024
+_WALK: Final = 8
 
 
 def encode(value: Any) -> bytes:
@@ -159,11 +160,30 @@ class Shelf:
                 slots = sorted((slot for slot in group if left[slot >> 3] >> (slot & 7) & 1), reverse=True)
             for slot in slots:  # of many values the first in this order counts
                 left[slot >> 3] &= ~(1 << (slot & 7))
-            if len(slots) > 1 and rest:
-                yield from self._in_order(mask_of(slots), rest)
-            else:
+            if len(slots) < 2 or not rest:
                 yield from slots
+            elif len(rest[0][0]) > _WALK * len(slots):  # to walk over all values costs more than to sort
+                yield from self._ranked(slots, rest)
+            else:
+                yield from self._in_order(mask_of(slots), rest)
         yield from self._in_order(int.from_bytes(left, "little"), rest)
+
+    def _ranked(self, slots: list[int], order: Sequence[tuple[Index, bool]]) -> list[int]:
+        """Slots, the newest first, sorted by their values."""
+        for index, descending in reversed(order):
+            ranks = {slot: self._rank(slot, index, descending) for slot in slots}
+            there = [slot for slot in slots if ranks[slot] is not None]
+            there.sort(key=lambda slot: ranks[slot], reverse=descending)  # sorted at once
+            slots = there + [slot for slot in slots if ranks[slot] is None]
+        return slots
+
+    def _rank(self, slot: int, index: Index, descending: bool) -> Any:
+        entry = self._slots[slot]
+        return None if entry is None else index.rank(entry.shown, descending=descending)
+
+    def has_index(self, path: tuple[str, ...]) -> bool:
+        """Whether an index of that path is there already."""
+        return path in self._indices
 
     def where(self, fits: Callable[[Entry], bool]) -> int:
         """A mask of the entries that fit, each looked at: for shelves that stay small."""

@@ -230,6 +230,36 @@ def test_indices_that_are_kept_up_say_what_new_ones_say(
     assert len(shelf) == len(anew) == shelf.all.bit_count()
 
 
+def test_many_small_groups_are_sorted_as_few_large_ones_are() -> None:
+    bodies = [
+        {
+            "name": f"n{number * 7919 % 997 // 3:03d}",  # groups of three
+            "state": ("active", "inactive", "designed")[number % 3],
+            "startDate": f"2026-01-01T00:{number // 60 % 60:02d}:{number % 60:02d}Z",
+            "description": None if number % 5 == 0 else f"d{number * 31 % 401}",
+        }
+        for number in range(1000)
+    ]
+    shelf = shelf_of([{n: v for n, v in body.items() if v is not None} for body in bodies])
+
+    for order in (
+        "name,-description,startDate",
+        "-name,startDate",
+        "state,-name,description",
+        "description,name",
+    ):
+        query = read_query(SERVICE, f"sort={order}&limit=500&offset=130".encode())
+        found = [int(entry.record.id) for entry in page(shelf, shelf.all, query)]
+
+        expected = list(range(999, -1, -1))
+        for word in reversed(order.split(",")):
+            name, descending = word.lstrip("-"), word.startswith("-")
+            there = [number for number in expected if bodies[number][name] is not None]
+            there.sort(key=lambda number: bodies[number][name], reverse=descending)
+            expected = there + [number for number in expected if bodies[number][name] is None]
+        assert found == expected[130:630], order
+
+
 def test_a_shelf_closes_up_what_was_removed() -> None:
     shelf = shelf_of([{"name": f"n{number}"} for number in range(3000)])
     query = read_query(SERVICE, b"name.gte=n1&limit=3")

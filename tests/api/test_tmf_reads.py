@@ -148,6 +148,8 @@ async def test_a_query_finds(api: Served, query: str, numbers: list[int]) -> Non
         ("name.regex=" + "a" * 129, "wrongValue", "128"),
         ("name.regex=(a{50}){50}", "wrongValue", "100"),
         ("name.regex=%5Cw{30}", "wrongValue", "20"),
+        ("&".join(f"name.regex=a{n}" for n in range(5)), "invalidQuery", "4"),
+        ("&".join(f"serviceCharacteristic.value.x{n}.regex=a" for n in range(5)), "invalidQuery", "4"),
         ("name", "invalidQuery", "name"),
         ("=x", "unknownAttribute", ""),
         ("filter=$.name", "unknownAttribute", "filter"),

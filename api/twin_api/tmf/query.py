@@ -6,6 +6,7 @@ Each condition holds of a resource on its own: two conditions on one array may b
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,22 @@ from twin_api.tmf.shapes import Basic
 from twin_api.tmf.shapes_data import SHAPES
 from twin_api.tmf.table import Resource
 
-__all__ = ["Condition", "Operator", "Query", "fields_of", "narrowed", "page", "read_query", "select"]
+__all__ = [
+    "Condition",
+    "Operator",
+    "Query",
+    "fields_of",
+    "narrowed",
+    "page",
+    "prepare",
+    "read_query",
+    "select",
+]
 
 MAX_QUERY: Final = 8192
 MAX_CONDITIONS: Final = 32
 MAX_VALUES: Final = 100
+MAX_PATTERNS: Final = 4
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 500
 MAX_OFFSET: Final = 10**9
@@ -109,6 +121,11 @@ def read_query(resource: Resource, raw: bytes) -> Query:
         conditions[key] = condition
         if len(conditions) > MAX_CONDITIONS:
             raise _bad(f"a query has at most {MAX_CONDITIONS} conditions", "invalidQuery")
+        if (
+            sum(len(each.values) for each in conditions.values() if each.operator is Operator.REGEX)
+            > MAX_PATTERNS
+        ):
+            raise _bad(f"a query has at most {MAX_PATTERNS} regular expressions", "invalidQuery")
     return Query(
         tuple(conditions.values()),
         fields_of(resource, own["fields"]) if "fields" in own else None,
@@ -250,6 +267,14 @@ def _count(name: str, text: str | None, least: int, most: int | None, default: i
     if most is not None and count > most:
         raise _bad(f"{name} is at most {most}", "invalidPaging")
     return min(count, MAX_LIMIT) if most is None else count
+
+
+async def prepare(shelf: Shelf, query: Query) -> None:
+    """Make the indices that a query needs, and let others have their turn after each."""
+    for path in (*(each.path for each in query.conditions), *(path for path, _ in query.order)):
+        if not shelf.has_index(path.steps):
+            shelf.index(path.steps, path.read)
+            await asyncio.sleep(0)
 
 
 def select(shelf: Shelf, conditions: Sequence[Condition]) -> int:

@@ -13,7 +13,7 @@ from twin_api.tmf.asked import Asked
 from twin_api.tmf.conditional import etag, matches
 from twin_api.tmf.errors import JSON, Refused
 from twin_api.tmf.paths import Path
-from twin_api.tmf.query import Condition, Operator, Query, narrowed, page, read_query, select
+from twin_api.tmf.query import Condition, Operator, Query, narrowed, page, prepare, read_query, select
 from twin_api.tmf.shapes import TEXT
 from twin_api.tmf.table import Resource
 
@@ -43,6 +43,7 @@ async def listed(asked: Asked) -> Response:
     """A page of a list, newest first or as `sort` says, with how many there are in all."""
     shelf = asked.shelf()
     query = read_query(asked.resource, asked.query())
+    await prepare(shelf, query)
     mask = select(shelf, query.conditions) & _told_apart(asked.resource, shelf, query)
     if asked.resource is asked.api.hub:
         mask &= shelf.where(asked.is_mine)

@@ -29,6 +29,10 @@ _ENUMERATIONS: Final = {
     "OrderAction": ("add", "modify", "delete", "noChange"),
     "TaskState": ("accepted", "terminatedWithError", "inProgress", "done"),
     "ServiceState": ("feasibilityChecked", "designed", "reserved", "inactive", "active", "terminated"),
+    "OperatingStatus": (  # of TMF638 5.0: how well a twin does
+        *("pending", "configured", "starting", "running", "degraded", "failed", "limited", "stopping"),
+        *("stopped", "unknown"),
+    ),
     "TestState": ("acknowledged", "rejected", "pending", "inProgress", "cancelled", "completed", "failed"),
     "JobState": ("Not Started", "Running", "Succeeded", "Failed"),
     "UsageState": ("idle", "active", "busy"),
@@ -172,7 +176,8 @@ _WORDS: Final = {
     # TMF638
     "Service": (
         f"{_ENTITY} category description endDate=date hasStarted=bool isBundle=bool isServiceEnabled=bool"
-        " isStateful=bool name serviceDate serviceType startDate=date startMode feature=Feature[] note=Note[]"
+        " isStateful=bool name operatingStatus=OperatingStatus serviceDate serviceType startDate=date startMode"
+        " feature=Feature[] note=Note[]"
         " place=RelatedPlaceRefOrValue[] relatedEntity=RelatedEntityRefOrValue[] relatedParty=RelatedParty[]"
         " serviceCharacteristic=Characteristic[] serviceOrderItem=RelatedServiceOrderItem[]"
         " serviceRelationship=ServiceRelationship[] serviceSpecification=VersionedRef state=ServiceState"
@@ -180,7 +185,8 @@ _WORDS: Final = {
     ),
     "ServiceRefOrValue": (
         "id href category description endDate=date hasStarted=bool isBundle=bool isServiceEnabled=bool"
-        " isStateful=bool name serviceDate serviceType startDate=date startMode feature=Feature[] note=Note[]"
+        " isStateful=bool name operatingStatus=OperatingStatus serviceDate serviceType startDate=date startMode"
+        " feature=Feature[] note=Note[]"
         " place=RelatedPlaceRefOrValue[] relatedEntity=RelatedEntityRefOrValue[] relatedParty=RelatedParty[]"
         " serviceCharacteristic=Characteristic[] serviceOrderItem=RelatedServiceOrderItem[]"
         " serviceRelationship=ServiceRelationship[] serviceSpecification=VersionedRef state=ServiceState"
@@ -248,7 +254,7 @@ _WORDS: Final = {
         f"{_ENTITY} ackState=AckState ackSystemId ackUserId alarmChangedTime=date alarmClearedTime=date"
         " alarmDetails alarmEscalation=bool alarmRaisedTime=date alarmReportingTime=date alarmType"
         " alarmedObjectType clearSystemId clearUserId externalAlarmId isRootCause=bool perceivedSeverity"
-        " plannedOutageIndicator probableCause proposedRepairedActions reportingSystemId"
+        " plannedOutageIndicator probableCause proposedRepairedActions raisedBy reportingSystemId"
         " serviceAffecting=bool"
         " sourceSystemId specificProblem state=AlarmState affectedService=Entity[] alarmedObject=Entity"
         " comment=Comment[] correlatedAlarm=Ref[] crossedThresholdInformation=CrossedThreshold"

@@ -55,6 +55,7 @@ ALARMS: Final = Api(
                 "state",
                 "alarmRaisedTime",
             ),
+            served=("raisedBy",),
             fixed=("alarmRaisedTime", "sourceSystemId"),
             types=("Alarm", PREDICTED),
             apart=(PREDICTED,),

@@ -31,6 +31,7 @@ SERVICE_INVENTORY: Final = Api(
                 Operation.REMOVE: (Scope.OPERATOR,),
             },
             mandatory=("state", "serviceSpecification"),
+            served=("operatingStatus",),
             fixed=(
                 "serviceDate",
                 "serviceOrderItem",
