@@ -143,8 +143,11 @@ def run(
     scenario: Definable,
     twin: Annotated[str, typer.Option("--twin", metavar="TWIN", help="Where: a twin's id or name.")],
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Another seed than the scenario's.")
+        int | None, typer.Option("--seed", min=0, help="Seed, where the scenario has none.")
     ] = None,
+    deadline: Annotated[
+        str, typer.Option("--deadline", metavar="DURATION", help="The run gives up after so long: 30s, 5m.")
+    ] = "",
     wait: Wait = True,
     timeout: Timeout = "2m",
     api: Api = "",
@@ -160,13 +163,17 @@ def run(
     from federation.cli.asking_api import waiting
     from federation.cli.order import overdue, seconds, words
 
+    deadline_s = seconds(deadline, "--deadline") if deadline else None
+
     async def ran() -> Run:
         from twin_api.client import PartnerClient
 
         async with PartnerClient.connect(api) as partner:
             definition = await find(partner, scenario)
             place = await twins.find(partner, twin)
-            begun = await partner.run(definition.id, place.id, name=definition.name, seed=seed)
+            begun = await partner.run(
+                definition.id, place.id, name=definition.name, seed=seed, deadline_s=deadline_s
+            )
             if not wait:
                 return begun
             with waiting(f"run {begun.id}: {words(begun.state)}") as say:

@@ -300,17 +300,27 @@ class PartnerClient:
         return await self._get(Definition, f"{TESTS}/serviceTestSpecification", identity)
 
     async def run(
-        self, definition: str, twin: str, *, name: str = "", seed: int | None = None, key: str = ""
+        self,
+        definition: str,
+        twin: str,
+        *,
+        name: str = "",
+        seed: int | None = None,
+        deadline_s: float | None = None,
+        key: str = "",
     ) -> Run:
-        """Run a scenario in a twin. Raises ApiError."""
+        """Run a scenario in a twin; `deadline_s` counts from now, waiting behind others included.
+
+        Raises ApiError.
+        """
         body: dict[str, Any] = {
             "name": name or "a run",
             "mode": "ONDEMAND",
             "relatedService": {"id": twin},
             "testSpecification": {"id": definition},
         }
-        if seed is not None:
-            body["characteristic"] = _characteristics(seed=seed)
+        if asked := _characteristics(seed=seed, deadline=deadline_s):
+            body["characteristic"] = asked
         return await self._create(Run, f"{TESTS}/serviceTest", body, key)
 
     def runs(self, **filters: str) -> AsyncIterator[Run]:
