@@ -340,7 +340,8 @@ async def main(options: argparse.Namespace) -> None:
         for name in ("reads", "searches")
     }
     result["aims"] = {"reads_per_s": 2000, "searches_per_s": 1000}
-    result["met"] = result["ours"]["reads"]["per_s"] >= 2000 and result["ours"]["searches"]["per_s"] >= 1000
+    for name, word in (("met", "per_s"), ("met_by_cpu_time", "cpu_per_s")):
+        result[name] = result["ours"]["reads"][word] >= 2000 and result["ours"]["searches"][word] >= 1000
     print(json.dumps(result, indent=2))
 
 
