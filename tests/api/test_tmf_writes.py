@@ -358,10 +358,10 @@ async def test_subscriptions_belong_to_their_api(api: Served) -> None:
         {"callback": "https://a.example/" + "x" * 3000},
         {"callback": "https://b.example/", "query": "eventType=NoSuchEvent"},
         {"callback": "https://b.example/", "query": "eventType=AlarmCreateEvent"},
-        {"callback": "https://b.example/", "query": "x" * 2001},
+        {"callback": "https://b.example/", "query": "event.state=" + "x" * 2001},
         {"callback": "https://b.example/", "query": "no condition"},
         {"callback": "https://b.example/", "query": "a b=c"},
-        {"callback": "https://b.example/", "query": "eventType=\n"},
+        {"callback": "https://b.example/", "query": "event.state=a\nb"},
         {"callback": "https://b.example/", "colour": "red"},
     ],
 )
