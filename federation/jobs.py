@@ -195,8 +195,16 @@ class BrokerJobs:
         """
         ground = self._ground(job)
         _check(job, ground.graph.members)
-        check(job.scenario, sight(ground.graph))
-        _known(job.scenario, ground)
+        try:
+            check(job.scenario, sight(ground.graph))
+            _known(job.scenario, ground)
+        except NotShared:
+            if silent := _silent(ground):
+                raise Unreachable(
+                    f"the twin is not whole: {', '.join(silent)} did not answer since the broker began; ask"
+                    " again in a moment"
+                ) from None
+            raise
         if self.tenants is not None and (tenant := tenant_of(job.owner)):
             self.tenants.admit(tenant, job)
 
@@ -340,6 +348,13 @@ def _known(scenario: Scenario, ground: _Ground) -> list[Known]:
             )
         found += [Known(source, target) for source, target in permutations(here, 2)]
     return found
+
+
+def _silent(ground: _Ground) -> list[str]:
+    """Domains of a partner's twin that showed nothing yet: what is theirs cannot be told from what is not."""
+    if ground.points is None:
+        return []
+    return sorted(name for name, member in ground.graph.members.items() if member.view is None)
 
 
 _TOLD = {

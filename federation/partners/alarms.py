@@ -136,11 +136,13 @@ class Alarms:
         now, tenant = self._clock(), repository.tenant
         found: dict[str, Body] = {}
         unknown: set[str] = set()
-        here: set[str] = set()
+        here: set[str] = set()  # all twins that are not over
         for record in repository.list(Kind.SERVICE):
-            if record.tenant != tenant or record.body.get("state") != "active":
+            if record.tenant != tenant or record.body.get("state") == "terminated":
                 continue
             here.add(record.id)
+            if record.body.get("state") != "active":
+                continue  # nobody looks at it
             sandbox = self._sandbox_of(tenant, record.id)
             if sandbox is None:
                 unknown.add(record.id)
@@ -150,9 +152,10 @@ class Alarms:
         standing = [record for record in repository.list(Kind.ALARM) if is_standing(record.body)]
         for record in standing:
             twin = record.body.get("reportingSystemId")
-            if is_partners(repository.tenant, record.body):
+            if is_partners(tenant, record.body):
                 continue
-            over = record.id not in found and record.body.get("@type") != PREDICTED and twin not in unknown
+            live = record.body.get("@type") != PREDICTED
+            over = live and record.id not in found and twin not in unknown
             if over or twin not in here:
                 await clear_alarm(repository, record.id, now)
         for identity, body in found.items():

@@ -319,8 +319,9 @@ class Keeper:
     def _compose(self, twin: TwinRecord) -> None:
         """Bring the graph up to what is held."""
         why = {part["name"]: _reason(part) for part in twin.joined if part["state"] != "active"}
+        joined = {part["name"] for part in twin.joined}  # not heard since a restart: a part that is missing
         for domain in twin.scope.domains:
-            if (part := self.held.get(domain)) or domain in self.graph.members:
+            if (part := self.held.get(domain)) or domain in self.graph.members or domain in joined:
                 here = part is not None and domain not in why
                 member = Member(domain, part.view if part else None, here, why.get(domain, ""))
                 if self.graph.members.get(domain) != member:

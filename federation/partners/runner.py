@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +41,9 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 """A run that restarts of the broker interrupted so often is not begun again."""
-_BUSY_S = 1.0
+COMES_UP_S = 20.0
+"""A twin of which some domain was not heard yet is waited for; after that the run does without."""
+_BUSY_S = 0.5
 _WRITE_AGAIN_S = 1.0
 _WAITS_S = 900.0  # behind other tenants' jobs, before it is given up
 _RESULT = ("verdict", "remarks", "digest", "versions", "domains", "problem", "job", "attempt")
@@ -65,6 +68,7 @@ class Runner:
         admission: Admission,
         *,
         results: Results | None = None,
+        comes_up_s: float = COMES_UP_S,
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
         self._operator = operator
@@ -72,14 +76,18 @@ class Runner:
         self._admission = admission
         self._results = results
         self._clock = clock
+        self._comes_up_s = comes_up_s
         self._open: dict[_Key, Repository] = {}
+        self._begun_at: dict[_Key, float] = {}  # in this run of the process
         self._given_up: list[str] = []  # ids of jobs
         self._running: dict[_Key, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 
     def begin(self, repository: Repository, record: Record) -> None:
         """Carry a test out, once."""
-        self._open.setdefault((repository.tenant, record.id), repository)
+        key = (repository.tenant, record.id)
+        self._open.setdefault(key, repository)
+        self._begun_at.setdefault(key, time.monotonic())
         self._wake.set()
 
     def give_up(self, repository: Repository, record: Record) -> None:
@@ -114,6 +122,7 @@ class Runner:
             await self._fail(repository, key[1], "the twin failed on this test; its operator's log has why")
         if self._read(repository, key[1]) is None:
             self._open.pop(key, None)
+            self._begun_at.pop(key, None)
             self._admission.over(*key)
 
     def _done(self, key: _Key, _: asyncio.Task[None]) -> None:
@@ -146,6 +155,9 @@ class Runner:
             why = f"it was begun {MOST_ATTEMPTS} times, and each time the twin was stopped before its end"
             await self._fail(repository, record.id, why)
             return None
+        if self._comes_up(repository, record):
+            await asyncio.sleep(_BUSY_S)
+            return None
         try:
             ask = _ask_of(record)
             job = await self._jobs.submit(
@@ -169,6 +181,19 @@ class Runner:
         if not await self._write(repository, record.id, lambda body: _with(body, more)):
             await self._cancel(job.id)  # the test was cancelled, or removed
         return job
+
+    def _comes_up(self, repository: Repository, record: Record) -> bool:
+        """Whether the twin is being put together again: a broker that starts hears of domains one by one."""
+        waited_s = time.monotonic() - self._begun_at.get((repository.tenant, record.id), -math.inf)
+        twin = str(record.body["relatedService"]["id"])
+        try:
+            active = repository.get(Kind.SERVICE, twin).body.get("state") == "active"
+        except NotFound:
+            return False
+        if not active or waited_s > self._comes_up_s:
+            return False
+        sandbox = self._admission.sandbox(repository.tenant, twin)
+        return sandbox is None or any(member.view is None for member in sandbox.graph.members.values())
 
     async def _watch(self, repository: Repository, identity: str, job: Job) -> Job:
         """The job as it ended; the test is in progress while it is answered."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from domain_twin.errors import ConfigError, Conflict, ContractError, NotFound, NotShared
+from domain_twin.errors import ConfigError, Conflict, ContractError, NotFound, NotShared, Unreachable
 from domain_twin.model import Nanoseconds
 from domain_twin.model.job import Capability, Job, JobState
 from federation.jobs import TWIN_LABEL
@@ -66,6 +66,10 @@ class Runs:
             specified_values(specification.body.get("specCharacteristic")),
         )
         _check_measures(specification, ask)
+        if self._admission.sandbox(repository.tenant, twin.id) is None:
+            raise Unreachable(
+                f"the twin {twin.id} is put together anew since the broker began; ask again in a moment"
+            )
         identity = str(uuid4())
         self._check_ask(repository.tenant, twin, identity, ask)
         self._admission.taken_in(repository.tenant, identity)

@@ -15,6 +15,7 @@ from run_parts import (
     NO_TWIN,
     PAIR,
     NoDomains,
+    Twin,
     agreed,
     connected,
     desks,
@@ -29,7 +30,7 @@ from run_parts import (
 )  # fmt: skip
 
 from domain_twin.config import QuotaConfig
-from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity
+from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity, Unreachable
 from domain_twin.model import Level
 from federation.partners.record import Kind
 from federation.partners.runner import MOST_ATTEMPTS
@@ -376,3 +377,35 @@ async def test_a_test_takes_what_it_leaves_out_from_its_specification_and_may_na
     assert value(plain, "scenario")["changes"] == [{"kind": "demand", "factor": 2.0}]
     assert (value(other, "seed"), value(other, "deadline")) == (9, 7)
     assert value(other, "scenario")["seed"] == 9
+
+
+async def test_after_a_restart_a_run_waits_until_its_twin_is_whole(tmp_path):
+    parts = made(tmp_path)
+    folder, twins = tmp_path / "desks", {}
+    async with parts.broker() as broker, parts.agents(broker):
+        await connected(broker)
+        begun, go = hold(parts)
+        async with desks(folder, broker, twins=twins) as at:
+            whole = await twin_over(broker, ACME, "t1")
+            await at.add_twin(ACME, "t1", whole)
+            specification = await at.specification(testMeasureDefinition=[limit("delay", **SOON)])
+            test = await at.test(specification, scenario=CUT, endPointPairs=PAIR)
+            await begun.wait()
+        go.set()
+        partly = Twin(("ran/cell-1",))  # as it is when the broker has heard of two domains
+        for domain in ("ran", "transport"):
+            partly.put(domain, whole.graph.members[domain].view)
+        partly.put("edge", None, connected=False)
+        twins.clear()
+        async with desks(folder, broker, twins=twins) as at:
+            with pytest.raises(Unreachable, match="ask again"):
+                await at.test(specification, scenario=CUT)
+            twins[ACME, "t1"] = partly
+            with pytest.raises(Unreachable, match="edge did not answer since"):
+                await at.test(specification, scenario=CUT, endPointPairs=PAIR)
+            waiting = at.read(test)["state"]
+            twins[ACME, "t1"] = whole
+            ended = await at.ended(test)
+
+    assert waiting == "inProgress"
+    assert (ended["state"], value(ended, "verdict")) == ("completed", "pass")
