@@ -13,7 +13,8 @@ from exchange_parts import Exchange, Pki, add, counter, exchange, modify, parts,
 from order_parts import ACME, XR, agreements
 
 from domain_twin.errors import Conflict, ContractError, NotShared, OverCapacity
-from federation.partners.record import Kind
+from federation.partners.record import Kind, Record
+from federation.partners.twin_record import TwinRecord
 from federation.v1 import fedtwin_pb2 as pb
 
 
@@ -414,6 +415,27 @@ async def test_what_is_not_the_partners_to_write_is_refused(running: Exchange) -
         with pytest.raises(Conflict if patch in states else ContractError):
             await running.patch(Kind.SERVICE, twin, patch)
     assert running.service(twin) == before
+
+
+async def test_what_a_partner_decides_while_domains_answer_is_not_overwritten(running: Exchange) -> None:
+    twin = await running.active(add("ran/cell-1", freshness=1))
+    running.domains["ran"].agree([])
+    write = running.twins.write
+
+    async def suspended_just_before(*args: Any) -> Record:
+        running.twins.write = write  # type: ignore[method-assign]
+        record = running.records().get(Kind.SERVICE, twin)
+        now = TwinRecord(record)
+        running.twins.move(now, "inactive")
+        await running.records().update(record, now.body)
+        return await write(*args)
+
+    running.twins.write = suspended_just_before  # type: ignore[method-assign, assignment]
+    await running.until(lambda: running.service(twin)["state"] == "inactive")
+    await asyncio.sleep(0.1)
+
+    assert running.operating(twin) == "inactive stopped"
+    assert parts(running.service(twin))["ran"] == "active running"
 
 
 async def test_names_are_the_partners_to_write(running: Exchange) -> None:
