@@ -91,8 +91,10 @@ class _Line:
     """Tries that failed in a row."""
     told_at: float = 0.0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    again: asyncio.Event = field(default_factory=asyncio.Event)
+    again: bool = False
     """The partner wants all of it to be tried now."""
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """What is to happen does not wait for the end of a pause."""
     task: asyncio.Task[None] | None = None
 
 
@@ -128,6 +130,7 @@ class Deliveries:
         self._namespace = UUID(int=0)
         self._news = asyncio.Event()
         self._slots = asyncio.Semaphore(config.at_once)
+        self._counting = asyncio.Lock()  # held from a change of rows until it is counted
         self._trimmed_at = time.monotonic()
         self.counts = Counts()
         self.on_findings: Callable[[Sequence[Finding]], None] = lambda _: None
@@ -147,7 +150,8 @@ class Deliveries:
         """Have everything that was not delivered tried now."""
         self._again.add(hub)
         if line := self._lines.get(hub):
-            line.again.set()
+            line.again = True
+            line.hurry.set()
             line.wake.set()
         self._news.set()
 
@@ -205,7 +209,7 @@ class Deliveries:
             counts.get(rows.DEAD, 0),
         )
         if hub in self._again or (line.dead and not body.get("deadLetterCount") and _state(body) == ACTIVE):
-            line.again.set()
+            line.again = True
         self._lines[hub] = line
         line.task = group.create_task(self._forever(line))
 
@@ -226,13 +230,16 @@ class Deliveries:
         while events := await self._store.events(self._cursor, limit=_FAN_OUT):
             new = [row for event in events for row in self._for_hubs(event)]
             cursor = events[-1].sequence
-            await self._store.execute(partial(rows.put, cursor=cursor, rows=new))
-            self._cursor = cursor
-            for row in new:
-                if line := self._lines.get(row.hub):
-                    line.waiting += not row.error
-                    line.dead += bool(row.error)
-                    line.wake.set()
+            async with self._counting:
+                await self._store.execute(partial(rows.put, cursor=cursor, rows=new))
+                self._cursor = cursor
+                for row in new:
+                    if line := self._lines.get(row.hub):
+                        line.waiting += not row.error
+                        line.dead += bool(row.error)
+                        line.wake.set()
+                        if line.waiting > self._config.waiting:
+                            line.hurry.set()
 
     def _for_hubs(self, event: OutboxRow) -> Iterator[NewRow]:
         document: dict[str, Any] | None = None
@@ -269,14 +276,18 @@ class Deliveries:
     async def _serve(self, line: _Line) -> None:
         while (record := self._record(line)) is not None:
             line.wake.clear()
-            if line.again.is_set():
+            line.hurry.clear()
+            if line.again:
                 await self._begin_again(line)
                 continue
             if line.waiting > self._config.waiting and _state(record.body) != SUSPENDED:
                 await self._suspend(line, f"more than {self._config.waiting} events wait")
                 continue
             letters = []
-            if _state(record.body) != SUSPENDED:
+            if _state(record.body) == SUSPENDED:
+                if line.waiting:  # came while it was being suspended
+                    await self._bury(line, str(record.body.get("lastError", "")))
+            else:
                 letters = await self._surely(partial(rows.waiting, hub=line.hub, limit=_BATCH))
             if letters:
                 await self._pause(line, await self._deliver(line, letters))
@@ -288,17 +299,18 @@ class Deliveries:
                     await line.wake.wait()
 
     async def _begin_again(self, line: _Line) -> None:
-        line.again.clear()
+        line.again = False
         self._again.discard(line.hub)
-        line.waiting = await self._surely(partial(rows.try_again, hub=line.hub))
-        line.dead = line.failures = 0
+        async with self._counting:
+            line.waiting = await self._surely(partial(rows.try_again, hub=line.hub))
+            line.dead = line.failures = 0
         self._report()
 
     async def _pause(self, line: _Line, pause_s: float) -> None:
         """Until it is time, or the partner wants it now."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
-                await line.again.wait()
+                await line.hurry.wait()
 
     async def _deliver(self, line: _Line, letters: Sequence[Letter]) -> float:
         """Send letters in their order up to the first that fails; the pause after that, seconds."""
@@ -308,7 +320,7 @@ class Deliveries:
             for letter in letters:
                 record = self._record(line)
                 wait_s = (letter.next_at - self._clock()) / 1e9
-                if record is None or line.again.is_set() or wait_s > 0:
+                if record is None or line.again or wait_s > 0:
                     await self._flush(line, delivered)
                     # A clock that was set back must not make anybody wait for years.
                     return max(0.0, min(wait_s, self._config.longest_retry_s))
@@ -381,17 +393,22 @@ class Deliveries:
         return 0.0 if untaken else pause_s
 
     async def _suspend(self, line: _Line, reason: str) -> None:
-        buried = await self._surely(partial(rows.bury_all, hub=line.hub, error=f"suspended: {reason}"))
-        line.waiting = 0
-        line.dead += buried
+        await self._bury(line, reason)
         log.warning("subscription suspended", extra={"tenant": line.hub[0], "hub": line.hub[1]})
         await self._tell(line, SUSPENDED, reason, always=True)
         await self._keep_newest(line)
 
+    async def _bury(self, line: _Line, reason: str) -> None:
+        async with self._counting:
+            bury = partial(rows.bury_all, hub=line.hub, error=f"suspended: {reason}")
+            line.dead += await self._surely(bury)
+            line.waiting = 0
+
     async def _keep_newest(self, line: _Line) -> None:
-        if line.dead > self._config.dead_letters:
-            forget = partial(rows.forget_oldest, hub=line.hub, keep=self._config.dead_letters)
-            self._forgot(line.hub, await self._surely(forget))
+        async with self._counting:
+            if line.dead > self._config.dead_letters:
+                forget = partial(rows.forget_oldest, hub=line.hub, keep=self._config.dead_letters)
+                self._forgot(line.hub, await self._surely(forget))
 
     def _forgot(self, hub: HubName, number: int) -> None:
         self.counts.forgotten += number
