@@ -34,7 +34,9 @@ def check(
     *,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="agent, broker, api, client or network TOML, or services JSON."),
+        typer.Argument(
+            metavar="FILE...", help="agent, broker, api, client or network TOML, or services JSON."
+        ),
     ],
     as_json: Json = False,
 ) -> None:

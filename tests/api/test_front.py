@@ -94,6 +94,15 @@ async def test_a_header_that_is_no_good_token_is_refused_as_rfc_6750_has_it(
     assert challenge.count('"') % 2 == 0
 
 
+async def test_a_sentence_stays_within_its_quotes(tmp_path: Path) -> None:
+    config, issuer = api_config(tmp_path, tenant_claim='a"b\\')
+    async with running(config) as at, client(at, token_of(issuer)) as http:
+        challenge = (await http.get(ORDERS)).headers["www-authenticate"]
+
+    assert challenge.count('"') == 6
+    assert "\\" not in challenge
+
+
 async def test_two_tokens_are_none(served: tuple[Running, TrialIssuer]) -> None:
     at, issuer = served
     two = [("authorization", f"Bearer {token_of(issuer, tenant)}") for tenant in ("acme", "other")]
