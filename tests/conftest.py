@@ -18,6 +18,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the TMF630 suite; pytest reads them only from here when no folder is named."""
+    group = parser.getgroup("tmf630", "behaviour of TM Forum APIs (pytest -m tmf630)")
+    group.addoption("--base-url", default="", help="address of the server to check; default: our own")
+    group.addoption("--token", default="", help="access token to send, with all scopes")
+    group.addoption("--tmf630-all", action="store_true", help="all checks of all our resources (slow)")
+    group.addoption("--tmf630-bodies", default="", help="JSON file with what that server takes instead")
+
+
 @pytest.fixture(autouse=True)
 def nobody_logs_to_a_stream_that_is_gone() -> Iterator[None]:
     """Take away what a command set up in this process: it would write to streams of an earlier test."""

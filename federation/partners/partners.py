@@ -39,6 +39,9 @@ _DATED = frozenset(
     }
 )  # TMF633 and TMF653 date them with `lastUpdate`
 
+_STAMPED = frozenset({"lastUpdate", "creationDate"})
+"""Set by the api when it sends a body: two sends of one ask differ in them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Partners:
@@ -67,7 +70,7 @@ class Partners:
     async def create(self, tenant: str, kind: Kind, body: Body, *, key: str = "") -> Made:
         """Keep what a partner sent, once for each of its keys. Raises TwinError."""
         repository = self._repository(tenant, kind)
-        sent = digest(body)
+        sent = digest({name: value for name, value in body.items() if name not in _STAMPED})
         if made := repository.made(kind, body, key=key, digest=sent):
             return made
         desk = self.desks.get(kind)

@@ -35,6 +35,16 @@ DEVIATIONS: dict[str, dict[str, dict[str, Any]]] = {
     # an id of 64 bits would leave no room for ids that say nothing of their order
     "TMF642": {name: {"id": {"type": "string"}} for name in ("Alarm", "AlarmRefOrValue")},
 }
+_STATUS = frozenset(("operatingStatus",))  # of TMF638 5.0
+_HUB = frozenset(("href", "state", "lastError", "failingSince", "deadLetterCount", "deadLetter"))
+EXTENSIONS: dict[str, dict[str, frozenset[str]]] = {
+    **{number: {"EventSubscription": _HUB} for number in FILES},
+    "TMF638": {"EventSubscription": _HUB, "Service": _STATUS, "ServiceRefOrValue": _STATUS},
+    "TMF642": {"EventSubscription": _HUB, "Alarm": frozenset(("raisedBy",))},
+}
+"""By document and definition: attributes that are ours."""
+OURS = frozenset((401, 403, 404, 406, 409, 411, 412, 413, 414, 415, 429, 502, 503))
+"""Statuses that any of our answers may have, though the documents name few of them."""
 ALWAYS = ("id", "href", "@type")
 MUST: dict[str, tuple[str, ...]] = {"serviceOrder": ("state", "orderDate"), "serviceTest": ("state",)}
 
@@ -65,6 +75,12 @@ def _dates() -> jsonschema.FormatChecker:
     return checker
 
 
+@cache
+def _validator(number: str, name: str) -> jsonschema.Draft4Validator:
+    schema = {"$ref": f"#/definitions/{name}", "definitions": official(number)["definitions"]}
+    return jsonschema.Draft4Validator(schema, format_checker=_dates())
+
+
 def problems(number: str, name: str, value: Any, *, partly: bool = False) -> list[str]:
     """What is wrong with a value that should be the definition `name` of a document."""
     document = official(number)
@@ -72,8 +88,7 @@ def problems(number: str, name: str, value: Any, *, partly: bool = False) -> lis
     own = value.get("@type") if isinstance(value, dict) else None
     if own in definitions and "properties" in definitions[own]:
         name = own
-    schema = {"$ref": f"#/definitions/{name}", "definitions": definitions}
-    found = jsonschema.Draft4Validator(schema, format_checker=_dates()).iter_errors(value)
+    found = _validator(number, name).iter_errors(value)
     return [
         f"{name}{'/'.join(str(step) for step in error.absolute_path)}: {error.message}"
         for error in found
@@ -81,16 +96,69 @@ def problems(number: str, name: str, value: Any, *, partly: bool = False) -> lis
     ]
 
 
-def check_answer(method: str, url: str, status: int, content: bytes) -> None:
+def undeclared(number: str, name: str, value: Any, where: str = "") -> list[str]:
+    """Attributes of a value that the definition `name`, and what it is made of, does not have."""
+    definitions = official(number)["definitions"]
+    own = value.get("@type") if isinstance(value, Mapping) else None
+    names = {name, own if own in definitions else name}
+    if not isinstance(value, Mapping) or not all("properties" in definitions[each] for each in names):
+        return []
+    declared: dict[str, Any] = {}
+    allowed: set[str] = set()
+    for each in names:
+        declared |= {key: {} for key in definitions[each].get("required", ())}  # some are only there
+        declared |= definitions[each]["properties"]
+        allowed |= EXTENSIONS.get(number, {}).get(each, frozenset())
+    found = []
+    for attribute, inner in value.items():
+        at = f"{where}/{attribute}"
+        if attribute not in declared:
+            if not attribute.startswith("@") and attribute not in allowed:
+                found.append(f"{name}{at}: the document has no such attribute")
+            continue
+        schema = declared[attribute]
+        items = inner if isinstance(inner, list) else [inner]
+        reference = schema.get("$ref") or schema.get("items", {}).get("$ref", "")
+        if reference:
+            for each in items:
+                found += undeclared(number, reference.rpartition("/")[2], each, at)
+    return found
+
+
+def check_headers(method: str, path: str, status: int, headers: Mapping[str, str]) -> None:
+    """Check what an answer says beside its body."""
+    if status not in (204, 304) and method not in ("HEAD", "OPTIONS"):
+        kind = headers.get("content-type", "").replace(" ", "").lower()
+        assert kind == "application/json;charset=utf-8", f"Content-Type is {kind!r}"
+    if method == "POST" and status == 201:
+        assert headers.get("location", "").startswith("http"), "201 without a Location"
+    if status == 405:
+        assert headers.get("allow"), "405 without Allow"
+    if status == 401:
+        assert headers.get("www-authenticate"), "401 without WWW-Authenticate"
+    if method == "GET" and status == 200 and not place(path)[2]:
+        assert headers.get("x-total-count", "").isdigit(), "a list without X-Total-Count"
+        assert headers.get("x-result-count", "").isdigit(), "a list without X-Result-Count"
+
+
+def check_answer(
+    method: str, url: str, status: int, content: bytes, headers: Mapping[str, str] | None = None
+) -> None:
     """Check one answer of the TM Forum APIs; others pass."""
     parts = urlsplit(url)
     api, resource, single = place(parts.path)
     if api is None:
         return
+    if headers is not None:
+        check_headers(method, parts.path, status, headers)
     if status >= 400:
         if method != "HEAD":
-            assert problems(api.number, "Error", json.loads(content)) == []
+            _none(problems(api.number, "Error", json.loads(content)))
             assert json.loads(content).keys() >= {"code", "reason", "message", "status"}
+        if resource is not None:
+            operation = official(api.number)["paths"].get(f"/{resource.path}{'/{id}' if single else ''}", {})
+            documented = operation.get(method.lower(), {"responses": {str(status): ""}})["responses"]
+            assert status in OURS or str(status) in documented, f"{method} gives {status}"
         return
     if resource is None or status in (204, 304) or method in ("HEAD", "OPTIONS"):
         assert content == b""
@@ -100,13 +168,20 @@ def check_answer(method: str, url: str, status: int, content: bytes) -> None:
     name = resource.shape.name
     if method == "GET" and not single:
         assert isinstance(body, list)
+    else:
+        assert isinstance(body, dict)
     for each in body if isinstance(body, list) else [body]:
-        assert problems(api.number, name, each, partly=partly) == []
+        _none(problems(api.number, name, each, partly=partly))
+        _none(undeclared(api.number, name, each))
         needed = ALWAYS if partly else (*ALWAYS, *resource.mandatory, *MUST.get(resource.path, ()))
         assert set(needed) <= each.keys(), f"{resource.path} lacks {set(needed) - each.keys()}"
     operation = official(api.number)["paths"].get(f"/{resource.path}{'/{id}' if single else ''}", {})
     if resource.path != "hub" or method not in ("GET", "PATCH"):  # reading subscriptions is ours
         assert str(status) in operation[method.lower()]["responses"], f"{method} gives {status}"
+
+
+def _none(found: list[str]) -> None:
+    assert not found, "; ".join(found)[:2000]
 
 
 def place(path: str) -> tuple[Api | None, Resource | None, bool]:
@@ -121,5 +196,15 @@ def place(path: str) -> tuple[Api | None, Resource | None, bool]:
 async def conforming(answer: httpx.Response) -> None:
     """A hook of a client: every answer is checked."""
     await answer.aread()
+    _check(answer)
+
+
+def check_response(answer: httpx.Response) -> None:
+    """The same hook, of a client that waits."""
+    answer.read()
+    _check(answer)
+
+
+def _check(answer: httpx.Response) -> None:
     request = answer.request
-    check_answer(request.method, str(request.url), answer.status_code, answer.content)
+    check_answer(request.method, str(request.url), answer.status_code, answer.content, answer.headers)
