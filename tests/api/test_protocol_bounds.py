@@ -42,6 +42,7 @@ async def at(tmp_path: Path) -> AsyncIterator[Running]:
         (HEAD + b"".join(b"x%d: y\r\n" % number for number in range(200)) + b"\r\n", b"431"),
         (b"\x16\x03\x01\x02\x00", b"400"),
         (b"GET /healthz\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/0.9\r\nhost: x\r\n\r\n", b"400"),
         (b"GET /healthz HTTP/9.9\r\nhost: x\r\n\r\n", b"400"),
         (HEAD + b"x y: z\r\n\r\n", b"400"),
         (HEAD + b"x: a\x00b\r\n\r\n", b"400"),
