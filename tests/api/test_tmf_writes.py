@@ -407,6 +407,10 @@ async def test_what_the_broker_refuses_has_its_status(api: Served, error: Except
         assert "secret" not in answer.text
         if status in (400, 403, 409, 429):
             assert str(error) == body["message"]
+    if status == 404:  # an order that went meanwhile: as one that never was
+        unknown = await api.http.get(f"{ORDERS}/never")
+        assert answers[0].json()["message"] == str(error)
+        assert answers[2].content == unknown.content
     if status == 429:
         assert {answer.headers["retry-after"] for answer in answers} == {"30"}
     if status == 503:
