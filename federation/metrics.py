@@ -84,6 +84,13 @@ INSTRUMENTS = (
         _COUNTER,
         "Events and service statuses given up unwritten",
     ),
+    Instrument("fedtwin_broker_events_waiting", _GAUGE, "Events that wait for partners' callbacks"),
+    Instrument("fedtwin_broker_events_delivered_total", _COUNTER, "Events that partners' callbacks took"),
+    Instrument("fedtwin_broker_event_tries_failed_total", _COUNTER, "Tries to deliver an event that failed"),
+    Instrument("fedtwin_broker_events_dead", _GAUGE, "Dead letters: events given up, and kept for partners"),
+    Instrument(
+        "fedtwin_broker_events_forgotten_total", _COUNTER, "Dead letters deleted, as there were too many"
+    ),
     Instrument(
         "fedtwin_broker_certificate_expiry_seconds", _GAUGE, "Seconds until the first own certificate ends"
     ),
@@ -141,6 +148,7 @@ class BrokerMetrics:
         self._domains(sheet, now)
         self._asks(sheet)
         self._services(sheet)
+        self._events_out(sheet)
         if end := self._end.not_after():
             sheet.put("fedtwin_broker_certificate_expiry_seconds", end.timestamp() - now / 1e9)
 
@@ -173,6 +181,15 @@ class BrokerMetrics:
             sheet.put("fedtwin_broker_asks_total", number, domain, action, outcome)
         for domain, latency in federation.asks.latency.items():
             sheet.put("fedtwin_broker_ask_duration_seconds", latency, domain)
+
+    def _events_out(self, sheet: Sheet) -> None:
+        deliveries = self._partners.deliveries if self._partners else None
+        counts = deliveries.counts if deliveries else None
+        sheet.put("fedtwin_broker_events_waiting", deliveries.waiting if deliveries else 0)
+        sheet.put("fedtwin_broker_events_dead", deliveries.dead if deliveries else 0)
+        sheet.put("fedtwin_broker_events_delivered_total", counts.delivered if counts else 0)
+        sheet.put("fedtwin_broker_event_tries_failed_total", counts.failed if counts else 0)
+        sheet.put("fedtwin_broker_events_forgotten_total", counts.forgotten if counts else 0)
 
     def _services(self, sheet: Sheet) -> None:
         words = {True: "yes", False: "no", None: "unknown"}

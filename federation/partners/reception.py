@@ -14,7 +14,10 @@ from collections.abc import Callable
 from domain_twin.config import BrokerConfig
 from domain_twin.errors import ConfigError, NotFound, OverCapacity, Unreachable
 from federation.partners.assemble import Surroundings, assemble, open_store
+from federation.partners.deliveries import Deliveries
+from federation.partners.hubs import Hubs
 from federation.partners.partners import Partners
+from federation.partners.record import Kind
 from federation.partners.store import RecordStore
 
 __all__ = ["Reception"]
@@ -49,6 +52,12 @@ class Reception:
         if self._partners is None:
             raise Unreachable(self.problem or "the broker is starting; ask again in a moment")
         return self._partners
+
+    @property
+    def deliveries(self) -> Deliveries | None:
+        """What brings events to partners; None while there are none to bring."""
+        desk = self._partners.desks.get(Kind.HUB) if self._partners else None
+        return desk.deliveries if isinstance(desk, Hubs) else None
 
     async def open(self, surroundings: Callable[[RecordStore], Surroundings]) -> None:
         """Open the store and put the desks to work, if that can be now. Raises ConfigError.

@@ -458,3 +458,17 @@ async def test_a_query_that_nobody_can_answer_is_refused(
             await at.hub("https://127.0.0.1:8443/cb", query)
         with pytest.raises(ContractError, match="api"):
             await at.hub("https://127.0.0.1:8443/cb", api="nothing")
+
+
+async def test_the_operator_sees_how_deliveries_are_doing(tmp_path: Path, sqlite: str, pki: Pki) -> None:
+    config = settings(pki, attempts=2, first_retry_s=0.01)
+    async with delivering(tmp_path, sqlite, config) as at, receiver(pki) as hook:
+        hub = await at.hub(hook.url)
+        await at.order(1)
+        await until(lambda: at.desk.deliveries.counts.delivered == 1)
+        hook.answer = 500
+        await at.order(2)
+        await until(lambda: at.shown(hub).get("deadLetterCount") == 1)
+        deliveries = at.desk.deliveries
+        assert (deliveries.waiting, deliveries.dead) == (0, 1)
+        assert (deliveries.counts.failed, deliveries.counts.forgotten) == (2, 0)
