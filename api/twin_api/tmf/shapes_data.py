@@ -176,8 +176,8 @@ _WORDS: Final = {
     # TMF638
     "Service": (
         f"{_ENTITY} category description endDate=date hasStarted=bool isBundle=bool isServiceEnabled=bool"
-        " isStateful=bool name operatingStatus=OperatingStatus serviceDate serviceType startDate=date startMode"
-        " feature=Feature[] note=Note[]"
+        " isStateful=bool name operatingStatus=OperatingStatus serviceDate serviceType startDate=date"
+        " startMode feature=Feature[] note=Note[]"
         " place=RelatedPlaceRefOrValue[] relatedEntity=RelatedEntityRefOrValue[] relatedParty=RelatedParty[]"
         " serviceCharacteristic=Characteristic[] serviceOrderItem=RelatedServiceOrderItem[]"
         " serviceRelationship=ServiceRelationship[] serviceSpecification=VersionedRef state=ServiceState"
@@ -185,8 +185,8 @@ _WORDS: Final = {
     ),
     "ServiceRefOrValue": (
         "id href category description endDate=date hasStarted=bool isBundle=bool isServiceEnabled=bool"
-        " isStateful=bool name operatingStatus=OperatingStatus serviceDate serviceType startDate=date startMode"
-        " feature=Feature[] note=Note[]"
+        " isStateful=bool name operatingStatus=OperatingStatus serviceDate serviceType startDate=date"
+        " startMode feature=Feature[] note=Note[]"
         " place=RelatedPlaceRefOrValue[] relatedEntity=RelatedEntityRefOrValue[] relatedParty=RelatedParty[]"
         " serviceCharacteristic=Characteristic[] serviceOrderItem=RelatedServiceOrderItem[]"
         " serviceRelationship=ServiceRelationship[] serviceSpecification=VersionedRef state=ServiceState"
