@@ -25,10 +25,10 @@ from _partner_network import POINTS, PartnerNetwork, partner_network
 from domain_twin.errors import TwinError, Unreachable
 from twin_api.client import ApiError, Order, PartnerClient, Twin
 
-AT_ONCE = 6
+AT_ONCE = 12
 PATIENCE_S = 180.0
 TRANSIENT = frozenset({429, 502, 503, 504})
-KILLS_EVERY_S = (0.2, 3.0)
+KILLS_EVERY_S = (0.5, 6.0)
 _FLAWS = ("lost", "duplicated", "stuck", "unfit", "parts_left_at_domains")
 
 
