@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ async def test_a_signature_holds_for_just_these_octets(tmp_path: Path, database_
     assert protected["hubId"] == hub.id
     assert isinstance(protected["iat"], int)
     assert "d" not in published[0]
+    told = (Path(__file__).parents[2] / "docs" / "partners-events.md").read_text()
+    shown: dict[str, Any] = {}
+    exec(told.partition("```python\n")[2].partition("```")[0], shown)
+    verify = partial(shown["verify"], got.octets, signature, {"keys": published})
+    assert verify(hub=hub.id, now=protected["iat"] + 200)["eventId"] == got.event_id
+    for replayed in (
+        {"hub": "another", "now": protected["iat"]},
+        {"hub": hub.id, "now": protected["iat"] + 400},
+    ):
+        with pytest.raises(ValueError, match="not for us"):
+            verify(**replayed)
     for place in range(0, len(got.octets), 7):
         flipped = bytearray(got.octets)
         flipped[place] ^= 1
