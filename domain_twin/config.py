@@ -461,8 +461,8 @@ class ApiConfig(_Strict):
         description="host:port to serve on; another address than a loopback one needs [tls] or behind_proxy",
     )
     public_address: str = Field(
-        description="address that partners use, such as https://twins.exchange.example; every href begins with"
-        " it; http on a loopback address only"
+        description="address that partners use, such as https://twins.exchange.example; every href begins"
+        " with it; http on a loopback address only"
     )
     behind_proxy: bool = Field(
         False, description="a proxy in front ends TLS and is the only one who reaches the address listened on"
@@ -507,9 +507,9 @@ class ApiConfig(_Strict):
         host, _ = split_address(self.listen)
         if not is_loopback(host) and not self.tls and not self.behind_proxy:
             raise ValueError(
-                f"{self.listen} can be reached from other machines, and tokens would travel in the clear; give"
-                " [tls] a certificate and a key, listen on 127.0.0.1, or say behind_proxy = true where a proxy"
-                " with TLS stands in front"
+                f"{self.listen} can be reached from other machines, and tokens would travel in the clear;"
+                " give [tls] a certificate and a key, listen on 127.0.0.1, or say behind_proxy = true where a"
+                " proxy with TLS stands in front"
             )
         if self.proxy_certificate and not self.behind_proxy:
             raise ValueError(
