@@ -230,8 +230,8 @@ class Session:
         """Ask the agent and return its answer message, verified.
 
         `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk, CardAsk or SandboxAsk.
-        Raises what a refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion), Unreachable
-        after `timeout_s`, SessionLost, ContractError.
+        Raises what a refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion),
+        Unreachable after `timeout_s`, SessionLost, ContractError.
         """
         kind = _FIELDS[type(body).__name__]
         self._check_open()
