@@ -82,7 +82,8 @@ class PartnerNetwork:
         quoted = "".join(
             f"{mark}{part.rstrip()}\n\n[partner.quota]\n{quota}\n\n" for part in _parts(partners)
         )
-        self.files.broker.write_text(head + quoted, encoding="utf-8")
+        events = '[events]\nallow_networks = ["127.0.0.0/8"]\n'  # no callback leads out of this machine
+        self.files.broker.write_text(head + quoted + events, encoding="utf-8")
 
     async def start(self, name: str) -> None:
         """Start a process and wait until it serves."""

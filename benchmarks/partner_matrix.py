@@ -95,7 +95,7 @@ async def furnish(network: PartnerNetwork, askers: Askers, tenant: str, marker: 
             run = await partner.run(definition.id, ended.twins[0], name=f"run {marker}")
             await partner.finished(run, timeout_s=120)
     for api in APIS:
-        hub = {"callback": f"https://listener.example/{marker}/{api.name}"}
+        hub = {"callback": f"https://127.0.0.1:8443/{marker}/{api.name}"}
         try:
             await askers.send(tenant, f"{api.base}/hub", hub)
         except httpx.HTTPStatusError as error:
