@@ -1,4 +1,4 @@
-"""The check that every answer goes through: it must see what is wrong with one, and nothing where all is well."""
+"""The check that every answer goes through: it must see what is wrong with one, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """TM Forum's conformance kits: Postman collections in folders, turned to our address, and run by newman.
 
 Nothing in a kit's folder is changed: the collection is rewritten in memory. A kit is believed in what it
-asserts; what we do not fulfil is named in `waivers.toml`, with the reason, and a waiver that nothing needs any
-more fails.
+asserts; what we do not fulfil is named in `waivers.toml`, with the reason.
 """
 
 from __future__ import annotations
@@ -118,7 +117,7 @@ def kits(folder: Path) -> list[Kit]:
                 found.append(Kit(number, path, near[0] if near else None))
     if not found:
         raise ValueError(
-            f"{folder}: no Postman collection of {', '.join(BASES)}; put each kit into a sub-folder, as cloned"
+            f"{folder}: no Postman collection of {', '.join(BASES)}; put each kit into a sub-folder"
         )
     return found
 

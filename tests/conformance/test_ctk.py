@@ -21,8 +21,10 @@ from tmf630_table import TARGETS
 
 pytestmark = [pytest.mark.ctk, pytest.mark.slow, pytest.mark.timeout(1800)]
 SEEDED = {
-    "TMF633": ("serviceCatalog", "serviceCategory", "serviceCandidate", "serviceSpecification")
-    + ("importJob", "exportJob"),
+    "TMF633": (
+        *("serviceCatalog", "serviceCategory", "serviceCandidate", "serviceSpecification"),
+        *("importJob", "exportJob"),
+    ),
     "TMF638": ("service", "service"),
     "TMF639": ("resource", "resource"),
     "TMF641": ("serviceOrder",),
