@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
+from tmf_contract import conforming
 
 from domain_twin.errors import NotFound, StaleVersion
 from federation.partners.record import PUBLIC, Body, Kind, Made, News, Record
@@ -22,6 +24,8 @@ from twin_api.tmf import APIS, Engine, presenter, routes
 from twin_api.tmf.bodies import merge
 
 PUBLIC_ADDRESS = "https://twins.example"
+DOCUMENTS = [conforming] if os.environ.get("FEDTWIN_SPECS") else []
+"""Every answer is held against TM Forum's documents, where they are here."""
 SCOPES = frozenset(caller.Scope)
 BASES = {api.number: api.base for api in APIS}
 SPECIFICATIONS = f"{BASES['TMF633']}/serviceSpecification"
@@ -164,7 +168,10 @@ class Served:
         """A client of a tenant; without `scopes` it has all."""
         headers = {"x-tenant": tenant} | ({} if scopes is None else {"x-scopes": scopes})
         return httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=self.app), base_url=PUBLIC_ADDRESS, headers=headers
+            transport=httpx.ASGITransport(app=self.app),
+            base_url=PUBLIC_ADDRESS,
+            headers=headers,
+            event_hooks={"response": list(DOCUMENTS)},
         )
 
     def keep(self, kind: Kind, body: Body, tenant: str = "acme") -> Record:
@@ -176,7 +183,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    *, dialects: Sequence[str] = (), complete: bool = True, hooks: Sequence[Any] = ()
+    *, dialects: Sequence[str] = (), complete: bool = True, hooks: Sequence[Any] = DOCUMENTS
 ) -> AsyncIterator[Served]:
     """The engine in front of records in memory; `http` asks as the tenant `acme`, which has all scopes."""
     kept = Kept()

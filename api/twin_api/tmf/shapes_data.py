@@ -159,7 +159,7 @@ _WORDS: Final = {
         " serviceOrderItemRelationship=ServiceOrderItemRelationship[] state=OrderState"
     ),
     "ServiceOrderItemRelationship": "orderItem=ServiceOrderItemRef relationshipType",
-    "ServiceOrderItemRef": "itemId serviceOrderHref serviceOrderId",
+    "ServiceOrderItemRef": "id itemId serviceOrderHref serviceOrderId",
     "AppointmentRef": "id! href description",
     "ErrorMessage": "code message reason referenceError=url status",
     "ServiceOrderErrorMessage": (
