@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from event_parts import ADDRESS, Got, Pki, delivering, receiver, settings, until
+from event_parts import ADDRESS, TENANTS, Got, Pki, delivering, receiver, settings, until
 from joserfc import jws
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 
 from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity, Unreachable
 from federation.partners.record import PUBLIC, Kind, Record
+from federation.partners.store import RecordStore
 
 
 @pytest.fixture
@@ -113,7 +114,22 @@ async def test_only_what_a_subscription_asks_for_is_sent_to_it(tmp_path: Path, s
         told = {got.path: got.document["event"] for got in other.got}
         assert told["/cb/theirs/listener/serviceOrderCreateEvent"]["serviceOrder"]["description"] == "theirs"
         assert "service" in told["/cb/services/listener/serviceCreateEvent"]
-        assert len(hook.got) == 1
+        assert (len(hook.got), len(other.got)) == (1, 2)
+
+
+async def test_what_happened_before_a_subscription_is_none_of_its_business(
+    tmp_path: Path, sqlite: str, pki: Pki
+) -> None:
+    async with receiver(pki) as hook:
+        store = await RecordStore.open(tmp_path, sqlite, TENANTS)  # nothing is delivered yet
+        await store.of("acme").create(Kind.SERVICE_ORDER, {"description": "before"})
+        await store.of("acme").create(Kind.HUB, {"api": "serviceOrdering", "callback": hook.url})
+        await store.of("acme").create(Kind.SERVICE_ORDER, {"description": "after"})
+        await store.close()
+        async with delivering(tmp_path, sqlite, settings(pki)) as at:
+            await until(lambda: hook.got and at.desk.deliveries.waiting == 0)
+
+    assert hook.numbers == ["after"]
 
 
 async def test_a_receiver_that_was_down_gets_all_in_order(tmp_path: Path, sqlite: str, pki: Pki) -> None:
