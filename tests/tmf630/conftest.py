@@ -30,6 +30,7 @@ THOROUGH = (
 )
 ESSENTIAL = (
     *("what_is_made_is_there", "a_filter_finds_only_what_it_says", "what_is_mandatory_is_missing"),
+    "a_key_makes_one_resource",
     *("patch_changes", "what_is_deleted_is_gone", "a_callback_is_told_once", "subscriptions_are_of_one_api"),
 )
 """Our own engine does for all resources what their tables say: of the others this is enough, day by day."""
