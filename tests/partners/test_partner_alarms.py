@@ -194,6 +194,21 @@ async def test_predicted_alarms_stand_until_a_later_run_of_the_same_question_pas
     assert still == cleared
 
 
+async def test_a_prediction_outlives_looks_at_its_twin_and_not_the_twin(tmp_path):
+    async with desks(tmp_path, NoDomains(), alarms=False) as at:
+        await a_twin(at)
+        mine, alarms = at.store.of(ACME), looking(at, Clock())
+        await Predicted().found(mine, a_test("a", "2026-01-01T00:00:01Z"), judge(a_report(12.0), WANTED))
+        states = []
+        for state in ("active", "inactive", "terminated"):
+            record = mine.get(Kind.SERVICE, "t1")
+            await mine.update(record, {**record.body, "state": state})
+            await alarms.look(mine)
+            states.append(at.alarms()[0]["state"])
+
+    assert states == ["raised", "raised", "cleared"]
+
+
 async def test_tasks_reach_what_their_patterns_name_and_never_sweep_predictions_along(tmp_path):
     async with desks(tmp_path, NoDomains(), alarms=False) as at:
         await a_twin(at)
@@ -268,6 +283,8 @@ async def test_what_the_twin_says_the_twin_takes_back(tmp_path):
             await at.partners.remove(ACME, Kind.ALARM, live["id"])
         changed = await at.partners.change(ACME, Kind.ALARM, live["id"], {"ackState": "acknowledged"})
         own = await report_alarm(at, reportingSystemId="t1")
+        with pytest.raises(ContractError, match="reportingSystemId"):
+            await at.partners.change(ACME, Kind.ALARM, own["id"], {"reportingSystemId": "t1"})
         await at.partners.remove(ACME, Kind.ALARM, own["id"])
         left = [alarm["id"] for alarm in at.alarms()]
 

@@ -63,6 +63,8 @@ async def test_a_cut_is_run_on_a_partners_twin_and_judged_by_its_thresholds(tmp_
                     )
                 )
             ]
+            with pytest.raises(Conflict, match="which is its end"):
+                await at.partners.change(ACME, Kind.SERVICE_TEST, around["id"], {"state": "cancelled"})
             used = at.store.of(ACME).list(Kind.USE)
 
     assert around["state"] == "completed"
