@@ -44,6 +44,7 @@ MOST_ATTEMPTS = 3
 COMES_UP_S = 20.0
 """A twin of which some domain was not heard yet is waited for; after that the run does without."""
 _BUSY_S = 0.5
+_REMOVED_S = 0.2
 _WRITE_AGAIN_S = 1.0
 _WAITS_S = 900.0  # behind other tenants' jobs, before it is given up
 _RESULT = ("verdict", "remarks", "digest", "versions", "domains", "problem", "job", "attempt")
@@ -97,6 +98,15 @@ class Runner:
         if isinstance(job, str) and record.body.get("state") in (*OPEN_STATES, "cancelled"):
             self._given_up.append(job)
             self._wake.set()
+
+    def look_again(self, repository: Repository, record: Record) -> None:
+        """Have the job of a test end once the test is gone: whether it is removed is decided after this."""
+
+        def look() -> None:
+            if self._read(repository, record.id) is None:
+                self.give_up(repository, record)
+
+        asyncio.get_running_loop().call_later(_REMOVED_S, look)
 
     async def run(self) -> None:
         """Carry out what is open until cancelled."""

@@ -112,6 +112,8 @@ class Runs:
 
     async def remove(self, repository: Repository, record: Record) -> None:
         """Agree; the runner gives up what is still running once the test is gone."""
+        if record.body.get("state") in OPEN_STATES:
+            self._runner.look_again(repository, record)
 
     def kept(self, repository: Repository, record: Record) -> None:
         """Carry out what is open; give up what was cancelled."""

@@ -260,12 +260,12 @@ async def test_a_removed_test_ends_its_job(tmp_path):
             test = await at.test(await at.specification(), scenario=CUT)
             await begun.wait()
             await at.partners.remove(ACME, Kind.SERVICE_TEST, test)
-            go.set()
 
             async def over():
                 return at.answers.tenants.running(ACME) == 0 and all(j.state.ended for j in at.jobs.jobs())
 
             await until(over)
+            go.set()
             with pytest.raises(NotFound):
                 at.read(test)
 
