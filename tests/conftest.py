@@ -18,6 +18,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Here, since tests of several folders import them: the first import decides.
+TMF630 = ("checks", "hubs", "queries", "refusals", "suite", "writes")
+pytest.register_assert_rewrite("tmf_contract", *(f"tmf630_{part}" for part in TMF630))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the TMF630 suite; pytest reads them only from here when no folder is named."""
     group = parser.getgroup("tmf630", "behaviour of TM Forum APIs (pytest -m tmf630)")

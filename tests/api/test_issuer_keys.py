@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -101,6 +102,7 @@ class Clock:
         (text(ec("a") | {"kid": 7}), "a key id"),
         (b" " * (MAX_OCTETS + 1), "a key set of more than"),
     ],
+    ids=itertools.count(),  # keys are made anew every time: they cannot name a test
 )
 def test_a_set_that_is_of_no_use_is_refused(document: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):

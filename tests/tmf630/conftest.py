@@ -9,15 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-
-PARTS = ("checks", "hubs", "queries", "refusals", "suite", "writes")
-pytest.register_assert_rewrite("tmf_contract", *(f"tmf630_{part}" for part in PARTS))
-
-from tmf630_checks import Check, every_check  # noqa: E402
-from tmf630_server import OwnServer, own_server  # noqa: E402
-from tmf630_suite import Suite  # noqa: E402
-from tmf630_table import Target, targets  # noqa: E402
-from tmf_contract import check_response  # noqa: E402
+from tmf630_checks import Check, every_check
+from tmf630_server import OwnServer, own_server
+from tmf630_suite import Suite
+from tmf630_table import Target, targets
+from tmf_contract import check_response
 
 THOROUGH = (
     "serviceSpecification",
