@@ -6,6 +6,7 @@ lie beside those of `federation.storage`. Steps are alembic's, shipped with the 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -89,6 +90,7 @@ progress = sa.Table(
 
 def upgrade(connection: sa.Connection) -> None:
     """Bring the database to this version, in the connection's transaction. Raises ConfigError if newer."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its own plugins and steps
     from alembic import command
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
