@@ -122,6 +122,10 @@ def run_process(
     ending = _Ending(log)
 
     def ready(*_: object) -> None:
+        # More signals than the loop reads at once are one and the same news: Python would write its own words
+        # about them between the lines of the log.
+        if (descriptor := signal.set_wakeup_fd(-1)) >= 0:
+            signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         line.ready()
         manager.ready(f"{title} serves")
         log.info("%s is ready", title, extra={"config": str(config)})
