@@ -229,6 +229,7 @@ async def unanswered(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.minutes
 @pytest.mark.timeout(420)
 def test_a_kept_demo_answers_every_command_and_stops(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
