@@ -442,7 +442,12 @@ class ApiTlsConfig(_Strict):
 class ApiLimitsConfig(_Strict):
     """What one caller, or all of them, may take of the API process."""
 
-    body_bytes: int = Field(1_048_576, ge=1024, description="largest body of a request")
+    body_bytes: int = Field(
+        1_000_000,
+        ge=1024,
+        le=1_000_000,
+        description="largest body of a request; the broker takes no larger ones",
+    )
     head_bytes: int = Field(65_536, ge=4096, description="longest request line and headers together")
     head_s: float = Field(10.0, gt=0, description="the head of a request is there within this, seconds")
     body_s: float = Field(30.0, gt=0, description="its body is there within this, seconds")

@@ -16,14 +16,17 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 
 
-def parse(data: bytes, what: str) -> dict[str, Any]:
-    """The object that `data` is; `what` names it in errors. Raises ContractError, OverCapacity."""
+def parse(data: bytes, what: str, *, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """The object that `data` is; `what` names it in errors.
+
+    Raises ContractError, and OverCapacity for more than MAX_BYTES.
+    """
     if len(data) > MAX_BYTES:
         raise OverCapacity(f"{what}: {len(data)} bytes, {MAX_BYTES} at most")
     try:
         value = json.loads(data.decode(), object_pairs_hook=_members, parse_constant=_constant)
     except RecursionError:
-        raise _too_deep(what) from None
+        raise _too_deep(what, max_depth) from None
     except UnicodeDecodeError as error:
         raise ContractError(f"{what}: not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -34,7 +37,7 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
         raise ContractError(f"{what}: {error}") from None
     if not isinstance(value, dict):
         raise ContractError(f"{what}: a JSON object is needed, this is {_name(value)}")
-    _check_depth(value, what)
+    _check_depth(value, what, max_depth)
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
@@ -70,9 +73,9 @@ def _constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a number in JSON")
 
 
-def _check_depth(value: Any, what: str) -> None:
+def _check_depth(value: Any, what: str, most: int) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         level = [
             child
             for item in level
@@ -81,11 +84,11 @@ def _check_depth(value: Any, what: str) -> None:
         ]
         if not level:
             return
-    raise _too_deep(what)
+    raise _too_deep(what, most)
 
 
-def _too_deep(what: str) -> ContractError:
-    return ContractError(f"{what}: nested deeper than {MAX_DEPTH} levels")
+def _too_deep(what: str, most: int) -> ContractError:
+    return ContractError(f"{what}: nested deeper than {most} levels")
 
 
 def _name(value: Any) -> str:

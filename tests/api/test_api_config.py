@@ -71,6 +71,7 @@ def test_others_reach_it_by_tls_or_a_proxy_alone(tmp_path: Path, listen: str) ->
         (GOOD.replace("https://twins.exchange.example", "http://127.0.0.1:80") + TLS, "begin it with https"),
         (GOOD.partition("[[issuer]]")[0], "issuer: this key is missing"),
         (GOOD + "[limits]\nbody_bytes = 0\n", "greater than or equal to 1024"),
+        (GOOD + "[limits]\nbody_bytes = 1048576\n", "less than or equal to 1000000"),
         (GOOD + "[limits]\nrequests_per_second = 0\n", "greater than 0"),
         ('tenant_claim = ""\n' + GOOD, "tenant_claim"),
         ("cors = true\n" + GOOD, "cors: no such key"),

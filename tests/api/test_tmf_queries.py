@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from federation.partners.documents import merge
 from federation.partners.record import Kind, Record
 from twin_api.index import mask_of, newest, union
 from twin_api.shelf import Entry, Shelf
 from twin_api.tmf.apis.inventory import SERVICE_INVENTORY
-from twin_api.tmf.bodies import merge
 from twin_api.tmf.query import Condition, narrowed, page, read_query, select
 from twin_api.tmf.shapes import instant
 

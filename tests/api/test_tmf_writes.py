@@ -24,6 +24,7 @@ from domain_twin.errors import (
     TwinError,
     Unreachable,
 )
+from federation.partners.documents import parse
 from federation.partners.record import Kind
 from twin_api.tmf import APIS
 from twin_api.tmf.bodies import MAX_BODY, MAX_DEPTH
@@ -93,6 +94,27 @@ async def test_a_body_too_large_is_413_however_it_is_sent(api: Served) -> None:
     is_error(await api.http.post(ORDERS, content=pieces(), headers=JSON), 413)
     text = {**ORDER, "description": "x" * 70_000}
     assert is_error(await api.http.post(ORDERS, json=text), 400)["code"] == "tooLong"
+
+
+async def test_a_body_that_the_broker_would_not_take_is_413(api: Served) -> None:
+    where = await order(api)
+    spaces = json.dumps(ORDER).encode().ljust(1_020_000)
+    numbers = "[" + ",".join(["1E15"] * 100_000) + "]"
+    item = json.dumps({"id": "1", "action": "add", "service": {"serviceCharacteristic": [{"name": "n"}]}})
+    longer = f'{{"serviceOrderItem":[{item}]}}'.replace('"n"', f'"n","value":{numbers}').encode()
+    assert len(longer) < MAX_BODY
+    before = len(api.kept.calls)
+
+    for body in (spaces, longer):
+        for method, at in (("POST", ORDERS), ("PATCH", where)):
+            answer = await api.http.request(method, at, content=body, headers=JSON)
+            assert answer.status_code == 413, (method, answer.text[:200])
+            is_error(answer, 413)
+
+    assert len(api.kept.calls) == before
+    assert parse(json.dumps(ORDER).encode().ljust(MAX_BODY), "the most that the broker takes")
+    with pytest.raises(OverCapacity):
+        parse(json.dumps(ORDER).encode().ljust(MAX_BODY + 1), "more than that")
 
 
 @pytest.mark.parametrize(

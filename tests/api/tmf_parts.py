@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tmf_contract import conforming
 
 from domain_twin.errors import NotFound, StaleVersion
+from federation.partners.documents import merge
 from federation.partners.record import PUBLIC, Body, Kind, Made, News, Record
 from twin_api import caller
 from twin_api.read_model import ReadModel
 from twin_api.tmf import APIS, Engine, presenter, routes
-from twin_api.tmf.bodies import merge
 
 PUBLIC_ADDRESS = "https://twins.example"
 DOCUMENTS = [conforming] if os.environ.get("FEDTWIN_SPECS") else []

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from twin_api.tmf.bodies import merge, without_nulls
+from federation.partners.documents import merge
+from twin_api.tmf.bodies import without_nulls
 from twin_api.tmf.errors import Refused
 from twin_api.tmf.shapes import EVERYWHERE, Unfit, check
 from twin_api.tmf.shapes_data import SHAPES

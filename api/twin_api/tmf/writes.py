@@ -12,7 +12,7 @@ from domain_twin.errors import NotFound, StaleVersion
 from federation.partners.record import PUBLIC, Record
 from twin_api.shelf import Entry, encode
 from twin_api.tmf.asked import Asked
-from twin_api.tmf.bodies import read_object
+from twin_api.tmf.bodies import check_size, read_object
 from twin_api.tmf.conditional import etag, named_version
 from twin_api.tmf.errors import JSON, Refused, refusal_of
 from twin_api.tmf.hubs import check_hub
@@ -37,6 +37,7 @@ async def create(asked: Asked) -> Response:
         check_hub(asked.api, body)
         body["api"] = asked.api.name
         body["apiAddress"] = f"{asked.engine.public_address}{asked.api.base}"  # events' hrefs begin with it
+    check_size(body)
     if not key:  # else it may be the very one that this key made: the broker knows
         _alone(asked, body)
     made = await asked.engine.commands.create(asked.caller.tenant, asked.resource.kind, body, key=key)
@@ -59,6 +60,7 @@ async def change(asked: Asked) -> Response:
         patch = patched(asked.resource, entry.record.body, given, datetime.now(UTC))
         if not patch:
             return _shown(asked, entry.record, 200)
+        check_size(patch)
         try:
             record = await asked.engine.commands.change(
                 asked.caller.tenant, asked.resource.kind, asked.identity, patch, if_version=version or held
