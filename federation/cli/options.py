@@ -39,3 +39,11 @@ Api: TypeAlias = Annotated[
 Last: TypeAlias = Annotated[
     str, typer.Option("--last", metavar="DURATION", help="How far to go back: 90s, 10m, 2h, 1d.")
 ]
+Changes: TypeAlias = list[str] | None
+Capacity: TypeAlias = Annotated[
+    Changes, typer.Option("--capacity", metavar="LINK=MBPS", help="New capacity; LINK=x2: twice as much.")
+]
+Demand: TypeAlias = Annotated[
+    Changes,
+    typer.Option("--demand", metavar="x2", help="Demand: x2, CLASS=x2, 'FROM>TO=x2', 'FROM>TO=MBPS'."),
+]

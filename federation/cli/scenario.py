@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import click
 import typer
 
-from federation.cli.options import Api, Json
+from federation.cli.options import Api, Capacity, Changes, Demand, Json
 from federation.cli.order import SECTION, STYLES, Timeout, Wait
 from federation.cli.register import command, subgroup
 
@@ -26,7 +26,6 @@ Definable: TypeAlias = Annotated[
 RunId: TypeAlias = Annotated[
     str, typer.Argument(metavar="RUN", help="Id of the run, or the beginning of it.", show_default=False)
 ]
-Changes: TypeAlias = list[str] | None
 
 
 def add_to(app: typer.Typer) -> None:
@@ -66,13 +65,8 @@ def define(
     down: Annotated[
         Changes, typer.Option("--down", metavar="ELEMENT", help="It fails; repeatable, as all of these.")
     ] = None,
-    capacity: Annotated[
-        Changes, typer.Option("--capacity", metavar="LINK=MBPS", help="New capacity; LINK=x2: twice as much.")
-    ] = None,
-    demand: Annotated[
-        Changes,
-        typer.Option("--demand", metavar="x2", help="Demand: x2, CLASS=x2, 'FROM>TO=x2', 'FROM>TO=MBPS'."),
-    ] = None,
+    capacity: Capacity = None,
+    demand: Demand = None,
     flow: Annotated[
         Changes, typer.Option("--flow", metavar="FROM>TO", help="Measure between these end points.")
     ] = None,

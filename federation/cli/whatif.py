@@ -9,7 +9,7 @@ import click
 import typer
 
 from federation.cli import completion
-from federation.cli.options import At, Json
+from federation.cli.options import At, Capacity, Changes, Demand, Json
 from federation.cli.register import command
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 SECTION = "Ask what would be"
 _OWN = "--at .fedtwin/demo/transport/state/agent.sock"
 
-Changes: TypeAlias = list[str] | None
 Down: TypeAlias = Annotated[
     Changes,
     typer.Option(
@@ -28,10 +27,6 @@ Down: TypeAlias = Annotated[
         help="It fails: a link, node, cell …; repeatable.",
         autocompletion=completion.elements,
     ),
-]
-Demand: TypeAlias = Annotated[
-    Changes,
-    typer.Option("--demand", metavar="x2", help="Demand: x2, CLASS=x2, 'FROM>TO=x2', 'FROM>TO=MBPS'."),
 ]
 Flow: TypeAlias = Annotated[
     Changes, typer.Option("--flow", metavar="FROM>TO", help="Report this flow; repeatable.")
@@ -85,9 +80,7 @@ def whatif(
     up: Annotated[
         Changes, typer.Option("--up", metavar="ELEMENT", help="It comes back; repeatable, as all of these.")
     ] = None,
-    capacity: Annotated[
-        Changes, typer.Option("--capacity", metavar="LINK=MBPS", help="New capacity; LINK=x2: twice as much.")
-    ] = None,
+    capacity: Capacity = None,
     metric: Annotated[
         Changes, typer.Option("--metric", metavar="LINK=N", help="New metric of the routing protocol.")
     ] = None,

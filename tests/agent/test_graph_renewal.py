@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from file_limits import full_disk, until
 
 from domain_twin.agent.semantics import FOLDER, Semantics
 from domain_twin.config import SemanticConfig
@@ -20,23 +19,6 @@ from domain_twin.semantic.workers import OPERATOR
 from domain_twin.yang.schema import SchemaSet
 
 ENABLED = guarded("SELECT ?i { ?i <https://fedtwin.example/ns/yang/ietf-interfaces#enabled> ?e } ORDER BY ?i")
-
-
-@contextmanager
-def full_disk(octets: int) -> Iterator[None]:
-    """No file of this process grows beyond so many octets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.02)
 
 
 async def test_copies_are_made_anew_when_the_store_was_set_aside(tmp_path: Path) -> None:

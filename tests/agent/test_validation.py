@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
+from file_limits import full_disk
 
 from domain_twin.agent.validation import TreeCheck
 from domain_twin.yang.schema import SchemaSet
@@ -43,15 +43,11 @@ async def test_a_check_whose_worker_was_killed_is_made_again() -> None:
 async def test_a_full_disk_costs_a_check_and_not_the_agent() -> None:
     schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
     check = TreeCheck("core", lambda _: schema, lambda _: {TYPE: True}, settle_s=0.01)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     task = asyncio.create_task(check.run())
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no file can be written
-        try:
+        with full_disk(0):
             check.note("upf-1")
             await asyncio.sleep(0.5)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert not task.done()
         check.note("upf-1")
         async with asyncio.timeout(60):

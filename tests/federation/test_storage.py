@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from file_limits import full_disk
 
 from domain_twin.model import (
     DomainStatus,
@@ -180,30 +178,15 @@ async def test_a_read_only_database_is_a_problem_and_not_an_end(tmp_path: Path) 
     await store.close()
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[None]:
-    """Lets files of this process grow no further than 64 KiB: a full disk, for what is written here."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-async def test_a_full_disk_is_a_problem_until_there_is_room(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+async def test_a_full_disk_is_a_problem_until_there_is_room(tmp_path: Path) -> None:
     # Arrange
     store, _ = await Storage.open(tmp_path)
     for number in range(1, 4000):
         store.add_event(event(number))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    request.getfixturevalue("file_size_limit")
     # Act
-    await store.flush()
+    with full_disk(64 << 10):
+        await store.flush()
     full = store.problem
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     store.add_status(status(1))
     await store.flush()
     # Assert

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyoxigraph as ox
 import pytest
+from file_limits import full_disk, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,23 +88,6 @@ class Lab:
 
     def held(self) -> set[ox.Quad]:
         return {q for q in self.store.quads() if q.graph_name != ox.NamedNode(provenance_graph())}
-
-
-@contextmanager
-def full_disk(octets: int) -> Iterator[None]:
-    """No file of this process grows beyond so many octets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110 - nobody tells of it
-            await asyncio.sleep(0.02)
 
 
 async def test_changes_of_leaves_get_into_the_graphs_of_their_device(schema: SchemaSet) -> None:

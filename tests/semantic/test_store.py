@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyoxigraph as ox
 import pytest
+from file_limits import full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,17 +35,6 @@ def followed(text: bytes, batches: list[Batch]) -> set[ox.Quad]:
         copy -= set(batch.remove)
         copy |= set(batch.add)
     return copy
-
-
-@contextmanager
-def full_disk(octets: int) -> Iterator[None]:
-    """No file of this process grows beyond so many octets."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_one_apply_takes_out_and_puts_in() -> None:
