@@ -139,7 +139,7 @@ class WelcomeTerms(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., broker: _Optional[str] = ..., contract_version: _Optional[int] = ..., nonce: _Optional[bytes] = ..., heartbeat_ms: _Optional[int] = ..., dead_after_ms: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate", "query", "card", "sandbox")
+    __slots__ = ("id", "job_id", "round", "timeout_ms", "max_answer_bytes", "on_behalf_of", "view", "evaluate", "describe", "budget", "transfer", "simulate", "query", "card", "sandbox", "learn")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,7 @@ class Ask(_message.Message):
     QUERY_FIELD_NUMBER: _ClassVar[int]
     CARD_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
+    LEARN_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     round: int
@@ -170,7 +171,8 @@ class Ask(_message.Message):
     query: QueryAsk
     card: CardAsk
     sandbox: SandboxAsk
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ..., query: _Optional[_Union[QueryAsk, _Mapping]] = ..., card: _Optional[_Union[CardAsk, _Mapping]] = ..., sandbox: _Optional[_Union[SandboxAsk, _Mapping]] = ...) -> None: ...
+    learn: LearnAsk
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., round: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., max_answer_bytes: _Optional[int] = ..., on_behalf_of: _Optional[_Union[Signed, _Mapping]] = ..., view: _Optional[_Union[ViewAsk, _Mapping]] = ..., evaluate: _Optional[_Union[EvaluateAsk, _Mapping]] = ..., describe: _Optional[_Union[DescribeAsk, _Mapping]] = ..., budget: _Optional[_Union[BudgetAsk, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., simulate: _Optional[_Union[SimulateAsk, _Mapping]] = ..., query: _Optional[_Union[QueryAsk, _Mapping]] = ..., card: _Optional[_Union[CardAsk, _Mapping]] = ..., sandbox: _Optional[_Union[SandboxAsk, _Mapping]] = ..., learn: _Optional[_Union[LearnAsk, _Mapping]] = ...) -> None: ...
 
 class OnBehalfOf(_message.Message):
     __slots__ = ("subject", "issued_at", "expires_at")
@@ -531,6 +533,30 @@ class SandboxAnswer(_message.Message):
     kpis: _containers.RepeatedScalarFieldContainer[str]
     expires_at: int
     def __init__(self, view: _Optional[_Union[ViewDelta, _Mapping]] = ..., agreement: _Optional[str] = ..., level: _Optional[str] = ..., kpis: _Optional[_Iterable[str]] = ..., expires_at: _Optional[int] = ...) -> None: ...
+
+class LearnAsk(_message.Message):
+    __slots__ = ("run", "step", "task", "message", "card", "arrays")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CARD_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    step: str
+    task: bytes
+    message: bytes
+    card: bytes
+    arrays: bytes
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[str] = ..., task: _Optional[bytes] = ..., message: _Optional[bytes] = ..., card: _Optional[bytes] = ..., arrays: _Optional[bytes] = ...) -> None: ...
+
+class LearnAnswer(_message.Message):
+    __slots__ = ("message", "facts")
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    message: bytes
+    facts: bytes
+    def __init__(self, message: _Optional[bytes] = ..., facts: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("ask_id", "version", "signed", "refusal")
@@ -1642,3 +1668,183 @@ class FollowRecordsResponse(_message.Message):
     begins_anew: bool
     at: int
     def __init__(self, records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., complete: _Optional[bool] = ..., begins_anew: _Optional[bool] = ..., at: _Optional[int] = ...) -> None: ...
+
+class LearningRun(_message.Message):
+    __slots__ = ("id", "task", "domains", "state", "round", "rounds", "created_at", "ended_at", "problem", "owner", "log", "version")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    task: bytes
+    domains: _containers.RepeatedScalarFieldContainer[str]
+    state: str
+    round: int
+    rounds: int
+    created_at: int
+    ended_at: int
+    problem: str
+    owner: str
+    log: bytes
+    version: int
+    def __init__(self, id: _Optional[str] = ..., task: _Optional[bytes] = ..., domains: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., created_at: _Optional[int] = ..., ended_at: _Optional[int] = ..., problem: _Optional[str] = ..., owner: _Optional[str] = ..., log: _Optional[bytes] = ..., version: _Optional[int] = ...) -> None: ...
+
+class StartRunRequest(_message.Message):
+    __slots__ = ("task", "domains")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    DOMAINS_FIELD_NUMBER: _ClassVar[int]
+    task: bytes
+    domains: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, task: _Optional[bytes] = ..., domains: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StartRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: LearningRun
+    def __init__(self, run: _Optional[_Union[LearningRun, _Mapping]] = ...) -> None: ...
+
+class GetRunRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class GetRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: LearningRun
+    def __init__(self, run: _Optional[_Union[LearningRun, _Mapping]] = ...) -> None: ...
+
+class ListRunsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListRunsResponse(_message.Message):
+    __slots__ = ("runs",)
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    runs: _containers.RepeatedCompositeFieldContainer[LearningRun]
+    def __init__(self, runs: _Optional[_Iterable[_Union[LearningRun, _Mapping]]] = ...) -> None: ...
+
+class WatchRunRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class WatchRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: LearningRun
+    def __init__(self, run: _Optional[_Union[LearningRun, _Mapping]] = ...) -> None: ...
+
+class StopRunRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class StopRunResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: LearningRun
+    def __init__(self, run: _Optional[_Union[LearningRun, _Mapping]] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class LearnedModel(_message.Message):
+    __slots__ = ("card", "in_service", "reason")
+    CARD_FIELD_NUMBER: _ClassVar[int]
+    IN_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    card: bytes
+    in_service: bool
+    reason: str
+    def __init__(self, card: _Optional[bytes] = ..., in_service: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[LearnedModel]
+    def __init__(self, models: _Optional[_Iterable[_Union[LearnedModel, _Mapping]]] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("model", "version", "arrays")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    arrays: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., arrays: _Optional[bool] = ...) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("model", "data", "bytes")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    model: LearnedModel
+    data: bytes
+    bytes: int
+    def __init__(self, model: _Optional[_Union[LearnedModel, _Mapping]] = ..., data: _Optional[bytes] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class RollBackRequest(_message.Message):
+    __slots__ = ("model", "version")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class RollBackResponse(_message.Message):
+    __slots__ = ("model", "outcomes")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    model: LearnedModel
+    outcomes: _containers.RepeatedCompositeFieldContainer[DomainOutcome]
+    def __init__(self, model: _Optional[_Union[LearnedModel, _Mapping]] = ..., outcomes: _Optional[_Iterable[_Union[DomainOutcome, _Mapping]]] = ...) -> None: ...
+
+class GetForecastRequest(_message.Message):
+    __slots__ = ("model", "elements")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    elements: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., elements: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Forecast(_message.Message):
+    __slots__ = ("element", "kpi", "unit", "at", "times", "quantiles", "values")
+    ELEMENT_FIELD_NUMBER: _ClassVar[int]
+    KPI_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    QUANTILES_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    element: str
+    kpi: str
+    unit: str
+    at: int
+    times: _containers.RepeatedScalarFieldContainer[int]
+    quantiles: _containers.RepeatedScalarFieldContainer[float]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, element: _Optional[str] = ..., kpi: _Optional[str] = ..., unit: _Optional[str] = ..., at: _Optional[int] = ..., times: _Optional[_Iterable[int]] = ..., quantiles: _Optional[_Iterable[float]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class GetForecastResponse(_message.Message):
+    __slots__ = ("forecasts", "version")
+    FORECASTS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    forecasts: _containers.RepeatedCompositeFieldContainer[Forecast]
+    version: int
+    def __init__(self, forecasts: _Optional[_Iterable[_Union[Forecast, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...

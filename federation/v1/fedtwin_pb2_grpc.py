@@ -1266,3 +1266,425 @@ class Partners:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class LearningStub:
+    """Learning across domains, at the broker; at an agent, of what its own domain has of it.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.StartRun = channel.unary_unary(
+                '/fedtwin.v1.Learning/StartRun',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.StartRunRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.StartRunResponse.FromString,
+                _registered_method=True)
+        self.GetRun = channel.unary_unary(
+                '/fedtwin.v1.Learning/GetRun',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetRunResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/fedtwin.v1.Learning/ListRuns',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.WatchRun = channel.unary_stream(
+                '/fedtwin.v1.Learning/WatchRun',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.WatchRunResponse.FromString,
+                _registered_method=True)
+        self.StopRun = channel.unary_unary(
+                '/fedtwin.v1.Learning/StopRun',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.StopRunRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.StopRunResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/fedtwin.v1.Learning/ListModels',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_stream(
+                '/fedtwin.v1.Learning/GetModel',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.RollBack = channel.unary_unary(
+                '/fedtwin.v1.Learning/RollBack',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.RollBackResponse.FromString,
+                _registered_method=True)
+        self.GetForecast = channel.unary_unary(
+                '/fedtwin.v1.Learning/GetForecast',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.GetForecastRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetForecastResponse.FromString,
+                _registered_method=True)
+
+
+class LearningServicer:
+    """Learning across domains, at the broker; at an agent, of what its own domain has of it.
+    """
+
+    def StartRun(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRun(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRun(self, request, context):
+        """The run now, then at every change until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRun(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Puts an earlier version back into service, in all domains that have it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetForecast(self, request, context):
+        """What the model in service foretells; at an agent only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_LearningServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'StartRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRun,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.StartRunRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.StartRunResponse.SerializeToString,
+            ),
+            'GetRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRun,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetRunRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListRunsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.WatchRunRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'StopRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRun,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.StopRunRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.StopRunResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListModelsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetModelRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetModelResponse.SerializeToString,
+            ),
+            'RollBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.RollBackRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.RollBackResponse.SerializeToString,
+            ),
+            'GetForecast': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetForecast,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.GetForecastRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.GetForecastResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'fedtwin.v1.Learning', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('fedtwin.v1.Learning', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Learning:
+    """Learning across domains, at the broker; at an agent, of what its own domain has of it.
+    """
+
+    @staticmethod
+    def StartRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/StartRun',
+            federation_dot_v1_dot_fedtwin__pb2.StartRunRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.StartRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/GetRun',
+            federation_dot_v1_dot_fedtwin__pb2.GetRunRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/ListRuns',
+            federation_dot_v1_dot_fedtwin__pb2.ListRunsRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedtwin.v1.Learning/WatchRun',
+            federation_dot_v1_dot_fedtwin__pb2.WatchRunRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/StopRun',
+            federation_dot_v1_dot_fedtwin__pb2.StopRunRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.StopRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/ListModels',
+            federation_dot_v1_dot_fedtwin__pb2.ListModelsRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedtwin.v1.Learning/GetModel',
+            federation_dot_v1_dot_fedtwin__pb2.GetModelRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/RollBack',
+            federation_dot_v1_dot_fedtwin__pb2.RollBackRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.RollBackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetForecast(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Learning/GetForecast',
+            federation_dot_v1_dot_fedtwin__pb2.GetForecastRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.GetForecastResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

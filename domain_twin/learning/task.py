@@ -1,0 +1,189 @@
+"""What is learned together: the task that all domains are told, and the card of the model that comes of it.
+
+Owns both as data, and their JSON. No code travels between operators: a task names a kind of model that every
+domain has installed itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from domain_twin.errors import ContractError
+from domain_twin.model import Nanoseconds
+
+__all__ = ["Array", "Card", "Feature", "Kind", "Privacy", "Profile", "Role", "Task", "Window"]
+
+MAX_BYTES = 256 << 10
+
+
+class Kind(StrEnum):
+    """What a model does."""
+
+    FORECASTER = "forecaster"
+    VAE = "vae"
+    GAN = "gan"
+    DETECTOR = "detector"
+    RESIDUAL = "residual"
+
+
+class Profile(StrEnum):
+    """Who trusts whom, and so how contributions are joined."""
+
+    MISTRUSTFUL = "mistrustful"
+    PRIVATE = "private"
+    TRUSTED = "trusted"
+
+
+class Role(StrEnum):
+    """What a feature is for: models read all of them and foretell the targets."""
+
+    INPUT = "input"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One KPI of every element, in one unit: `kpi` is a term of the ontology (`ndt:utilisation`)."""
+
+    kpi: str
+    unit: str
+    role: Role = Role.TARGET
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which history is learned from: the last `length_s`, or from `start` to `end` where they are given."""
+
+    length_s: float = 86_400.0
+    start: Nanoseconds = 0
+    end: Nanoseconds = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """The hard budget of the profile `private`, per domain and model, record level (DP-SGD, Abadi et al. 2016)."""
+
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    noise_multiplier: float = 1.0
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One training, as every domain is told of it.
+
+    `model` is the name under which versions are kept; `element_kind` the kind of element that is learned
+    from (`link`, `cell`, `network-function`, `host`). `lags` and `horizons` count steps of `step_s` seconds.
+    `settings` are the model's own (hidden units, ...); a domain refuses names that its model does not know.
+    """
+
+    model: str
+    kind: Kind = Kind.FORECASTER
+    element_kind: str = "link"
+    features: tuple[Feature, ...] = ()
+    step_s: float = 60.0
+    lags: int = 10
+    horizons: tuple[int, ...] = (1,)
+    quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
+    window: Window = Window()
+    profile: Profile = Profile.MISTRUSTFUL
+    rounds: int = 10
+    epochs: int = 1
+    batch: int = 128
+    learning_rate: float = 1e-3
+    holdout: float = 0.2
+    """Share of every series, its end, that is judged on and never trained on."""
+    seed: int = 0
+    privacy: Privacy | None = None
+    settings: Mapping[str, float | str] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """This task as canonical JSON in UTF-8."""
+        return _encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """The task that `data` is. Raises ContractError, which names what is wrong."""
+        return _decode(_TASK, data, "task")  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """The form of one named array of a model."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What one version of a model is, how it came about, and how good it is beside its naive rivals.
+
+    `scores` are by row and measure: rows are `model`, the names of naive rivals, and operators where the
+    profile lets that be known (`operator:NAME`). `privacy_spent` is epsilon by domain at `task.privacy.delta`.
+    """
+
+    model: str
+    version: int
+    task: Task
+    arrays: tuple[Array, ...]
+    created_at: Nanoseconds
+    run: str
+    rounds: int
+    contributors: tuple[str, ...]
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    gains: Mapping[str, float] = field(default_factory=dict)
+    """Relative: how much less error the model has on a domain's own holdout than what it learned alone."""
+    scaler: Mapping[str, Any] = field(default_factory=dict)
+    privacy_spent: Mapping[str, float] = field(default_factory=dict)
+    digest: str = ""
+    """SHA-256 of the arrays as they are kept, hexadecimal."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: guarantees that do not hold, rounds that were refused."""
+
+    def to_json(self) -> bytes:
+        """This card as canonical JSON in UTF-8."""
+        return _encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """The card that `data` is. Raises ContractError, which names what is wrong."""
+        return _decode(_CARD, data, "card")  # type: ignore[return-value]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _strict(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+_TASK = _strict(Task)
+_CARD = _strict(Card)
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(
+        dataclasses.asdict(value), sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()
+
+
+def _decode(adapter: TypeAdapter[Any], data: bytes, what: str) -> Any:
+    if len(data) > MAX_BYTES:
+        raise ContractError(f"{what}: {len(data)} bytes, {MAX_BYTES} at most")
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the document"
+        raise ContractError(f"{what}: {place}: {first['msg']}") from None

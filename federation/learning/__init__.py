@@ -1,0 +1,1 @@
+"""Learning across domains: rounds, how contributions are joined, and the models that come of it."""
