@@ -49,14 +49,14 @@ class Learner(Protocol):
         """The arrays that training begins with: the same on every machine for the same state of `rng`."""
 
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
-        """Go on training `arrays` on the training part of `panel`. Raises ContractError where it holds too little."""
+        """Train `arrays` on, by the training part of `panel`. Raises ContractError where that is too little."""
 
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
-        """Measures on the holdout: `loss` first (lower is better), then others, and naive rivals' as `naive:NAME`."""
+        """Measures on the holdout: `loss` (lower is better), then others; naive rivals' as `naive:NAME`."""
 
 
 def learner(task: Task) -> Learner:
-    """The model that `task` names. Raises ConfigError for settings it does not know, and where `ai` is missing."""
+    """The model that `task` names. Raises ConfigError for unknown settings, and where `ai` is missing."""
     try:
         module = import_module(_MODULES[task.kind])
     except KeyError:

@@ -1,4 +1,4 @@
-"""What a domain learns from: series of its elements' KPIs on one grid of time. Owns no history and no scaling."""
+"""What a domain learns from: series of elements' KPIs on one grid of time. Owns no history and no scaling."""
 
 from __future__ import annotations
 

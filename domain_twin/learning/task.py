@@ -11,16 +11,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from domain_twin.errors import ContractError
 from domain_twin.model import Nanoseconds
 
 __all__ = ["Array", "Card", "Feature", "Kind", "Privacy", "Profile", "Role", "Task", "Window"]
 
-MAX_BYTES = 256 << 10
+MAX_BYTES: Final = 256 << 10
+MAX_FEATURES: Final = 64
+MAX_STEPS: Final = 10_000
+
+_STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+_Positive = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Kind(StrEnum):
@@ -52,6 +60,8 @@ class Role(StrEnum):
 class Feature:
     """One KPI of every element, in one unit: `kpi` is a term of the ontology (`ndt:utilisation`)."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     kpi: str
     unit: str
     role: Role = Role.TARGET
@@ -61,19 +71,23 @@ class Feature:
 class Window:
     """Which history is learned from: the last `length_s`, or from `start` to `end` where they are given."""
 
-    length_s: float = 86_400.0
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    length_s: _Positive = 86_400.0
     start: Nanoseconds = 0
     end: Nanoseconds = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """The hard budget of the profile `private`, per domain and model, record level (DP-SGD, Abadi et al. 2016)."""
+    """The hard budget of the profile `private`, per domain and model: records, DP-SGD (Abadi et al. 2016)."""
 
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    noise_multiplier: float = 1.0
-    clip_norm: float = 1.0
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    epsilon: _Positive = 8.0
+    delta: _Share = 1e-5
+    noise_multiplier: _Positive = 1.0
+    clip_norm: _Positive = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +99,23 @@ class Task:
     `settings` are the model's own (hidden units, ...); a domain refuses names that its model does not know.
     """
 
-    model: str
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    model: _Name
     kind: Kind = Kind.FORECASTER
     element_kind: str = "link"
-    features: tuple[Feature, ...] = ()
-    step_s: float = 60.0
-    lags: int = 10
-    horizons: tuple[int, ...] = (1,)
-    quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)
+    features: Annotated[tuple[Feature, ...], Field(max_length=MAX_FEATURES)] = ()
+    step_s: _Positive = 60.0
+    lags: _Count = 10
+    horizons: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=64)] = (1,)
+    quantiles: tuple[_Share, ...] = (0.05, 0.5, 0.95)
     window: Window = Window()
     profile: Profile = Profile.MISTRUSTFUL
-    rounds: int = 10
-    epochs: int = 1
-    batch: int = 128
-    learning_rate: float = 1e-3
-    holdout: float = 0.2
+    rounds: _Count = 10
+    epochs: _Count = 1
+    batch: _Count = 128
+    learning_rate: _Positive = 1e-3
+    holdout: _Share = 0.2
     """Share of every series, its end, that is judged on and never trained on."""
     seed: int = 0
     privacy: Privacy | None = None
@@ -112,12 +128,15 @@ class Task:
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         """The task that `data` is. Raises ContractError, which names what is wrong."""
-        return _decode(_TASK, data, "task")  # type: ignore[return-value]
+        task: Self = _decode(_TASK, data, "task")
+        return task
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
     """The form of one named array of a model."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     name: str
     shape: tuple[int, ...]
@@ -129,8 +148,10 @@ class Card:
     """What one version of a model is, how it came about, and how good it is beside its naive rivals.
 
     `scores` are by row and measure: rows are `model`, the names of naive rivals, and operators where the
-    profile lets that be known (`operator:NAME`). `privacy_spent` is epsilon by domain at `task.privacy.delta`.
+    profile lets that be known (`operator:NAME`). `privacy_spent` is epsilon by domain, at the task's delta.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     model: str
     version: int
@@ -157,19 +178,12 @@ class Card:
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         """The card that `data` is. Raises ContractError, which names what is wrong."""
-        return _decode(_CARD, data, "card")  # type: ignore[return-value]
+        card: Self = _decode(_CARD, data, "card")
+        return card
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def _strict(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-_TASK = _strict(Task)
-_CARD = _strict(Card)
+_TASK = TypeAdapter(Task)
+_CARD = TypeAdapter(Card)
 
 
 def _encode(value: Any) -> bytes:
