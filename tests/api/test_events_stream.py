@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from token_parts import api_config, claims
 
 from federation.partners.record import PUBLIC, Body, Kind, News, Record
 from federation.partners.signing import EventKey
+from twin_api.client import ApiError, PartnerClient
 from twin_api.events import EventFeed, routes
 from twin_api.issuer import TrialIssuer
 from twin_api.read_model import ReadModel
@@ -296,3 +297,63 @@ async def test_lines_in_a_body_make_no_frame_of_their_own(tmp_path: Path) -> Non
 
     assert name == "ServiceOrderCreateEvent"
     assert document["event"]["serviceOrder"]["note"] == "a\r\n\r\ndata: {}\u2028"
+
+
+async def test_the_client_hears_events_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with serving(tmp_path) as api, PartnerClient(api.at.address, api.token()) as partner:
+        async with asyncio.timeout(20), aclosing(partner.events()) as events:
+            first = asyncio.create_task(anext(events))
+            while not api.feed.listeners:  # noqa: ASYNC110 - it is heard from then on
+                await asyncio.sleep(0.01)
+            api.change({"id": "1", "state": "acknowledged"})
+            event = await first
+        api.change({"id": "1", "state": "completed"})
+        async with asyncio.timeout(20), aclosing(partner.events(after=event.place)) as events:
+            missed = await anext(events)
+
+    assert (event.type, event.resource.id, event.gap) == ("ServiceOrderCreateEvent", "1", False)
+    assert (missed.type, missed.resource.text("state")) == ("ServiceOrderStateChangeEvent", "completed")
+    assert event.id
+    assert event.happened_at.endswith("Z")
+
+
+async def test_the_client_filters_and_is_told_of_a_gap(tmp_path: Path) -> None:
+    wanted = {"eventType": "ServiceOrderStateChangeEvent", "serviceOrder.state": "completed"}
+    async with serving(tmp_path) as api, PartnerClient(api.at.address, api.token()) as partner:
+        async with asyncio.timeout(20), aclosing(partner.events(after="long ago", **wanted)) as events:
+            gap = await anext(events)
+            for state in ("acknowledged", "inProgress", "completed"):
+                api.change({"id": "1", "state": state})
+            event = await anext(events)
+        with pytest.raises(ApiError, match="limit"):
+            await anext(partner.events(limit="3"))
+
+    assert gap.gap
+    assert "missed" in gap.description
+    assert event.resource.text("state") == "completed"
+
+
+async def test_the_client_comes_back_with_another_token_when_one_ends(tmp_path: Path) -> None:
+    tokens: list[str] = []
+
+    async with serving(tmp_path) as api:
+
+        def token() -> str:
+            tokens.append(api.token(exp=int(time.time()) + (2 if not tokens else 600)))
+            return tokens[-1]
+
+        async with (
+            PartnerClient(api.at.address, token) as partner,
+            asyncio.timeout(30),
+            aclosing(partner.events()) as events,
+        ):
+            first = asyncio.create_task(anext(events))
+            while not api.feed.listeners:  # noqa: ASYNC110 - it is heard from then on
+                await asyncio.sleep(0.01)
+            while api.feed.listeners:  # noqa: ASYNC110 - until the first token ends
+                await asyncio.sleep(0.01)
+            api.change({"id": "1"})  # while nobody listens
+            event = await first
+
+    assert event.resource.id == "1"
+    assert len(tokens) == 2

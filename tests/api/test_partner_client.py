@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted_api import Answer, Asked, scripted
 
 from domain_twin.errors import ConfigError, Conflict, CredentialError, NotFound, Unreachable
 from twin_api.client import ApiError, NoAnswer, Order, PartnerClient, Run, Threshold, Twin
 from twin_api.client.partner import PAGE
+from twin_api.client.stream import Frame, frames
 
 TOKEN = "header.claims.signature"
 ORDER = {"id": "o1", "state": "acknowledged", "serviceOrderItem": [{"id": "1", "action": "add"}]}
@@ -310,3 +316,84 @@ def test_thresholds_are_kept_to_the_last_digit() -> None:
     read = Definition({"testMeasureDefinition": [_measured(each) for each in wanted]}).thresholds
 
     assert read == wanted
+
+
+def streamed(data: bytes, status: int = 200) -> Answer:
+    return Answer(status, data, {"Content-Type": "text/event-stream; charset=utf-8"})
+
+
+async def test_a_stream_that_is_cut_is_followed_behind_the_last_event() -> None:
+    cut = streamed(b'retry: 10\nid: e-1\ndata: {"eventId":"1"}\n\nid: e-2\n: here\n\nid: e-9\ndata: {"event')
+    rest = streamed(b'id: e-3\ndata: {"eventId":\ndata: "3"}\n\n')
+    answers = [cut, Answer(0), error(503), rest]
+    async with (
+        scripted(answers) as script,
+        client(script.url) as partner,
+        asyncio.timeout(20),
+        aclosing(partner.events(eventType="x")) as events,
+    ):
+        told = [await anext(events) for _ in range(2)]
+
+    assert [(event.id, event.place) for event in told] == [("1", "e-1"), ("3", "e-3")]
+    assert [asked.headers.get("last-event-id") for asked in script.asked] == [None, "e-2", "e-2", "e-2"]
+    assert all(asked.path == "/events?eventType=x" for asked in script.asked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(200, [], {"Content-Type": "application/json"}), "this is application/json"),
+        (error(403, message="no ndt.events"), "no ndt.events"),
+        (error(401, message="expired"), "expired"),
+        (streamed(b"data: nothing\n\n"), "no JSON object"),
+        (streamed(b"data: 1\n\n"), "no JSON object"),
+        (error(503, message="not yet"), "not yet"),
+        (Answer(0), "does not answer"),
+    ],
+)
+async def test_what_is_no_stream_ends_the_listening(answer: Answer, words: str) -> None:
+    async with scripted([answer]) as script, client(script.url, patience_s=0.0) as partner:
+        with pytest.raises(ApiError, match=words):
+            await anext(partner.events())
+
+    assert len(script.asked) == 1
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@given(st.lists(st.integers(0, 200), max_size=8), st.sampled_from(["\n", "\r", "\r\n"]))
+async def test_a_stream_reads_the_same_however_it_is_cut(cuts: list[int], end: str) -> None:
+    lines = [
+        "\ufeffid: 1",
+        "data: a\u2028b\x85",
+        "data:c:d",
+        "event: e",
+        "",
+        ": hm",
+        "",
+        "id: 2",
+        "retry: 5",
+        "x",
+        "",
+    ]
+    octets = "".join(f"{line}{end}" for line in [*lines, "data: half"]).encode()
+    places = [0, *sorted(min(cut, len(octets)) for cut in cuts), len(octets)]
+
+    parts = [octets[start:end] for start, end in itertools.pairwise(places)]
+    found = [frame async for frame in frames(pieces(*parts))]
+
+    assert found == [
+        Frame("e", "a\u2028b\x85\nc:d", "1"),
+        Frame(),
+        Frame(id="2", retry_s=0.005),
+    ]
+
+
+@pytest.mark.parametrize("octet", [b"x", b"data:\n"])
+async def test_an_event_without_end_is_refused(octet: bytes) -> None:
+    large = octet * ((1 << 20) // len(octet))
+    with pytest.raises(ApiError, match="larger than"):
+        _ = [frame async for frame in frames(pieces(*[large] * 9))]

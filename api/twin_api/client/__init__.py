@@ -12,6 +12,7 @@ async with PartnerClient.connect("partner.toml") as partner:
 from twin_api.client.documents import (
     Definition,
     Document,
+    Event,
     Measure,
     Order,
     Part,
@@ -29,6 +30,7 @@ __all__ = [
     "ApiError",
     "Definition",
     "Document",
+    "Event",
     "Measure",
     "NoAnswer",
     "Order",

@@ -12,7 +12,8 @@ import ipaddress
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 
 from domain_twin.errors import ConfigError, CredentialError
 from twin_api.client.errors import ApiError, NoAnswer, error_of
+from twin_api.client.stream import Frame, frames
 
 if TYPE_CHECKING:
     import httpx
@@ -29,6 +31,8 @@ __all__ = ["Connection", "Reply"]
 
 _REPEATED = frozenset({502, 503, 504})
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
+_SILENT_S = 60.0
+"""A stream that is silent for so long is gone: the api says every 15 s that it is still there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,50 @@ class Connection:
             await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
+    async def listen(
+        self, path: str, *, params: Mapping[str, str] | None = None, after: str = ""
+    ) -> AsyncGenerator[Frame, None]:
+        """Server-sent events from the one behind `after`, for good: comes back where the stream ends.
+
+        Raises ApiError; NoAnswer where the api is away for longer than `patience_s`.
+        """
+        import httpx
+
+        if self._http is None:
+            raise ConfigError("the client is not open; use it in `async with`")
+        heard, wait_s, pause_s = time.monotonic(), _FIRST_WAIT_S, 0.0
+        while True:
+            headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+            refused: ApiError | None = None
+            try:
+                async with self._http.stream(
+                    "GET",
+                    path,
+                    params=params,
+                    headers=self._headers(None, headers),
+                    timeout=httpx.Timeout(self._timeout_s, read=_SILENT_S),
+                ) as answer:
+                    await _check_stream(answer, asked=f"GET {path}")
+                    async with aclosing(frames(answer.aiter_bytes())) as found:
+                        async for frame in found:
+                            heard, wait_s = time.monotonic(), _FIRST_WAIT_S
+                            after = frame.id or after
+                            pause_s = pause_s if frame.retry_s is None else frame.retry_s
+                            if frame.data:
+                                yield frame
+                                heard = time.monotonic()  # whoever reads may have taken its time
+            except ApiError as error:
+                if error.status not in _REPEATED | {429}:
+                    raise
+                refused = error
+            except httpx.TransportError as error:
+                refused = self._unreachable(error)
+            again_s = max(wait_s, min(pause_s, self._patience_s), refused.retry_after_s if refused else 0.0)
+            if refused and time.monotonic() - heard + again_s > self._patience_s:
+                raise refused
+            await asyncio.sleep(again_s * random.uniform(0.8, 1.2))
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
     def _headers(self, content: bytes | None, more: Mapping[str, str] | None) -> dict[str, str]:
         token = self._token().strip()
         if not token or any(sign.isspace() for sign in token):
@@ -183,6 +231,19 @@ def _reply(answer: httpx.Response, *, repeated: bool) -> Reply:
         total=int(total) if total.isdecimal() else None,
         repeated=repeated,
     )
+
+
+async def _check_stream(answer: httpx.Response, *, asked: str) -> None:
+    """Raises ApiError where what comes is no stream of events."""
+    if answer.status_code != 200:
+        content = await answer.aread()
+        retry_after = answer.headers.get("Retry-After", "")
+        raise error_of(answer.status_code, content, asked=asked, retry_after=retry_after)
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "text/event-stream":
+        raise ApiError(
+            200, "malformed", f"{asked}: this is {kind or 'untyped'}, not a stream of events"
+        )
 
 
 def _is_loopback(host: str) -> bool:

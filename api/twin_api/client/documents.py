@@ -12,6 +12,7 @@ from typing import Any, Self
 __all__ = [
     "Definition",
     "Document",
+    "Event",
     "Measure",
     "Order",
     "Part",
@@ -72,6 +73,37 @@ class Document:
     def named(self, key: str) -> dict[str, Any]:
         """A list of `{name, value}`, such as characteristics, by name."""
         return {str(each.get("name", "")): each.get("value") for each in self.items(key)}
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Document):
+    """Something that happened (TMF630 notification), or a gap: something did, and nobody can say what."""
+
+    place: str = ""
+    """Where it stands in the stream: to go on behind it is to give this as `after`."""
+    gap: bool = False
+    """Events were missed: read again what matters. `description` says why."""
+
+    @property
+    def id(self) -> str:
+        """Its id, under which it is never another."""
+        return self.text("eventId")
+
+    @property
+    def type(self) -> str:
+        """Such as `ServiceOrderStateChangeEvent`."""
+        return self.text("eventType")
+
+    @property
+    def happened_at(self) -> str:
+        """When it happened, ISO 8601."""
+        return self.text("eventTime")
+
+    @property
+    def resource(self) -> Document:
+        """What it happened to, as it is then; empty for a gap."""
+        held = self.body.get("event")
+        return Document.of(next(iter(held.values()), None) if isinstance(held, Mapping) else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ Creations carry an `Idempotency-Key`, made here where none is given: a repeated 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,6 +23,7 @@ from twin_api.client.connection import Connection
 from twin_api.client.documents import (
     Definition,
     Document,
+    Event,
     Order,
     Resource,
     Run,
@@ -28,11 +31,13 @@ from twin_api.client.documents import (
     Threshold,
     Twin,
 )
+from twin_api.client.errors import ApiError
 
 __all__ = [
     "CATALOG",
     "DEFAULT_PROFILE",
     "ENVIRONMENT",
+    "EVENTS",
     "INVENTORY",
     "ORDERING",
     "RESOURCES",
@@ -45,6 +50,7 @@ ORDERING = "/tmf-api/serviceOrdering/v4"
 INVENTORY = "/tmf-api/serviceInventory/v4"
 RESOURCES = "/tmf-api/resourceInventoryManagement/v4"
 TESTS = "/tmf-api/serviceTestManagement/v4"
+EVENTS = "/events"
 
 ENVIRONMENT = "FEDTWIN_API"
 DEFAULT_PROFILE = Path(".fedtwin/demo/partner.toml")
@@ -342,6 +348,29 @@ class PartnerClient:
         return await self.until(
             lambda: self.run_of(run.id), lambda found: found.ended, timeout_s=timeout_s, told=told
         )
+
+    # ---- events
+
+    async def events(self, *, after: str = "", **filters: str) -> AsyncGenerator[Event, None]:
+        """What happens to what is one's own, as it happens, until one stops; needs the scope `ndt.events`.
+
+        Filters are those of subscriptions, such as `eventType="ServiceOrderStateChangeEvent"`. Begins now, or
+        behind the `place` of an event. Where the stream ends (a token does, an api restarts) it comes back
+        and misses nothing, or tells an event that is a `gap`. End it with `contextlib.aclosing`. Raises
+        ApiError; NoAnswer where the api stays away.
+        """
+        async with aclosing(self._connection.listen(EVENTS, params=filters, after=after)) as found:
+            async for frame in found:
+                try:
+                    body = json.loads(frame.data)
+                except ValueError:
+                    body = None
+                if not isinstance(body, dict):
+                    raise ApiError(200, "malformed", f"{EVENTS}: an event is no JSON object")
+                if frame.event == "gap":
+                    yield Event({"description": body.get("reason")}, place=frame.id, gap=True)
+                else:
+                    yield Event(body, place=frame.id)
 
     # ---- of every kind
 
