@@ -99,7 +99,10 @@ class FederatedQueries:
     async def query(self, question: QueryQuestion, asker: str) -> QueryReply:
         """Answer a question in SPARQL, for `asker`. Raises TwinError."""
         if question.view:
-            raise NotShared("--view is for a domain's own agent; here you see what the domains show you")
+            raise NotShared(
+                "to see what an agreement's peer does (--as) is for a domain's own agent; here you see what the"
+                " domains show you"
+            )
         loop = asyncio.get_running_loop()
         limit_s = min(question.timeout_s or _TIMEOUT_S, _TIMEOUT_S)
         deadline = loop.time() + limit_s

@@ -230,6 +230,8 @@ async def test_limits_are_said_and_refused_asks_are_data(tmp_path: Path) -> None
         some = await twin.query(DELAYS, max_rows=2)
         with pytest.raises(OverCapacity, match=r"ran|edge"):
             await twin.query(DELAYS, require=Require.ALL)
+        with pytest.raises(NotShared, match=r"\(--as\) is for a domain's own agent"):
+            await twin.query(DELAYS, view="exchange")
 
     assert outcomes(cut.parts)["ran"] == "over capacity"
     assert "stopped at its limit" in next(part.reason for part in cut.parts if part.domain == "ran")
