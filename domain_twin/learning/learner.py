@@ -49,7 +49,7 @@ class Learner(Protocol):
         """The arrays that training begins with: the same on every machine for the same state of `rng`."""
 
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
-        """Train `arrays` on, by the training part of `panel`. Raises ContractError where that is too little."""
+        """Train `arrays` on the training part of `panel`. Raises ContractError where that is too little."""
 
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
         """Measures on the holdout: `loss` (lower is better), then others; naive rivals' as `naive:NAME`."""
