@@ -56,6 +56,7 @@ _ANSWERS: dict[str, Any] = {
     "query": pb.QueryAnswer,
     "card": pb.CardAnswer,
     "sandbox": pb.SandboxAnswer,
+    "learn": pb.LearnAnswer,
 }
 _FIELDS: dict[str, str] = {
     "EvaluateAsk": "evaluate",
@@ -65,6 +66,7 @@ _FIELDS: dict[str, str] = {
     "QueryAsk": "query",
     "CardAsk": "card",
     "SandboxAsk": "sandbox",
+    "LearnAsk": "learn",
 }
 _OFF_LOOP = 1 << 20  # answers from this size on are verified and parsed in a thread
 _OBO_LIFE_S = 60
@@ -229,7 +231,8 @@ class Session:
     ) -> Any:
         """Ask the agent and return its answer message, verified.
 
-        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk, CardAsk or SandboxAsk.
+        `body` is an EvaluateAsk, DescribeAsk, BudgetAsk, SimulateAsk, QueryAsk, CardAsk, SandboxAsk or
+        LearnAsk.
         Raises what a refusal stands for (NotShared, NoPath, NotFound, OverCapacity, StaleVersion),
         Unreachable after `timeout_s`, SessionLost, ContractError.
         """

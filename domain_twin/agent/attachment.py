@@ -97,6 +97,9 @@ class AskHandler(Protocol):
     async def sandbox(self, ask: Asked, body: pb.SandboxAsk) -> pb.SandboxAnswer:
         """Open, refresh or close this domain's part of a partner's twin."""
 
+    async def learn(self, ask: Asked, body: pb.LearnAsk) -> pb.LearnAnswer:
+        """Take one step of learning together."""
+
     async def view(self, ask: Asked, level: Level, resume_from: Version | None) -> list[ViewDelta]:
         """What to send first: the deltas since `resume_from`, else a snapshot. Raises NotShared."""
 
@@ -392,6 +395,8 @@ class Attachment:
                 return self._handler.card(asked, ask.card)
             case "sandbox":
                 return self._handler.sandbox(asked, ask.sandbox)
+            case "learn":
+                return self._handler.learn(asked, ask.learn)
             case _:
                 raise ContractError("this agent does not know such a question; update it")
 
@@ -527,7 +532,7 @@ class Attachment:
 
 def _only_body(ask: pb.Ask) -> dict[str, Any]:
     kind = ask.WhichOneof("body")
-    if kind not in {"evaluate", "describe", "budget", "simulate", "query", "card", "sandbox"}:
+    if kind not in {"evaluate", "describe", "budget", "simulate", "query", "card", "sandbox", "learn"}:
         raise ContractError("the chunks of an ask hold no question")
     return {kind: getattr(ask, kind)}
 
