@@ -219,6 +219,43 @@ class WhatIfConfig(_Strict):
     )
 
 
+class LearningConfig(_Strict):
+    """What the domain trains together with others. An agreement has to grant `train` besides."""
+
+    enabled: bool = Field(True, description="take part where an agreement grants `train`")
+    kinds: tuple[str, ...] = Field(
+        ("forecaster", "vae", "gan", "detector", "residual"), description="kinds of models that are trained"
+    )
+    models: tuple[str, ...] = Field(
+        (), description="names of models that are trained, such as `demand-*`; default: all"
+    )
+    kpis: tuple[str, ...] = Field(
+        (), description="KPIs that may be learned from, such as `ndt:utilisation`; default: all"
+    )
+    profiles: tuple[Literal["mistrustful", "private", "trusted"], ...] = Field(
+        ("mistrustful", "private", "trusted"), description="profiles under which the domain takes part"
+    )
+    max_rounds: int = Field(200, ge=1, description="rounds that one training may have")
+    min_interval_s: float = Field(
+        0.0, ge=0, description="least time between two trainings of one model, seconds"
+    )
+    max_mb: float = Field(15.0, gt=0, le=15.0, description="largest message or model that is taken, in MB")
+    message_s: float = Field(300.0, gt=0, description="one step of training is stopped after this, seconds")
+    memory_mb: int = Field(4096, ge=512, description="memory of the process that trains, in MB")
+    idle_s: float = Field(
+        120.0, gt=0, description="the process that trains ends without work for this long, seconds"
+    )
+    tell_amount: bool = Field(
+        False, description="tell the broker how many elements and steps the domain learns from"
+    )
+    worse_by: float = Field(
+        0.0,
+        ge=0,
+        description="a new model is used also where it is worse than the one before, or than the best naive"
+        " rival, by this share of its loss",
+    )
+
+
 class SyslogConfig(_Strict):
     """Where records of the audit are sent as OCSF events, over syslog (RFC 5424)."""
 
@@ -262,6 +299,7 @@ class AgentConfig(_Strict):
     history: HistoryConfig = HistoryConfig()
     semantic: SemanticConfig = SemanticConfig()
     what_if: WhatIfConfig = WhatIfConfig()
+    learning: LearningConfig = LearningConfig()
     metrics: MetricsConfig = MetricsConfig()
     audit: AuditConfig = AuditConfig()
     broker: BrokerAddress | None = Field(None, description="left out: the agent works alone")
@@ -285,6 +323,7 @@ class AccessConfig(_Strict):
 
     subject: str = Field(description="SPIFFE identity, or spiffe://OPERATOR/user/*")
     operate: bool = Field(False, description="may also acknowledge, close and shelve alarms")
+    learn: bool = Field(False, description="may also start and stop trainings, get models and put them back")
     partners: bool = Field(False, description="may speak for partners: the HTTP api, and nobody else")
 
 
@@ -350,6 +389,18 @@ class EventsConfig(_Strict):
         return value
 
 
+class BrokerLearningConfig(_Strict):
+    """What the broker trains across the domains."""
+
+    enabled: bool = Field(True, description="take trainings of those whose [[access]] says learn = true")
+    round_s: float = Field(120.0, gt=0, description="a round goes on without who is slower, seconds")
+    runs: int = Field(2, ge=1, description="trainings at once; more wait")
+    waiting: int = Field(16, ge=0, description="trainings that may wait")
+    max_mb: float = Field(15.0, gt=0, le=15.0, description="largest message or model, in MB")
+    kept_versions: int = Field(20, ge=2, description="versions kept of each model")
+    kept_runs: int = Field(200, ge=1, description="ended trainings whose log is kept")
+
+
 class BrokerConfig(_Strict):
     """A federation broker: `fedtwin broker broker.toml`."""
 
@@ -365,6 +416,7 @@ class BrokerConfig(_Strict):
     access: tuple[AccessConfig, ...] = Field((), description="who may read the composed twin")
     partner: tuple[PartnerConfig, ...] = Field((), description="partners that may order twins")
     events: EventsConfig = EventsConfig()
+    learning: BrokerLearningConfig = BrokerLearningConfig()
     metrics: MetricsConfig = MetricsConfig()
     heartbeat_s: float = Field(5.0, gt=0, description="agents say something at least this often, seconds")
     dead_after_s: float = Field(15.0, gt=0, description="a silent agent's session ends after this, seconds")
