@@ -59,7 +59,8 @@ def _labels(topo: Topology, metric: FloatArray, usable: list[int], d: int) -> li
         changed = False
         for e in usable:
             t, (far, steps) = topo.tail[e], label[topo.head[e]]
-            new = (far + float(metric[e]), 0 if metric[e] > 0.0 else steps + 1)
+            length = far + float(metric[e])
+            new = (length, 0 if length > far else steps + 1)
             if new[0] < math.inf and new < label[t]:
                 label[t] = new
                 changed = True

@@ -41,7 +41,7 @@ class Trees(NamedTuple):
     edge: IntArray  # [N, M] the DAG's edges, those of one tail side by side; M = N - 1, or E with ECMP
     ways: IntArray  # [N, M] next hops that the edge's tail has; [1, 1] without ECMP, where it is always 1
     distance: FloatArray  # [destination, node] sum of metrics; inf: no way
-    steps: IntArray  # [destination, node] edges of metric 0 to go at this distance
+    steps: IntArray  # [destination, node] edges to go at this very distance: of metric 0, or lost in rounding
 
 
 def topology(graph: SimGraph) -> Topology:
@@ -235,7 +235,8 @@ def mend(
     if not count:
         return
     nodes, edges = len(topo.transit), len(topo.tail)
-    room = edges + nodes + len(changed) + 1
+    # An edge is offered once for its tail that lost its label, once as changed and once for its settled head.
+    room = 2 * edges + len(changed) + 1
     far, deep, node = np.empty(room), np.empty(room, np.int32), np.empty(room, np.int32)
     order, lost_list = np.empty(nodes, np.int32), np.empty(nodes, np.int32)
     marks = np.empty((3, nodes), np.bool_)
@@ -368,7 +369,9 @@ def _offer(
     if h != d and not topo.transit[h]:
         return size
     length = distance[h] + metric[e]
-    step = steps[h] + 1 if metric[e] == 0.0 else 0
+    # A metric so small beside the distance that the sum is the same counts as 0: labels only ever grow on the
+    # way, so that no node is settled twice and what is in `order` and in the queue fits.
+    step = steps[h] + 1 if length == distance[h] else 0
     if length < distance[t] or (length == distance[t] and length < np.inf and step < steps[t]):
         distance[t], steps[t] = length, step
         _sift_up(far, deep, node, size, length, step, t)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -167,3 +171,35 @@ def test_fractional_metrics_tie_as_their_sums_do(metrics: list[float]) -> None:
     topo = routing.topology(graph)
     trees = routing.all_trees(topo, graph.metric, graph.up, ecmp=True)
     assert hops(topo, trees, 5, ecmp=True)[0] == ([0, 2], 2)
+
+
+FAR_APART = st.sampled_from([0.0, 0.0, 1e-9, 1.0, 1e9, 1e16, 1e20])
+
+
+@settings(deadline=None, max_examples=150)
+@given(networks(), st.booleans(), st.data())
+def test_metrics_far_apart_are_routed_as_the_oracle_does(graph: SimGraph, ecmp: bool, data: Any) -> None:
+    topo = routing.topology(graph)
+    count = len(graph.edges)
+    old, new = (np.array(data.draw(st.lists(FAR_APART, min_size=count, max_size=count))) for _ in range(2))
+    base = routing.all_trees(topo, old, graph.up, ecmp=ecmp)
+    mended = routing.changed_trees(topo, base, (old, graph.up), (new, graph.up), ecmp=ecmp)
+    for trees, metric in ((base, old), (mended, new)):
+        expected = oracle.all_trees(topo, metric, graph.up, ecmp=ecmp)
+        same(topo, trees, expected, ecmp=ecmp)
+        np.testing.assert_array_equal(trees.distance, expected.distance)
+        np.testing.assert_array_equal(trees.steps, expected.steps)
+
+
+def test_kernels_stay_inside_their_arrays() -> None:
+    """Without the compiler: compiled code does not look whether an index is in its array."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("routing_bounds.py")],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["many-offers", "far-apart"]
