@@ -36,7 +36,8 @@ def far_apart(seed: int) -> None:
     """A network whose small metrics vanish in its large ones."""
     draw = random.Random(seed)
     nodes = draw.randint(3, 7)
-    links = [(*draw.sample(range(nodes), 2), draw.choice(FAR_APART)) for _ in range(draw.randint(8, 18))]
+    ends = [draw.sample(range(nodes), 2) for _ in range(draw.randint(8, 18))]
+    links = [(tail, head, draw.choice(FAR_APART)) for tail, head in ends]
     graph = network(nodes, links)
     topo = routing.topology(graph)
     metric = np.array([draw.choice(FAR_APART) for _ in links])
