@@ -1,8 +1,7 @@
 """Demand some steps ahead, as quantiles and a mean: a small network beside a linear map, over levels.
 
 Owns the model, its training by pinball loss (Koenker and Bassett 1978) on the local scale of `windows.py`,
-and its judgement beside naive rivals. The arrays hold nothing of any domain's scale: that stays where the data
-is.
+and its judgement beside naive rivals. The arrays hold nothing of any domain's scale.
 """
 
 from __future__ import annotations
