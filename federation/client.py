@@ -304,11 +304,15 @@ class TwinClient(Connection):
         request = pb.GetImpactRequest(element=element, also=also, require=require or "")
         return semantic.decode_impact(await self._ask("GetImpact", request))
 
-    async def check_graph(self, shape: str = "") -> GraphCheck:
-        """What the shapes, or one of them, find in this twin's graph. Raises NotFound for an unknown one."""
+    async def check_graph(self, shape: str = "", *, timeout_s: float = 120.0) -> GraphCheck:
+        """What the shapes, or one of them, find in this twin's graph; waited for that long.
+
+        Raises NotFound for an unknown shape, OverCapacity, Unreachable where it takes longer.
+        """
         from federation.wire import semantic
 
-        return semantic.decode_graph_check(await self._ask("CheckGraph", pb.CheckGraphRequest(shape=shape)))
+        request = pb.CheckGraphRequest(shape=shape)
+        return semantic.decode_graph_check(await self._ask("CheckGraph", request, timeout_s=timeout_s))
 
     async def copy_state(self, *, history_only: bool = False) -> Path:
         """Have an agent copy its state; the folder of the copy, which the caller deletes. An agent only."""

@@ -100,22 +100,23 @@ class Connection:
                     self._open()
         return self._stub
 
-    async def _ask(self, method: str, request: Any) -> Any:
+    async def _ask(self, method: str, request: Any, *, timeout_s: float = 0.0) -> Any:
         import grpc
 
+        limit_s = timeout_s or self._timeout_s
         try:
-            return await getattr(self._connected(), method)(request, timeout=self._timeout_s)
+            return await getattr(self._connected(), method)(request, timeout=limit_s)
         except grpc.aio.AioRpcError as error:
-            raise await self.error_of(error) from None
+            raise await self.error_of(error, limit_s) from None
 
-    async def error_of(self, failure: Any) -> TwinError:
+    async def error_of(self, failure: Any, limit_s: float = 0.0) -> TwinError:
         """What a failed call means, in the server's sentence; where no server spoke, the cause of that."""
         import grpc
 
         from domain_twin.trust.refusal import error_of
 
         if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Unreachable(f"{self.address}: no answer within {self._timeout_s:g} s")
+            return Unreachable(f"{self.address}: no answer within {limit_s or self._timeout_s:g} s")
         error = error_of(failure, self.address)
         if failure.code() is not grpc.StatusCode.UNAVAILABLE or failure.trailing_metadata():
             return error

@@ -212,22 +212,19 @@ class Semantics:
         return Impact(name, affected, (part,))
 
     async def check_graph(self, shape: str = "") -> GraphCheck:
-        """What the shapes (or the one called `shape`) and the rules find. Raises NotFound, Unreachable."""
-        from domain_twin.semantic.checks import chosen, rule_findings, shape_findings
+        """What the shapes (or the one called `shape`) and the rules find.
 
-        if self.live is None:
+        Raises NotFound, OverCapacity, Unreachable.
+        """
+        from domain_twin.semantic.checks import asked_findings, chosen
+
+        if self.live is None or self.queries is None:
             raise Unreachable(f"the graph of {self._domain} is not open now; ask again in a moment")
-        store, checks = self.live.store, self._checks
-
-        def look() -> tuple[list[Finding], int]:
-            some = chosen(checks, shape)
-            graphs = self._own(store.graphs())
-            found = shape_findings(store, some, self._domain, graphs)
-            if not shape:
-                found += rule_findings(store, self._domain, graphs)
-            return found, len({item.shape for item in some})
-
-        found, count = await asyncio.to_thread(look)
+        some = chosen(self._checks, shape)
+        graphs = () if shape else await asyncio.to_thread(self.live.store.graphs)
+        inferred = [name for name in graphs if name.startswith(names.inferred_graph(""))]
+        found = await asked_findings(self.queries, some, self._domain, inferred)
+        count = len({item.shape for item in some})
         part = QueryPart(self._domain, Outcome.OK, version=self._network().version)
         return GraphCheck(tuple(found), count, (part,))
 

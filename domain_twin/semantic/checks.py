@@ -6,17 +6,21 @@ Shapes are asked when somebody asks; what rules found is in their graphs already
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyoxigraph as ox
 
-from domain_twin.errors import NotFound
+from domain_twin.errors import NotFound, OverCapacity
 from domain_twin.model import Finding, Severity
+from domain_twin.model.query import QueryForm
+from domain_twin.semantic.guard import Guarded
 from domain_twin.semantic.names import NDT, inferred_graph, plain_name
 from domain_twin.semantic.shapes import Check, Result, check
 from domain_twin.semantic.store import SemanticStore
+from domain_twin.semantic.workers import OPERATOR, QueryPool
 
-__all__ = ["chosen", "rule_findings", "shape_findings", "shape_name"]
+__all__ = ["asked_findings", "chosen", "rule_findings", "shape_findings", "shape_name"]
 
 MOST = 1000
 """Findings of one shape; more are counted in one."""
@@ -52,8 +56,46 @@ def shape_findings(
     store: SemanticStore, checks: Iterable[Check], domain: str, graphs: Sequence[str]
 ) -> list[Finding]:
     """What the shapes find in the union of these graphs. Raises StoreUnwritable."""
+    return _findings(check(store, checks, graphs), domain)
+
+
+async def asked_findings(
+    pool: QueryPool, checks: Iterable[Check], domain: str, inferred: Sequence[str] = ()
+) -> list[Finding]:
+    """What the shapes find in the operator's dataset, and rules have found in the graphs `inferred`.
+
+    One question after the other, in processes: whoever gives up ends them, and another question has room
+    beside them. Raises OverCapacity where one takes too long, Unreachable.
+    """
+    results = []
+    for item in checks:
+        for row in await _asked(pool, item.query, ("focus", "v"), shape_name(item.shape)):
+            results.append(Result(item, row.get("focus", ""), row.get("v", "")))
+    found = _findings(results, domain)
+    if inferred:
+        said = await _asked(pool, _FOUND, _SAID, "what rules found", inferred)
+        found += (_told(row, domain) for row in said)
+    return found
+
+
+async def _asked(
+    pool: QueryPool, text: str, variables: tuple[str, ...], what: str, graphs: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    # Made here of shapes that were read strictly: the guard's opinion costs more than the answer.
+    question = Guarded(text, QueryForm.BINDINGS, variables, None, 0)
+    answer = await pool.query(OPERATOR, question, graphs=graphs)
+    if "time" in answer.stopped_by:
+        raise OverCapacity(
+            f"{what}: {answer.stopped_by} stopped the check; check when less is going on, or raise"
+            " semantic.timeout_s in agent.toml"
+        )
+    rows = json.loads(answer.results)["results"]["bindings"] if answer.rows else []
+    return [{name: term["value"] for name, term in row.items()} for row in rows]
+
+
+def _findings(violations: Iterable[Result], domain: str) -> list[Finding]:
     by_shape: dict[str, list[Result]] = {}
-    for result in check(store, checks, graphs):
+    for result in violations:
         by_shape.setdefault(result.check.shape, []).append(result)
     found: list[Finding] = []
     for iri, results in by_shape.items():
@@ -103,6 +145,7 @@ SELECT ?code ?severity ?concerns ?message ?remedy WHERE {{
   OPTIONAL {{ ?finding ndt:concerns ?concerns }}
   OPTIONAL {{ ?finding ndt:remedy ?remedy }}
 }} ORDER BY ?code ?concerns ?message"""
+_SAID = ("code", "severity", "concerns", "message", "remedy")
 
 
 def rule_findings(store: SemanticStore, domain: str, graphs: Iterable[str]) -> list[Finding]:
@@ -114,20 +157,18 @@ def rule_findings(store: SemanticStore, domain: str, graphs: Iterable[str]) -> l
     assert isinstance(rows, ox.QuerySolutions)
     found = []
     for row in rows:
-        said = {
-            name: term.value
-            for name in ("code", "severity", "concerns", "message", "remedy")
-            if isinstance(term := row[name], (ox.NamedNode, ox.Literal))
-        }
-        severity = said.get("severity", "")
-        found.append(
-            Finding(
-                said.get("code", ""),
-                Severity(severity) if severity in set(Severity) else Severity.WARNING,
-                domain,
-                _called(said.get("concerns", "")),
-                said.get("message", ""),
-                said.get("remedy", ""),
-            )
-        )
+        said = {name: t.value for name in _SAID if isinstance(t := row[name], (ox.NamedNode, ox.Literal))}
+        found.append(_told(said, domain))
     return found
+
+
+def _told(said: Mapping[str, str], domain: str) -> Finding:
+    severity = said.get("severity", "")
+    return Finding(
+        said.get("code", ""),
+        Severity(severity) if severity in set(Severity) else Severity.WARNING,
+        domain,
+        _called(said.get("concerns", "")),
+        said.get("message", ""),
+        said.get("remedy", ""),
+    )

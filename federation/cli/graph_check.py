@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
         example=(
             "fedtwin check",
             "fedtwin check --shape Link --at .fedtwin/demo/transport/state/agent.sock",
+            "fedtwin check --timeout 10m --json",
         ),
     )(check)
 
@@ -34,6 +35,9 @@ def add_to(app: typer.Typer) -> None:
 def check(
     *,
     shape: Annotated[str, typer.Option("--shape", metavar="NAME", help="Check only this shape.")] = "",
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="DURATION", help="Give up after so long: 30s, 5m.")
+    ] = "2m",
     at: At = "",
     as_json: Json = False,
 ) -> None:
@@ -45,8 +49,10 @@ def check(
     warnings alone leave it 0.
     """
     from federation.cli.asking import ask
+    from federation.cli.duration import nanoseconds
 
-    found = ask(at, lambda twin: twin.check_graph(shape), "checking the graph")
+    limit_s = nanoseconds(timeout, "--timeout") / 1e9
+    found = ask(at, lambda twin: twin.check_graph(shape, timeout_s=limit_s), "checking the graph")
     if as_json:
         from federation.cli.console import emit
 

@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 32 << 20
 MAX_ANSWER_S = 30.0
+MAX_CHECK_S = 600.0
 MAX_WATCHERS = 256
 MAX_ALTERNATIVES = 16
 MAX_NOTE = 1000
@@ -386,7 +387,12 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
         async def work() -> Any:
             return semantic.encode_graph_check(await self._face.check_graph(request.shape))
 
-        return await self._answer(context, work)
+        return await self._answer(
+            context,
+            work,
+            most_s=MAX_CHECK_S,
+            remedy="check one shape (--shape Link), or wait longer (--timeout 5m)",
+        )
 
     async def GetHistory(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """A leaf's series or a service's statuses, page by page."""
@@ -430,16 +436,24 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
         async for message in self._stream(context, events()):
             yield message
 
-    async def _answer(self, context: Any, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def _answer(
+        self,
+        context: Any,
+        work: Callable[[], Awaitable[Any]],
+        *,
+        most_s: float = 0.0,
+        remedy: str = "ask for less",
+    ) -> Any:
         try:
             self._admit(context)
-            remaining = context.time_remaining()
-            limit_s = self._max_answer_s if remaining is None else min(self._max_answer_s, remaining)
+            limit_s, remaining = most_s or self._max_answer_s, context.time_remaining()
+            if remaining is not None:  # the sentence has to arrive before the asker gives up
+                limit_s = min(limit_s, remaining - min(1.0, remaining / 10))
             try:
                 async with asyncio.timeout(limit_s):
                     message = await work()
             except TimeoutError:
-                raise Unreachable(f"the twin had no answer within {limit_s:.0f} s; ask for less") from None
+                raise Unreachable(f"the twin had no answer within {limit_s:.0f} s; {remedy}") from None
             return self._bounded(message)
         except Exception as error:
             await _abort(context, error)

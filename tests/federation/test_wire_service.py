@@ -13,6 +13,7 @@ import pytest
 
 from domain_twin.errors import OverCapacity, TwinError, Unreachable
 from domain_twin.model import DomainStatus, Event, EventKind, Finding, Severity
+from domain_twin.model.query import GraphCheck
 from federation.client import TwinClient
 from federation.v1.fedtwin_pb2_grpc import add_TwinServicer_to_server
 from federation.wire.event_log import EventLog
@@ -32,6 +33,10 @@ class Face:
 
     async def devices(self) -> list[Any]:
         raise ZeroDivisionError("a secret of the inside")
+
+    async def check_graph(self, shape: str) -> GraphCheck:
+        await asyncio.sleep(3600)
+        return GraphCheck()
 
     async def findings(self, domain: str) -> list[Finding]:
         return [Finding("c", Severity.INFO, "ran", str(number), "m" * 100) for number in range(100)]
@@ -68,6 +73,12 @@ async def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path) -> None
     async with serving(tmp_path, Face(), max_answer_s=0.05) as twin:
         with pytest.raises(Unreachable, match="no answer within 0 s; ask for less"):
             await twin.domains()
+
+
+async def test_a_check_has_longer_and_says_what_to_do_when_that_is_over(tmp_path: Path) -> None:
+    async with serving(tmp_path, Face(), max_answer_s=0.05) as twin:
+        with pytest.raises(Unreachable, match=r"within 2 s; check one shape \(--shape Link\), or wait"):
+            await twin.check_graph(timeout_s=2.5)
 
 
 async def test_the_askers_deadline_is_kept(tmp_path: Path) -> None:
