@@ -1654,20 +1654,106 @@ class FollowRecordsRequest(_message.Message):
     def __init__(self, after: _Optional[int] = ..., epoch: _Optional[str] = ...) -> None: ...
 
 class FollowRecordsResponse(_message.Message):
-    __slots__ = ("records", "epoch", "sequence", "complete", "begins_anew", "at")
+    __slots__ = ("records", "epoch", "sequence", "complete", "begins_anew", "at", "tenants")
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     BEGINS_ANEW_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
     records: _containers.RepeatedCompositeFieldContainer[Record]
     epoch: str
     sequence: int
     complete: bool
     begins_anew: bool
     at: int
-    def __init__(self, records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., complete: _Optional[bool] = ..., begins_anew: _Optional[bool] = ..., at: _Optional[int] = ...) -> None: ...
+    tenants: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., epoch: _Optional[str] = ..., sequence: _Optional[int] = ..., complete: _Optional[bool] = ..., begins_anew: _Optional[bool] = ..., at: _Optional[int] = ..., tenants: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Subscription(_message.Message):
+    __slots__ = ("tenant", "id", "api", "callback", "query", "state", "waiting", "dead", "last_error", "failing_since")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    API_FIELD_NUMBER: _ClassVar[int]
+    CALLBACK_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    FAILING_SINCE_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    id: str
+    api: str
+    callback: str
+    query: str
+    state: str
+    waiting: int
+    dead: int
+    last_error: str
+    failing_since: str
+    def __init__(self, tenant: _Optional[str] = ..., id: _Optional[str] = ..., api: _Optional[str] = ..., callback: _Optional[str] = ..., query: _Optional[str] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., dead: _Optional[int] = ..., last_error: _Optional[str] = ..., failing_since: _Optional[str] = ...) -> None: ...
+
+class ListSubscriptionsRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class ListSubscriptionsResponse(_message.Message):
+    __slots__ = ("subscriptions",)
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    subscriptions: _containers.RepeatedCompositeFieldContainer[Subscription]
+    def __init__(self, subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("event_id", "event_type", "at", "resource_id", "attempts", "reason")
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    event_type: str
+    at: int
+    resource_id: str
+    attempts: int
+    reason: str
+    def __init__(self, event_id: _Optional[str] = ..., event_type: _Optional[str] = ..., at: _Optional[int] = ..., resource_id: _Optional[str] = ..., attempts: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListDeadLettersRequest(_message.Message):
+    __slots__ = ("tenant", "id", "limit")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    id: str
+    limit: int
+    def __init__(self, tenant: _Optional[str] = ..., id: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ListDeadLettersResponse(_message.Message):
+    __slots__ = ("letters",)
+    LETTERS_FIELD_NUMBER: _ClassVar[int]
+    letters: _containers.RepeatedCompositeFieldContainer[DeadLetter]
+    def __init__(self, letters: _Optional[_Iterable[_Union[DeadLetter, _Mapping]]] = ...) -> None: ...
+
+class RetryDeliveriesRequest(_message.Message):
+    __slots__ = ("tenant", "id")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    id: str
+    def __init__(self, tenant: _Optional[str] = ..., id: _Optional[str] = ...) -> None: ...
+
+class RetryDeliveriesResponse(_message.Message):
+    __slots__ = ("subscription", "retried")
+    SUBSCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    RETRIED_FIELD_NUMBER: _ClassVar[int]
+    subscription: Subscription
+    retried: int
+    def __init__(self, subscription: _Optional[_Union[Subscription, _Mapping]] = ..., retried: _Optional[int] = ...) -> None: ...
 
 class LearningRun(_message.Message):
     __slots__ = ("id", "task", "domains", "state", "round", "rounds", "created_at", "ended_at", "problem", "owner", "log", "version")

@@ -1268,6 +1268,169 @@ class Partners:
             _registered_method=True)
 
 
+class DeliveriesStub:
+    """How events reach partners' callbacks, for whoever operates the broker ([[access]] with operate = true).
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListSubscriptions = channel.unary_unary(
+                '/fedtwin.v1.Deliveries/ListSubscriptions',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ListSubscriptionsRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListSubscriptionsResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/fedtwin.v1.Deliveries/ListDeadLetters',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeliveries = channel.unary_unary(
+                '/fedtwin.v1.Deliveries/RetryDeliveries',
+                request_serializer=federation_dot_v1_dot_fedtwin__pb2.RetryDeliveriesRequest.SerializeToString,
+                response_deserializer=federation_dot_v1_dot_fedtwin__pb2.RetryDeliveriesResponse.FromString,
+                _registered_method=True)
+
+
+class DeliveriesServicer:
+    """How events reach partners' callbacks, for whoever operates the broker ([[access]] with operate = true).
+    """
+
+    def ListSubscriptions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """The newest events that could not be delivered to one subscription.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeliveries(self, request, context):
+        """All of them wait again, in their old order; a suspended subscription goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_DeliveriesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListSubscriptions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSubscriptions,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListSubscriptionsRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ListSubscriptionsResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeliveries,
+                    request_deserializer=federation_dot_v1_dot_fedtwin__pb2.RetryDeliveriesRequest.FromString,
+                    response_serializer=federation_dot_v1_dot_fedtwin__pb2.RetryDeliveriesResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'fedtwin.v1.Deliveries', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('fedtwin.v1.Deliveries', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Deliveries:
+    """How events reach partners' callbacks, for whoever operates the broker ([[access]] with operate = true).
+    """
+
+    @staticmethod
+    def ListSubscriptions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Deliveries/ListSubscriptions',
+            federation_dot_v1_dot_fedtwin__pb2.ListSubscriptionsRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ListSubscriptionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Deliveries/ListDeadLetters',
+            federation_dot_v1_dot_fedtwin__pb2.ListDeadLettersRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedtwin.v1.Deliveries/RetryDeliveries',
+            federation_dot_v1_dot_fedtwin__pb2.RetryDeliveriesRequest.SerializeToString,
+            federation_dot_v1_dot_fedtwin__pb2.RetryDeliveriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class LearningStub:
     """Learning across domains, at the broker; at an agent, of what its own domain has of it.
     """
