@@ -47,6 +47,7 @@ from federation.wire.convert import decode_path_mode, decode_requirement, encode
 from federation.wire.simulate import Figures, Prepare, Prepared, decode_ask, encode_answer
 
 if TYPE_CHECKING:
+    from domain_twin.agent.learning import Learning
     from domain_twin.agent.queries import PeerQueries
 
 _COMMITMENTS = 1000  # a peer that makes up services costs no memory
@@ -91,6 +92,8 @@ class Jobs:
         """Who answers peers' questions in SPARQL; None: nobody does."""
         self.sandboxes: Sandboxes | None = None
         """Who keeps this domain's parts of partners' twins; None: it takes part in none."""
+        self.learning: Learning | None = None
+        """Who trains models together with others; None: nobody does."""
         self._domain = domain
         self._agreements = tuple(agreements)
         self._published = published
@@ -230,6 +233,21 @@ class Jobs:
         await self._disclose(ask, grant, answer, **about)
         return answer
 
+    async def learn(self, ask: Asked, body: pb.LearnAsk) -> pb.LearnAnswer:
+        """One step of learning together. Raises also ContractError, Unreachable."""
+        from domain_twin.agent.learning import Step
+
+        grant = self._granted(ask, Action.TRAIN, cost=body.ByteSize() / _BYTES_PER_ASK)
+        if self.learning is None:
+            raise NotFound(f"{self._domain} trains nothing with others")
+        step = Step(body.run, body.step, body.task, body.message, body.card, body.arrays)
+        learned = await self.learning.take(step, str(ask.peer))
+        if self._granted(ask, Action.TRAIN, counted=False) != grant:
+            raise StaleVersion(f"the agreement {grant.agreement!r} was changed; ask again")
+        answer = pb.LearnAnswer(message=learned.message, facts=learned.facts_json)
+        await self._disclose(ask, grant, answer, **learned.about)
+        return answer
+
     async def _shown(self, ask: Asked) -> Version:
         """The version of what the asker sees here; a partner sees its twin. Raises NotShared."""
         if not _is_partner(ask.on_behalf_of):
@@ -248,6 +266,8 @@ class Jobs:
         """Forget what was kept for a job between its rounds."""
         if self.what_ifs is not None:
             self.what_ifs.end(job_id)
+        if self.learning is not None:
+            self.learning.end(job_id)
 
     def session_lost(self) -> None:
         """Forget what was kept for all jobs: who asked is gone."""
@@ -257,7 +277,8 @@ class Jobs:
     def findings(self) -> list[Finding]:
         """Shares that this domain does not keep, and an audit that cannot be written."""
         open_here = self.sandboxes.findings() if self.sandboxes else []
-        return [*self.auditor.findings(self._domain), *open_here] + [
+        learned = self.learning.findings() if self.learning else []
+        return [*self.auditor.findings(self._domain), *open_here, *learned] + [
             Finding(
                 code="budget.missed",
                 severity=Severity.WARNING,

@@ -35,6 +35,7 @@ from domain_twin.yang.records import load_services
 from domain_twin.yang.schema import SchemaSet
 
 if TYPE_CHECKING:
+    from domain_twin.agent.learning import Learning
     from domain_twin.agent.queries import PeerQueries
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ async def _run(
     auditor = Auditor(trail)
     content = await asyncio.to_thread(config_path.read_bytes)
     auditor.configured(str(config_path), content, [item.id for item in config.agreement])
-    queries = None
+    queries = learning = None
     if config.broker:
         jobs = Jobs(
             domain=config.domain,
@@ -143,9 +144,12 @@ async def _run(
         )
         if config.semantic.enabled:
             queries = jobs.queries = _peer_queries(config, twin)
+        if config.learning.enabled:
+            learning = jobs.learning = _learning(config, twin, history)
         twin.attach(session, jobs)
     async with (
         queries or contextlib.nullcontext(),
+        contextlib.aclosing(learning) if learning else contextlib.nullcontext(),
         serve_local(twin, config.state / "agent.sock"),
         serve_metrics(config.metrics, AgentMetrics(config, twin).face, config.state),
         _kept(trail, config.audit.syslog),
@@ -183,6 +187,18 @@ def _peer_queries(config: AgentConfig, twin: DomainTwin) -> PeerQueries:
         published=twin.published,
         open_views=twin.publisher.open_views,
         limits=limits,
+    )
+
+
+def _learning(config: AgentConfig, twin: DomainTwin, history: History | None) -> Learning:
+    from domain_twin.agent.learning import Learning
+
+    return Learning(
+        config.learning,
+        config.state / "learning",
+        domain=config.domain,
+        network=twin.network,
+        history=history,
     )
 
 

@@ -23,12 +23,14 @@ from domain_twin.learning.learner import Arrays
 from domain_twin.learning.task import Card
 from domain_twin.model import Finding, Severity
 
-__all__ = ["Kept", "ModelStore"]
+__all__ = ["REFUSED", "Kept", "ModelStore"]
 
 log = logging.getLogger(__name__)
 
 _MODEL: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 _CARD, _ARRAYS, _SERVICE = "card.json", "arrays.npz", "service.json"
+REFUSED: Final = "refused: "
+"""How the reason of a version begins that was never good enough to be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,7 @@ class ModelStore:
     def _fall_back(self, model: str, why: str) -> None:
         """Put the newest version that is whole, and was good, into service."""
         service = self._service[model]
-        number = max((v for v in self._cards[model] if not service.of(v).startswith(_REFUSED)), default=0)
+        number = max((v for v in self._cards[model] if not service.of(v).startswith(REFUSED)), default=0)
         try:
             self.serve(model, number, why if number else "")
         except OSError as error:
@@ -286,10 +288,6 @@ class ModelStore:
             path.replace(path.with_name(f"{path.name}.damaged-{path.stat().st_mtime_ns}"))
         except OSError as error:
             self.problem = f"{path}: it cannot be set aside ({error.strerror})"
-
-
-_REFUSED: Final = "refused: "
-"""How the reason of a version begins that was never good enough to be used."""
 
 
 def _service_of(path: Path) -> tuple[_Service, str]:

@@ -1,0 +1,139 @@
+"""The process that trains: answers its agent's questions one after another, until the agent is gone.
+
+Owns limits of its own (memory, one thread for numbers, low priority) and the runs it was given. It opens no
+connection: all that it knows came over the pipe. Heavy imports happen here and never in the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import sys
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from domain_twin.learning.client import Endpoint
+    from domain_twin.learning.panel import Panel
+
+__all__ = ["ChildSettings", "main"]
+
+_RUNS: Final = 4
+_ONE_THREAD: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """What the process is told once. `folder` is the part of the agent's state that is learning's."""
+
+    domain: str
+    folder: str
+    memory_bytes: int
+    max_bytes: int
+
+
+def main(pipe: Connection, settings: ChildSettings) -> None:
+    """Answer until the pipe ends. Each question is (operation, arguments); each answer (ok, content)."""
+    _settle(settings)
+    work = _Work(settings)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            operation, arguments = pipe.recv()
+            pipe.send(_answered(work, operation, arguments))
+
+
+def _answered(work: _Work, operation: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+    from domain_twin.errors import OverCapacity, TwinError
+
+    try:
+        return True, getattr(work, operation)(*arguments)
+    except TwinError as error:
+        return False, (type(error).__name__, str(error))
+    except MemoryError:
+        return False, (OverCapacity.__name__, "training needs more than [learning] memory_mb")
+    except Exception as error:
+        logging.getLogger(__name__).exception("learning failed", extra={"operation": operation})
+        return False, ("", f"{type(error).__name__}: {error}")
+
+
+def _settle(settings: ChildSettings) -> None:
+    """Limits first: they hold for all that is imported from here on."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(_ONE_THREAD)
+    os.environ["FLWR_HOME"] = str(Path(settings.folder) / "flwr")
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = settings.memory_bytes if hard == resource.RLIM_INFINITY else min(hard, settings.memory_bytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="learning: %(message)s")
+
+
+def _end_with_parent() -> None:
+    """End when the agent is gone, however it went: a killed one cannot say so."""
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class _Work:
+    """The operations; their names are what the agent asks."""
+
+    def __init__(self, settings: ChildSettings) -> None:
+        self._settings = settings
+        self._runs: OrderedDict[str, Endpoint] = OrderedDict()
+
+    def check(self, task: bytes) -> None:
+        """See whether the model of a task can be made here. Raises ConfigError, ContractError."""
+        from domain_twin.learning.learner import learner
+        from domain_twin.learning.task import Task
+
+        learner(Task.from_json(task))
+
+    def open(self, run: str, task: bytes, panel: Panel) -> None:
+        """Take a run's data in."""
+        from domain_twin.learning.client import Endpoint, client_app
+        from domain_twin.learning.task import Task
+
+        app = client_app(lambda _: panel, domain=self._settings.domain, task=Task.from_json(task))
+        self._runs[run] = Endpoint(app, limit_bytes=self._settings.max_bytes)
+        while len(self._runs) > _RUNS:
+            self._runs.popitem(last=False)
+
+    def message(self, run: str, message: bytes) -> bytes | None:
+        """Answer one message of a round; None: the run's data is not here. Raises ContractError."""
+        held = self._runs.get(run)
+        return held.answer(message) if held is not None else None
+
+    def evaluate(self, task: bytes, arrays: bytes, panel: Panel) -> dict[str, float]:
+        """Measures of a model on the holdout of `panel`. Raises ContractError, ConfigError."""
+        from domain_twin.learning.arrays import decode_arrays
+        from domain_twin.learning.learner import learner
+        from domain_twin.learning.task import Task
+
+        made = learner(Task.from_json(task))
+        return made.evaluate(decode_arrays(arrays, self._settings.max_bytes), panel)
+
+    def forecast(self, task: bytes, arrays: bytes, panel: Panel) -> Any:
+        """What follows the end of `panel`. Raises ContractError."""
+        from domain_twin.learning.arrays import decode_arrays
+        from domain_twin.learning.models.forecaster import forecast
+        from domain_twin.learning.task import Task
+
+        return forecast(decode_arrays(arrays, self._settings.max_bytes), Task.from_json(task), panel)

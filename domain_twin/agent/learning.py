@@ -1,0 +1,357 @@
+"""The domain's part in learning together: whether it takes part, the rounds it works on, the models it uses.
+
+Owns the policy ([learning] of the agent's configuration; that an agreement grants `train` was decided
+before), the runs under way, and `state/learning/`. Training happens in a process of its own; what leaves was
+checked there, and is checked here for its size. Of why there is no data no more than a word leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from domain_twin.agent.learner_child import ChildSettings
+from domain_twin.agent.learner_process import LearnerProcess
+from domain_twin.config import LearningConfig
+from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity, TwinError
+from domain_twin.learning.store import REFUSED, Kept, ModelStore
+from domain_twin.learning.task import Card, Profile, Task
+from domain_twin.model import Finding, Nanoseconds, Network
+
+if TYPE_CHECKING:
+    from domain_twin.datastore.history import History
+    from domain_twin.learning.models.forecaster import Forecast
+    from domain_twin.learning.panel import Panel
+
+__all__ = ["Learned", "Learning", "Step"]
+
+log = logging.getLogger(__name__)
+
+_RUNS: Final = 4
+_SEEN: Final = 20_000
+_OFFER_S: Final = 60.0
+NO_DATA: Final = "the domain has no data for this task, or too little"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of learning, as the broker asks it: bytes are as they came."""
+
+    run: str
+    step: str
+    task: bytes = b""
+    message: bytes = b""
+    card: bytes = b""
+    arrays: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What is answered to a step, and what the audit is told of it besides."""
+
+    message: bytes = b""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts_json(self) -> bytes:
+        """The facts as JSON in UTF-8; empty where there are none."""
+        return json.dumps(self.facts, sort_keys=True, allow_nan=False).encode() if self.facts else b""
+
+
+@dataclass(slots=True)
+class _Run:
+    task: Task
+    peer: str
+    panel: Panel
+    seen: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+
+
+class Learning:
+    """What a domain does in trainings. All methods are for the agent's event loop."""
+
+    def __init__(
+        self,
+        config: LearningConfig,
+        folder: Path,
+        *,
+        domain: str,
+        network: Callable[[], Network],
+        history: History | None,
+        clock: Callable[[], Nanoseconds] = time.time_ns,
+    ) -> None:
+        """`folder` is the part of the agent's state that is learning's."""
+        self.steps: Counter[tuple[str, str]] = Counter()
+        """Steps by name and outcome (`ok`, or the class of the error)."""
+        self._config = config
+        self._domain = domain
+        self._network = network
+        self._history = history
+        self._clock = clock
+        self._max_bytes = int(config.max_mb * 1e6)
+        self._runs: OrderedDict[str, _Run] = OrderedDict()
+        self._begun: dict[str, Nanoseconds] = {}
+        self.store = ModelStore(folder / "models", owner=domain, max_bytes=self._max_bytes)
+        settings = ChildSettings(domain, str(folder), config.memory_mb << 20, self._max_bytes)
+        self.process = LearnerProcess(settings, step_s=config.message_s, idle_s=config.idle_s)
+
+    async def aclose(self) -> None:
+        """End the process that trains."""
+        await self.process.close()
+
+    def findings(self) -> list[Finding]:
+        """What the operator should see."""
+        return self.store.findings()
+
+    async def take(self, step: Step, peer: str) -> Learned:
+        """Work on one step for `peer`, whom an agreement lets train. Raises TwinError to refuse."""
+        outcome = "failed"
+        try:
+            learned = await self._take(step, peer)
+            outcome = "ok"
+        except TwinError as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self.steps[step.step if step.step in _STEPS else "unknown", outcome] += 1
+        return learned
+
+    async def _take(self, step: Step, peer: str) -> Learned:
+        if not self._config.enabled:
+            raise NotShared(f"{self._domain} trains nothing with others")
+        if not step.run or len(step.run) > 64 or not step.run.isascii() or not step.run.isprintable():
+            raise ContractError("LearnAsk.run: an id has 1 to 64 printable characters")
+        for name in ("message", "arrays"):
+            if len(getattr(step, name)) > self._max_bytes:
+                raise OverCapacity(
+                    f"LearnAsk.{name}: {len(getattr(step, name))} bytes; {self._domain} takes"
+                    f" {self._max_bytes} at most"
+                )
+        match step.step:
+            case "offer":
+                return await self._offer(step, peer)
+            case "message":
+                return await self._message(step, peer)
+            case "deliver":
+                return await self._deliver(step)
+            case "withdraw":
+                return await self._withdraw(step)
+        raise ContractError(f"LearnAsk.step: {step.step[:32]!r} is none of {', '.join(_STEPS)}")
+
+    def end(self, run: str) -> None:
+        """Forget a run's data: it is over."""
+        self._runs.pop(run, None)
+
+    # ------------------------------------------------------------ a run
+
+    async def _offer(self, step: Step, peer: str) -> Learned:
+        task = Task.from_json(step.task)
+        self._check_policy(task)
+        held = self._runs.get(step.run)
+        if held is not None and (held.task, held.peer) != (task, peer):
+            raise ContractError(f"run {step.run}: it is under way with another task")
+        if held is None:
+            self._check_interval(task)
+        await self.process.ask("check", step.task, within_s=_OFFER_S)
+        if held is None:
+            held = _Run(task, peer, await self._panel(task))
+            self._runs[step.run] = held
+            self._begun[task.model] = self._clock()
+            while len(self._runs) > _RUNS:
+                self._runs.popitem(last=False)
+        facts: dict[str, Any] = {"takes_part": True}
+        if self._config.tell_amount:
+            facts |= {"elements": len(held.panel.elements), "steps": held.panel.steps}
+        return Learned(facts=facts, about=_about(step, task))
+
+    async def _message(self, step: Step, peer: str) -> Learned:
+        run = self._runs.get(step.run)
+        if run is None or run.peer != peer:
+            raise NotFound(f"{self._domain}: run {step.run} was not offered here; offer it first")
+        self._runs.move_to_end(step.run)
+        digest = hashlib.sha256(step.message).digest()
+        if digest in run.seen:
+            raise ContractError(f"run {step.run}: this message came before; it is not answered twice")
+        run.seen[digest] = None
+        if len(run.seen) > _SEEN:
+            raise OverCapacity(f"run {step.run}: {_SEEN} messages were answered; begin another one")
+        reply: bytes = await self.process.answer_for(step.run, run.task.to_json(), run.panel, step.message)
+        if len(reply) > self._max_bytes:
+            raise OverCapacity(f"run {step.run}: the reply has {len(reply)} bytes and does not leave")
+        about = _about(step, run.task) | {"message_sha256": digest.hex(), "message_bytes": len(step.message)}
+        return Learned(message=reply, about=about)
+
+    def _check_policy(self, task: Task) -> None:
+        """Raises NotShared where the operator does not want to take part in such a training."""
+        config = self._config
+        kpis = [feature.kpi for feature in task.features]
+        reasons = (
+            (task.kind.value not in config.kinds, f"kind {task.kind.value!r}"),
+            (
+                bool(config.models) and not any(fnmatchcase(task.model, name) for name in config.models),
+                f"model {task.model!r}",
+            ),
+            (task.profile.value not in config.profiles, f"profile {task.profile.value!r}"),
+            (bool(config.kpis) and not set(kpis) <= set(config.kpis), "these KPIs"),
+            (task.rounds > config.max_rounds, f"more than {config.max_rounds} rounds"),
+        )
+        for refused, what in reasons:
+            if refused:
+                raise NotShared(f"{self._domain} does not train {what} with others")
+        if task.profile is Profile.PRIVATE and task.privacy is None:
+            raise NotShared(f"{self._domain} trains under the profile 'private' only with a budget")
+
+    def _check_interval(self, task: Task) -> None:
+        """Raises OverCapacity."""
+        begun = self._begun.get(task.model)
+        wait_s = self._config.min_interval_s - (self._clock() - begun) / 1e9 if begun is not None else 0.0
+        if wait_s > 0:
+            error = OverCapacity(
+                f"{self._domain} trained {task.model!r} lately and does so again in {wait_s:.0f} s"
+            )
+            error.retry_after_s = wait_s
+            raise error
+
+    async def _panel(self, task: Task) -> Panel:
+        """What is learned from. Raises NotFound with no more than a word of why, ContractError."""
+        from domain_twin.learning.history import check_terms, panel
+
+        check_terms(task)
+        if self._history is None:
+            raise NotFound(f"{self._domain} keeps no history to learn from")
+        try:
+            return await panel(self._history, self._network(), task, self._clock())
+        except NotFound as error:
+            log.info("no data for a training", extra={"model": task.model, "reason": str(error)})
+            raise NotFound(str(error) if self._config.tell_amount else NO_DATA) from None
+
+    # ------------------------------------------------------------ models
+
+    async def _deliver(self, step: Step) -> Learned:
+        card = Card.from_json(step.card)
+        self._check_policy(card.task)
+        await asyncio.to_thread(self.store.check, card, step.arrays)
+        good, reason, scores = await self._judged(card, step)
+        try:
+            await asyncio.to_thread(self.store.put, card, step.arrays)
+            if good:
+                await asyncio.to_thread(self.store.serve, card.model, card.version, reason)
+            else:
+                await asyncio.to_thread(self.store.note, card.model, card.version, REFUSED + reason)
+        except OSError as error:
+            raise OverCapacity(f"{self._domain} cannot keep the model now ({error.strerror})") from error
+        facts: dict[str, Any] = {"in_service": good, "reason": reason}
+        if card.task.profile is not Profile.PRIVATE and scores:
+            facts["scores"] = scores
+        about = _about(step, card.task) | {"version": card.version, "in_service": good, "reason": reason}
+        return Learned(facts=facts, about=about)
+
+    async def _judged(self, card: Card, step: Step) -> tuple[bool, str, dict[str, float]]:
+        """Whether a version is good enough here, why, and its measures on this domain's holdout."""
+        try:
+            held = self._runs.get(step.run)
+            panel = held.panel if held and held.task == card.task else await self._panel(card.task)
+        except (NotFound, ContractError) as error:
+            return False, f"it cannot be judged here: {error}", {}
+        task = card.task.to_json()
+        try:
+            scores: dict[str, float] = await self.process.ask("evaluate", task, step.arrays, panel)
+        except ContractError as error:
+            return False, f"it cannot be judged here: {error}", {}
+        scores = {name: value for name, value in scores.items() if math.isfinite(value)}
+        if "loss" not in scores:
+            return False, "its loss on this domain's holdout is not finite", {}
+        limit = 1.0 + self._config.worse_by
+        naive = {name: value for name, value in scores.items() if name.startswith("naive:")}
+        best = min(naive, key=naive.__getitem__, default="")
+        if best and scores["loss"] > naive[best] * limit:
+            return False, f"it is worse here than {best.removeprefix('naive:')}", scores
+        former = self.store.in_service(card.model)
+        if (
+            former
+            and former != card.version
+            and (last := await self._loss_of(card, former, panel)) is not None
+        ):
+            scores["last"] = last
+            if scores["loss"] > last * limit:
+                return False, f"it is worse here than version {former}", scores
+        return True, f"better than {best.removeprefix('naive:')} here" if best else "", scores
+
+    async def _loss_of(self, card: Card, version: int, panel: Panel) -> float | None:
+        """The loss of an earlier version on the same data; None where the two cannot be compared."""
+        try:
+            former = self.store.get(card.model, version).card
+            if (former.task.features, former.task.step_s) != (card.task.features, card.task.step_s):
+                return None
+            data = await asyncio.to_thread(self.store.data, card.model, version)
+            scores = await self.process.ask("evaluate", former.task.to_json(), data, panel)
+        except (NotFound, ContractError) as error:
+            log.warning("the last model cannot be judged", extra={"model": card.model, "reason": str(error)})
+            return None
+        loss = float(scores.get("loss", math.nan))
+        return loss if math.isfinite(loss) else None
+
+    async def _withdraw(self, step: Step) -> Learned:
+        card = Card.from_json(step.card)
+        kept = self.store.get(card.model, card.version)
+        if kept.card != card:
+            raise ContractError(f"model {card.model!r}: version {card.version} is another one here")
+        await asyncio.to_thread(self.store.data, card.model, card.version)
+        await asyncio.to_thread(self.store.serve, card.model, card.version, "put back into service")
+        about = _about(step, card.task) | {"version": card.version}
+        return Learned(facts={"in_service": True, "reason": "put back into service"}, about=about)
+
+    # ------------------------------------------------------------ for the domain's own operator
+
+    def models(self, model: str = "") -> list[Kept]:
+        """Versions that were delivered here, and which are used."""
+        return self.store.models(model)
+
+    async def forecast(self, model: str) -> tuple[Forecast, Card]:
+        """What the model in service foretells from the newest data. Raises NotFound, ContractError."""
+        from domain_twin.learning.task import Kind
+
+        card = self.store.get(model).card
+        if card.task.kind is not Kind.FORECASTER:
+            raise ContractError(f"model {model!r} is a {card.task.kind.value} and foretells nothing")
+        data = await asyncio.to_thread(self.store.data, model, card.version)
+        panel = await self.newest(card.task)
+        made: Forecast = await self.process.ask("forecast", card.task.to_json(), data, panel)
+        return made, card
+
+    async def newest(self, task: Task) -> Panel:
+        """The newest data that a model of `task` reads. Raises NotFound."""
+        import dataclasses
+
+        from domain_twin.learning.history import panel
+        from domain_twin.learning.task import Window
+
+        if self._history is None:
+            raise NotFound(f"{self._domain} keeps no history; set enabled = true under [history]")
+        now = self._clock()
+        recent = dataclasses.replace(task, window=Window(length_s=task.window.length_s))
+        return await panel(self._history, self._network(), recent, now)
+
+
+_STEPS: Final = ("offer", "message", "deliver", "withdraw")
+
+
+def _about(step: Step, task: Task) -> dict[str, Any]:
+    """What the audit is told of every step."""
+    return {
+        "step": step.step,
+        "run": step.run,
+        "model": task.model,
+        "kind": task.kind.value,
+        "profile": task.profile.value,
+    }
