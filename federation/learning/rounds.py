@@ -1,0 +1,562 @@
+"""A training: rounds of Flower's ServerApp over a Grid, until the task's rounds are done or it cannot go on.
+
+Owns the order of a round (train, check, join, judge, accept or refuse), its deadline, and what is reported of
+it. A round goes on without the domains that fail; one with too few is void; the best accepted model stays.
+Blocks: an event loop calls `train` in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from domain_twin.errors import ConfigError, ContractError, Unreachable
+from domain_twin.learning import contribution
+from domain_twin.learning.client import ALONE, STATISTICS, Standardised
+from domain_twin.learning.contribution import Absence
+from domain_twin.learning.flower import (
+    ArrayRecord,
+    ConfigRecord,
+    Grid,
+    Message,
+    MetricRecord,
+    RecordDict,
+    ServerApp,
+    Strategy,
+    arrays_in,
+    context,
+    record_of,
+)
+from domain_twin.learning.learner import Arrays, learner
+from domain_twin.learning.task import Profile, Task
+from federation.learning.contributions import Without, brought, gains
+from federation.learning.gate import Gate, Verdict
+from federation.learning.strategies import Aggregation, Joined, Update, joining
+
+__all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
+
+_POLL_S: Final = 0.1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How rounds are run; the task says what is learned."""
+
+    deadline_s: float = 60.0
+    """Of one round's training, and of its judgement; who is later is left out of the round."""
+    min_domains: int = 2
+    """Contributions below which a round is void."""
+    aggregation: Aggregation | None = None
+    """None: what the profile says."""
+    malicious: int | None = None
+    """Bad contributions to withstand; None: a quarter of those that arrive, at least one."""
+    tolerance: float = 0.02
+    """How much worse than the best so far an aggregate may be, relative."""
+    patience: int = 3
+    """Void or refused rounds in a row after which the training ends."""
+    explain: bool = True
+    """Ask at the end what each domain brought and gained: as long as all rounds once more, in every domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRound:
+    """What one domain did in a round. Losses are None where it did not say."""
+
+    state: str
+    """`took-part`, `clipped`, `not-chosen`, or why it did not contribute (a word of `Absence`)."""
+    samples: int = 0
+    train_loss: float | None = None
+    loss: float | None = None
+    """On its own holdout, of the round's aggregate."""
+    norm: float | None = None
+    """Of its update."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What is known of one round. Round 0 is the model that training begins with."""
+
+    round: int
+    accepted: bool
+    reason: str
+    """Why it was not accepted; empty where it was."""
+    loss: float | None
+    """Median over the domains."""
+    change: float | None
+    """Of the loss, relative to the best model before it, median over the domains."""
+    strategy: str
+    domains: Mapping[str, DomainRound]
+    digest: str
+    """`contribution.fingerprint` of the aggregate, accepted or not; empty where none came about."""
+    started_at: int
+    took_s: float
+    bytes_out: int
+    bytes_in: int
+    notes: tuple[str, ...] = ()
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON: numbers that are not finite become null."""
+        record: dict[str, Any] = _finite(asdict(self))
+        return record
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What came of a training. `arrays` is the best accepted model, and the first one where none was accepted."""
+
+    arrays: Arrays
+    rounds: tuple[RoundReport, ...]
+    contributors: tuple[str, ...]
+    """Domains of which a contribution is in an accepted aggregate."""
+    scores: Mapping[str, Mapping[str, float]]
+    """As a Card has them: rows `model`, `first`, `naive:NAME`, `operator:NAME`; medians over the domains."""
+    gains: Mapping[str, float] = field(default_factory=dict)
+    brought: Mapping[str, float] = field(default_factory=dict)
+    """By domain, how much more the others would lose without its contributions; an estimate."""
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+    """Why the training ended before its time; empty where it did not."""
+
+    @property
+    def accepted(self) -> int:
+        """How many rounds were accepted; 0: `arrays` is no better than what training began with."""
+        return sum(report.accepted for report in self.rounds if report.round)
+
+
+OnRound = Callable[[RoundReport], None]
+
+
+def train(
+    task: Task,
+    grid: Grid,
+    *,
+    plan: Plan | None = None,
+    initial: Arrays | None = None,
+    on_round: OnRound | None = None,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Train `task` in the domains of `grid`, from `initial` or from the beginning. Blocks.
+
+    `on_round` is told of every round, in this thread. `stop` ends the training after the round under way.
+    Raises ConfigError for a task that nobody can train, Unreachable where too few domains ever answered.
+    """
+    if task.profile is Profile.PRIVATE:
+        raise ConfigError(
+            f"model {task.model!r}: the profile private is trained by federation.learning.private"
+        )
+    plan = plan or Plan()
+    rounds = _Rounds(task, grid, plan, on_round, stop or threading.Event())
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, _: Any) -> None:
+        rounds.run(initial)
+
+    app(grid, context(1, 1))
+    return rounds.outcome()
+
+
+class _Ended(Exception):  # noqa: N818 - leaves Flower's loop, which has no other way out
+    pass
+
+
+class _Rounds(Strategy):
+    """The strategy that Flower's own loop drives: joins by `strategies`, judges by `gate`."""
+
+    def __init__(
+        self, task: Task, grid: Grid, plan: Plan, on_round: OnRound | None, stop: threading.Event
+    ) -> None:
+        self._task = task
+        self._json = task.to_json()
+        self._grid = grid
+        self._plan = plan
+        self._on_round = on_round
+        self._stop = stop
+        self._joining = joining(task, plan.aggregation, malicious=plan.malicious)
+        self._gate = Gate(tolerance=plan.tolerance, judges=max(1, min(plan.min_domains, 2)))
+        self._round = _Round(0)
+        self._reports: list[RoundReport] = []
+        self._notes: dict[str, None] = {}
+        self._contributors: set[str] = set()
+        self._failed_in_a_row = 0
+        self._problem = ""
+        self._said: dict[str, dict[str, float]] = {}
+        self._first: dict[str, float] = {}
+        self._without: Without | None = None
+        self._without_best: dict[str, Arrays] = {}
+        self._gains: dict[str, float] = {}
+        self._brought: dict[str, float] = {}
+
+    def run(self, initial: Arrays | None) -> None:
+        """All rounds, and what is asked before and after them."""
+        model = learner(self._task)
+        start = initial if initial is not None else model.initial(np.random.default_rng(self._task.seed))
+        if initial is not None:
+            contribution.check(initial, model.initial(np.random.default_rng(self._task.seed)))
+        self._await_domains()
+        if initial is None and isinstance(model, Standardised):
+            start = self._standardise(model, start)
+        self._start = self._current = self._best = start
+        self._judge_start()
+        try:
+            self.start(
+                self._grid,
+                record_of(start),
+                num_rounds=self._task.rounds,
+                timeout=self._plan.deadline_s,
+            )
+        except _Ended:
+            pass
+        if (
+            self._plan.explain
+            and any(report.accepted for report in self._reports)
+            and not self._stop.is_set()
+        ):
+            self._explain()
+
+    def outcome(self) -> Outcome:
+        """What came of it."""
+        return Outcome(
+            arrays=self._best,
+            rounds=tuple(self._reports),
+            contributors=tuple(sorted(self._contributors)),
+            scores=self._scores(),
+            gains=self._gains,
+            brought=self._brought,
+            notes=tuple(self._notes),
+            problem=self._problem,
+        )
+
+    # Flower's loop: configure_train, aggregate_train, configure_evaluate, aggregate_evaluate.
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every domain that is there to train the last accepted model, which need not be `arrays`."""
+        if self._stop.is_set():
+            self._problem = f"stopped before round {server_round}"
+            raise _Ended
+        self._round = _Round(server_round)
+        self._round.traffic = _traffic(grid)
+        try:
+            self._await_domains()
+        except Unreachable as error:
+            self._problem = f"round {server_round}: {error}"
+            raise _Ended from None
+        settings: dict[str, Any] = {}
+        if math.isfinite(self._joining.limit) and self._joining.limit > 0:
+            settings["clip-norm"] = self._joining.limit
+        return self._messages("train", self._current, settings)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check what came, and join it."""
+        state = self._round
+        for reply in replies:
+            domain = self._name(reply.metadata.src_node_id)
+            try:
+                state.updates[domain], said = self._checked(reply)
+            except _Absent as absent:
+                state.absent[domain] = absent.word
+                continue
+            state.train_loss[domain] = said
+        if len(state.updates) < self._plan.min_domains:
+            state.reason = f"{len(state.updates)} domains contributed, {self._plan.min_domains} must"
+            return None, None
+        joined = self._joining.join(state.updates)
+        state.joined = joined
+        self._notes.update(dict.fromkeys(joined.notes))
+        candidate = {
+            name: (array.astype(np.float64) + joined.changes[name]).astype(array.dtype)
+            for name, array in self._current.items()
+        }
+        try:
+            contribution.check(candidate, self._current)
+        except ContractError as error:
+            state.reason = f"the aggregate is no model: {error}"
+            return None, None
+        state.candidate = candidate
+        return record_of(candidate), None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every domain that is there to judge the aggregate, if there is one."""
+        if self._round.candidate is None:
+            return []
+        return self._messages("evaluate", self._round.candidate, {})
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Accept or refuse the aggregate, report the round, and end where there is no use in going on."""
+        state = self._round
+        state.said = self._heard(replies)
+        verdict = Verdict(False, False, math.inf, state.reason)
+        if state.candidate is not None:
+            verdict = self._gate.judge({domain: said["loss"] for domain, said in state.said.items()})
+        if verdict.accepted and state.candidate is not None and state.joined is not None:
+            self._accept(verdict, state.candidate, state.joined)
+        self._failed_in_a_row = 0 if verdict.accepted else self._failed_in_a_row + 1
+        self._report(verdict)
+        if self._failed_in_a_row >= self._plan.patience:
+            self._problem = f"{self._failed_in_a_row} rounds in a row came to nothing: {verdict.reason}"
+            raise _Ended
+        return None
+
+    def summary(self) -> None:
+        """Nothing: the reports say it."""
+
+    def _accept(self, verdict: Verdict, candidate: Arrays, joined: Joined) -> None:
+        self._current = candidate
+        self._contributors.update(joined.used)
+        if self._without is None and self._plan.explain and len(self._round.updates) > 2:
+            self._without = Without(self._start, tuple(sorted(self._round.updates)))
+        if self._without is not None:
+            self._without.follow(self._round.updates, self._joining)
+        if verdict.best:
+            self._best = candidate
+            self._said = self._round.said
+            if self._without is not None:
+                self._without_best = self._without.models()
+
+    def _judge_start(self) -> None:
+        self._round = _Round(0)
+        self._round.traffic = _traffic(self._grid)
+        self._round.candidate = self._start
+        replies = self._grid.send_and_receive(
+            self._messages("evaluate", self._start, {}), timeout=self._plan.deadline_s
+        )
+        self._round.said = self._said = self._heard(replies)
+        self._first = {domain: said["loss"] for domain, said in self._said.items()}
+        self._gate.begin(self._first)
+        self._report(Verdict(True, True, 0.0, ""))
+
+    def _standardise(self, model: Standardised, start: Arrays) -> Arrays:
+        self._round = _Round(0)
+        replies = self._grid.send_and_receive(
+            self._messages(STATISTICS, start, {}), timeout=self._plan.deadline_s
+        )
+        statistics_: dict[str, Arrays] = {}
+        for reply in replies:
+            if reply.has_error():
+                continue
+            try:
+                (record,) = reply.content.array_records.values()
+                said = arrays_in(record)
+                contribution.check(said, next(iter(statistics_.values()), said))
+            except (ValueError, ContractError):
+                continue
+            statistics_[self._name(reply.metadata.src_node_id)] = said
+        if len(statistics_) < self._plan.min_domains:
+            raise Unreachable(
+                f"model {self._task.model!r}: {len(statistics_)} domains said what its scaler is made of,"
+                f" {self._plan.min_domains} must"
+            )
+        made = model.standardised(start, [statistics_[domain] for domain in sorted(statistics_)])
+        contribution.check(made, start)
+        return made
+
+    def _explain(self) -> None:
+        """What each domain gained, by a model that it trains alone, and what it brought to the others."""
+        losses = {domain: said["loss"] for domain, said in self._said.items()}
+        self._round = _Round(self._task.rounds + 1)
+        deadline = self._plan.deadline_s * max(1, self._task.rounds)
+        asked = self._messages(ALONE, self._start, {})
+        alone = self._heard(self._grid.send_and_receive(asked, timeout=deadline))
+        self._gains = gains(losses, {domain: said["loss"] for domain, said in alone.items()})
+        without: dict[str, dict[str, float]] = {}
+        for domain, arrays in self._without_best.items():
+            if self._stop.is_set():
+                return
+            asked = self._messages("evaluate", arrays, {})
+            heard = self._heard(self._grid.send_and_receive(asked, timeout=self._plan.deadline_s))
+            without[domain] = {other: said["loss"] for other, said in heard.items()}
+        self._brought = brought(losses, without)
+
+    def _await_domains(self) -> None:
+        """Wait until enough domains are there, for a round's time at most. Raises Unreachable."""
+        deadline = time.monotonic() + self._plan.deadline_s
+        while (there := len(list(self._grid.get_node_ids()))) < self._plan.min_domains:
+            if time.monotonic() >= deadline or self._stop.is_set():
+                raise Unreachable(f"{there} domains are there, {self._plan.min_domains} must be")
+            time.sleep(_POLL_S)
+
+    def _messages(self, kind: str, arrays: Arrays, settings: Mapping[str, Any]) -> list[Message]:
+        config = ConfigRecord({"task": self._json, "server-round": self._round.number, **settings})
+        if "proximal_mu" in self._task.settings:
+            config["proximal-mu"] = float(self._task.settings["proximal_mu"])
+        record = RecordDict({"arrays": record_of(arrays), "config": config})
+        group = str(self._round.number)
+        return [self._grid.create_message(record, kind, node, group) for node in self._grid.get_node_ids()]
+
+    def _name(self, node: int) -> str:
+        name = getattr(self._grid, "name", None)
+        return name(node) if callable(name) else str(node)
+
+    def _checked(self, reply: Message) -> tuple[Update, float | None]:
+        """What a domain contributed, as far as it may count. Raises _Absent."""
+        metrics = _metrics(reply)
+        try:
+            (record,) = reply.content.array_records.values()
+            arrays = arrays_in(record)
+            contribution.check(arrays, self._current)
+        except (ValueError, ContractError) as error:
+            log.warning("a contribution was refused", extra={"problem": str(error)})
+            raise _Absent(Absence.MALFORMED) from None
+        samples = metrics.get("num-examples", 0.0)
+        if samples < 1:
+            raise _Absent(Absence.MALFORMED)
+        changes = contribution.update(arrays, self._current)
+        return Update(changes, int(min(samples, 1e12)), contribution.norm(changes)), metrics.get("loss")
+
+    def _heard(self, replies: Iterable[Message]) -> dict[str, dict[str, float]]:
+        """By domain, what those that judged said; who said no loss did not judge."""
+        heard = {}
+        for reply in replies:
+            try:
+                said = _metrics(reply)
+            except _Absent:
+                continue
+            if "loss" in said:
+                heard[self._name(reply.metadata.src_node_id)] = said
+        return heard
+
+    def _report(self, verdict: Verdict) -> None:
+        state = self._round
+        out, in_ = _traffic(self._grid)
+        losses = [said["loss"] for said in state.said.values()]
+        report = RoundReport(
+            round=state.number,
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            loss=statistics.median(losses) if losses else None,
+            change=verdict.change if math.isfinite(verdict.change) else None,
+            strategy=state.joined.strategy if state.joined else "",
+            domains=state.by_domain(),
+            digest=contribution.fingerprint(state.candidate) if state.candidate is not None else "",
+            started_at=state.started_at,
+            took_s=time.monotonic() - state.began,
+            bytes_out=out - state.traffic[0],
+            bytes_in=in_ - state.traffic[1],
+            notes=state.joined.notes if state.joined else (),
+        )
+        self._reports.append(report)
+        if self._on_round is not None:
+            self._on_round(report)
+
+    def _scores(self) -> dict[str, dict[str, float]]:
+        losses = {domain: said["loss"] for domain, said in self._said.items()}
+        if not losses:
+            return {}
+        rows: dict[str, dict[str, float]] = {"model": _medians(self._said)}
+        if self._first:
+            rows["first"] = {"loss": statistics.median(self._first.values())}
+        for name in sorted(
+            {name for said in self._said.values() for name in said if name.startswith("naive:")}
+        ):
+            values = [said[name] for said in self._said.values() if name in said]
+            rows[name] = {"loss": statistics.median(values)}
+        for domain, said in sorted(self._said.items()):
+            rows[f"operator:{domain}"] = {key: value for key, value in said.items() if key != "num-examples"}
+        return {
+            row: {key: value for key, value in cells.items() if math.isfinite(value)}
+            for row, cells in rows.items()
+        }
+
+
+class _Absent(Exception):  # noqa: N818 - data, not an error
+    def __init__(self, word: Absence) -> None:
+        super().__init__(word)
+        self.word = word
+
+
+class _Round:
+    """What is known of the round under way."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.started_at = time.time_ns()
+        self.began = time.monotonic()
+        self.traffic = (0, 0)
+        self.updates: dict[str, Update] = {}
+        self.train_loss: dict[str, float | None] = {}
+        self.absent: dict[str, Absence] = {}
+        self.joined: Joined | None = None
+        self.candidate: Arrays | None = None
+        self.said: dict[str, dict[str, float]] = {}
+        self.reason = ""
+
+    def by_domain(self) -> dict[str, DomainRound]:
+        rows = {}
+        for domain in sorted(self.updates.keys() | self.absent.keys() | self.said.keys()):
+            update, said = self.updates.get(domain), self.said.get(domain, {})
+            rows[domain] = DomainRound(
+                state=self._state(domain),
+                samples=update.samples if update else 0,
+                train_loss=self.train_loss.get(domain),
+                loss=said.get("loss"),
+                norm=update.norm if update else None,
+            )
+        return rows
+
+    def _state(self, domain: str) -> str:
+        if domain in self.absent:
+            return self.absent[domain].value
+        if domain not in self.updates:
+            return "judged" if domain in self.said else Absence.UNREACHABLE.value
+        if self.joined is None:
+            return "took-part"
+        if domain not in self.joined.used:
+            return "not-chosen"
+        return "clipped" if domain in self.joined.clipped else "took-part"
+
+
+def _metrics(reply: Message) -> dict[str, float]:
+    """The numbers of a reply. Raises _Absent for one that is none."""
+    if reply.has_error():
+        try:
+            raise _Absent(Absence(reply.error.reason))
+        except ValueError:  # a word that only another version knows, or somebody's own text
+            raise _Absent(Absence.FAILED) from None
+    if len(reply.content.metric_records) != 1:
+        raise _Absent(Absence.MALFORMED)
+    (record,) = reply.content.metric_records.values()
+    numbers = contribution.measures({key: value for key, value in record.items() if key != "num-examples"})
+    samples = record.get("num-examples")
+    if isinstance(samples, int | float) and math.isfinite(samples):
+        numbers["num-examples"] = float(samples)
+    return numbers
+
+
+def _medians(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    names = {name for one in said.values() for name in one} - {"num-examples"}
+    return {
+        name: statistics.median(one[name] for one in said.values() if name in one)
+        for name in sorted(names)
+        if not name.startswith("naive:")
+    }
+
+
+def _traffic(grid: Grid) -> tuple[int, int]:
+    out, in_ = getattr(grid, "traffic", (0, 0))
+    return int(out), int(in_)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value

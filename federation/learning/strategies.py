@@ -1,0 +1,176 @@
+"""How contributions are joined, by profile: Flower's own strategies behind checks that they lack.
+
+Owns which strategy joins how many contributions, the clipping by the median norm, and the caps on what a
+contribution weighs. Flower's strategies get updates (what training changed, float64) and not whole models:
+MultiKrum's distances between float32 models drown in rounding. `private` joins sums, elsewhere.
+
+Guarantees: Krum chooses well among n contributions of which f are bad where n >= 2 f + 3 (Blanchard et al.
+2017); the median holds while f < n / 2 (Yin et al. 2018). FedAvg holds against none.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from domain_twin.errors import ConfigError
+from domain_twin.learning import contribution
+from domain_twin.learning.flower import (
+    FedAvg,
+    FedMedian,
+    FedProx,
+    Message,
+    MetricRecord,
+    MultiKrum,
+    RecordDict,
+    arrays_in,
+    record_of,
+)
+from domain_twin.learning.learner import Arrays
+from domain_twin.learning.task import Profile, Task
+
+__all__ = ["Aggregation", "Joined", "Joining", "Update", "joining"]
+
+_WEIGHT_CAP: Final = 2.0
+"""A contribution weighs at most so many times the median: how many samples it has, nobody can check."""
+
+
+class Aggregation(StrEnum):
+    """The ways to join contributions; what a profile chooses may be overridden, except by less than it is."""
+
+    ROBUST = "robust"
+    """MultiKrum where n >= 2 f + 3, else FedMedian."""
+    MEDIAN = "median"
+    MULTIKRUM = "multikrum"
+    AVERAGE = "average"
+    PROX = "prox"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update:
+    """One domain's checked contribution: what its training changed, float64."""
+
+    changes: Arrays
+    samples: int
+    norm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """What became of a round's contributions."""
+
+    changes: Arrays
+    strategy: str
+    used: tuple[str, ...]
+    """Domains whose contributions are in it."""
+    clipped: tuple[str, ...]
+    limit: float
+    """The norm that contributions were clipped to; infinite: none were."""
+    notes: tuple[str, ...] = ()
+
+
+class Joining:
+    """Joins the contributions of one round after the other."""
+
+    def __init__(
+        self, aggregation: Aggregation, *, robust: bool, malicious: int | None, mu: float = 0.0
+    ) -> None:
+        self._aggregation = aggregation
+        self._robust = robust
+        self._malicious = malicious
+        self._mu = mu
+        self.limit = math.inf
+        """The norm that domains are told to keep to in the next round."""
+
+    def join(self, updates: Mapping[str, Update], *, remember: bool = True) -> Joined:
+        """The joined change. Raises ValueError without any update."""
+        if not updates:
+            raise ValueError("nothing to join")
+        limit = math.inf
+        if self._robust:
+            limit = statistics.median(one.norm for one in updates.values())
+            if remember:
+                self.limit = limit
+        clipped = tuple(sorted(domain for domain, one in updates.items() if one.norm > limit * (1 + 1e-6)))
+        replies, order = self._replies(updates, limit)
+        strategy, notes = self._strategy(len(replies))
+        used: list[int] = []
+
+        def chosen(contents: list[RecordDict], _: str) -> MetricRecord:
+            used.extend(int(next(iter(one.metric_records.values()))["place"]) for one in contents)  # type: ignore[arg-type]
+            return MetricRecord()
+
+        strategy.train_metrics_aggr_fn = chosen
+        record, _ = strategy.aggregate_train(1, replies)
+        if record is None:
+            raise ValueError("nothing came of joining")
+        return Joined(
+            changes=arrays_in(record),
+            strategy=type(strategy).__name__,
+            used=tuple(order[place] for place in sorted(used)),
+            clipped=clipped,
+            limit=limit,
+            notes=notes,
+        )
+
+    def _replies(self, updates: Mapping[str, Update], limit: float) -> tuple[list[Message], list[str]]:
+        """The updates as Flower's strategies take them, in an order that no arrival decides."""
+        order = sorted(updates)
+        cap = math.inf
+        if self._robust:
+            cap = _WEIGHT_CAP * statistics.median(one.samples for one in updates.values())
+        replies = []
+        for place, domain in enumerate(order):
+            one = updates[domain]
+            changes = contribution.clipped(one.changes, limit) if math.isfinite(limit) else one.changes
+            metrics = MetricRecord({"num-examples": max(1.0, min(one.samples, cap)), "place": place})
+            content = RecordDict({"arrays": record_of(changes), "metrics": metrics})
+            replies.append(Message(content, dst_node_id=1, message_type="train"))
+        return replies, order
+
+    def _strategy(self, n: int) -> tuple[FedAvg, tuple[str, ...]]:
+        """Flower's strategy for `n` contributions, and what a reader must know of it."""
+        settings: dict[str, Any] = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+        if self._aggregation is Aggregation.AVERAGE:
+            return FedAvg(**settings), ()
+        if self._aggregation is Aggregation.PROX:
+            return FedProx(proximal_mu=self._mu, **settings), ()
+        f = max(1, n // 4) if self._malicious is None else self._malicious
+        proven = n >= 2 * f + 3
+        if self._aggregation is Aggregation.MEDIAN or (
+            self._aggregation is Aggregation.ROBUST and not proven
+        ):
+            return FedMedian(**settings), _of_median(n, f)
+        notes = (
+            ()
+            if proven
+            else (f"MultiKrum with {n} contributions is outside its guarantee (n >= 2 f + 3, f = {f})",)
+        )
+        chosen = max(1, n - f - 1)
+        return MultiKrum(num_malicious_nodes=f, num_nodes_to_select=chosen, **settings), notes
+
+
+def _of_median(n: int, f: int) -> tuple[str, ...]:
+    if 2 * f < n:
+        return ()
+    return (f"the median of {n} contributions is outside its guarantee (f < n / 2, f = {f})",)
+
+
+def joining(task: Task, aggregation: Aggregation | None = None, *, malicious: int | None = None) -> Joining:
+    """How contributions to `task` are joined by its profile. Raises ConfigError where the two do not fit."""
+    if task.profile is Profile.PRIVATE:
+        raise ConfigError(f"model {task.model!r}: the profile private joins sums only")
+    if task.profile is Profile.TRUSTED:
+        mu = float(task.settings.get("proximal_mu", 0.0))
+        chosen = aggregation or (Aggregation.PROX if mu > 0 else Aggregation.AVERAGE)
+        return Joining(chosen, robust=False, malicious=malicious, mu=mu)
+    if aggregation in {Aggregation.AVERAGE, Aggregation.PROX}:
+        raise ConfigError(
+            f"model {task.model!r}: {aggregation} holds against no bad contribution; between operators"
+            " `robust`, `median` or `multikrum`, or the profile `trusted` where all domains are one operator's"
+        )
+    return Joining(aggregation or Aggregation.ROBUST, robust=True, malicious=malicious)
