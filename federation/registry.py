@@ -291,11 +291,13 @@ class Registry:
         if news:  # a domain that goes on sending the same would fill the log
             self._tell(held, f"{held.config.domain}: {held.problem}")
 
-    def _watch(self, held: _Domain, level: Level) -> None:
+    def _watch(self, held: _Domain, level: Level, *, whole: bool = False) -> None:
+        """Ask for the view: the `whole` of it, or what is new since the one that is held."""
         session = held.session
         assert session
         held.asked = level
-        resume_from = held.view.version if held.view and held.view.level is level else None
+        here = held.view.version if held.view and held.view.level is level else None
+        resume_from = None if whole else here
         session.watch_view(level, resume_from, refused=lambda error: self._withheld(held, session, error))
 
     def _withheld(self, held: _Domain, session: Session, error: TwinError) -> None:
@@ -320,7 +322,8 @@ class Registry:
         if isinstance(error, OverCapacity):
             await asyncio.sleep(max(_ASK_AGAIN_S, error.retry_after_s))
         if held.session is session and session.open:
-            self._watch(held, held.config.level)
+            # The whole: were nothing new, nothing would come, and the refusal would stand.
+            self._watch(held, held.config.level, whole=True)
 
     async def _describe(self, held: _Domain, session: Session) -> None:
         """Learn when the agreement ends. The answer comes after the first deltas of a resumed view."""

@@ -83,6 +83,7 @@ class FakeDomain:
         self.expires_at = 0
         self.refuse_budget: Exception | None = None
         self.session: BrokerSession | None = None
+        self.full: list[Exception] = []  # what the next asks for a view are refused with
 
     @property
     def domain(self) -> str:
@@ -126,6 +127,8 @@ class FakeDomain:
         if level is not self.granted:
             raise NotShared(f"you may see the level {self.granted.value!r} and asked for {level.value!r}")
         self.resumed.append(resume_from)
+        if self.full:
+            raise self.full.pop()
         if resume_from is not None and resume_from.epoch == self.view_now.version.epoch:
             missing = [d for d in self.deltas if d.target.sequence > resume_from.sequence]
             if resume_from.sequence == self.view_now.version.sequence:

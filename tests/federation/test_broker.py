@@ -285,6 +285,21 @@ async def test_a_domain_that_grants_nothing_is_shown_as_such(federation: Federat
             await twin.path("ran/cell-1", "edge/app")
 
 
+async def test_a_view_that_is_refused_for_a_moment_is_current_again_though_nothing_changed(
+    federation: Federation,
+) -> None:
+    ran = federation.domains["ran"]
+    async with federation.broker() as broker, federation.client(broker) as twin:
+        async with federation.agents(broker):
+            await all_connected(twin)
+        ran.full.append(OverCapacity("more asks than agreed"))
+        async with federation.agents(broker):
+            await all_connected(twin)
+            assert not ran.full
+            await until(lambda: _without_findings(twin, "ran"))
+            assert (await twin.domains())[0].version is not None
+
+
 async def test_an_expired_agreement_deletes_the_view(federation: Federation) -> None:
     import time
 
@@ -562,6 +577,10 @@ async def _all_ok(twin: TwinClient) -> bool:
 async def _problem(twin: TwinClient, domain: str, text: str) -> object:
     (status,) = [status for status in await twin.domains() if status.domain == domain]
     return text in status.problem and status
+
+
+async def _without_findings(twin: TwinClient, domain: str) -> bool:
+    return not await twin.findings(domain)
 
 
 async def _asked(federation: Federation) -> bool:
