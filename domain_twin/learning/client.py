@@ -33,6 +33,7 @@ from domain_twin.learning.flower import (
     decode,
     encode,
     record_of,
+    run_number,
 )
 from domain_twin.learning.learner import Arrays, Learner, learner
 from domain_twin.learning.panel import Panel
@@ -41,7 +42,7 @@ from domain_twin.learning.task import Task
 __all__ = ["ALONE", "STATISTICS", "Endpoint", "Source", "Standardised", "client_app", "generator"]
 
 Source = Callable[[Task], Panel]
-"""Makes the panel of a task from the domain's own history. NotFound: no data; NotShared: policy forbids it."""
+"""Makes the panel of a task from the domain's history. NotFound: no data; NotShared: policy forbids it."""
 
 STATISTICS: Final = "query.statistics"
 """Asks for what scalers are made of."""
@@ -74,7 +75,9 @@ def generator(task: Task, round_: int, domain: str) -> np.random.Generator:
     return np.random.default_rng([task.seed, round_, zlib.crc32(domain.encode())])
 
 
-class _Held(Exception):  # noqa: N818 - not an error of the program: it carries the word that leaves
+class _Held(Exception):
+    """Not an error of the program: it carries the word that leaves."""
+
     def __init__(self, absence: Absence) -> None:
         super().__init__(WORDS[absence])
         self.absence = absence
@@ -110,14 +113,19 @@ def refusal(message: Message, absence: Absence) -> Message:
 
 
 def client_app(
-    source: Source, *, domain: str, task: Task | None = None, norm_limit: float | None = None
+    source: Source,
+    *,
+    domain: str,
+    task: Task | None = None,
+    run: str = "",
+    norm_limit: float | None = None,
 ) -> ClientApp:
     """The ClientApp of `domain`, fed by `source`.
 
-    With `task` (what the domain agreed to), messages of other tasks are refused. `norm_limit`: no update
+    With `task` and `run` (what the domain agreed to), messages of others are refused. `norm_limit`: no update
     longer than this leaves, whatever the server allows.
     """
-    domain_side = _Domain(source, domain, task, norm_limit)
+    domain_side = _Domain(source, domain, task, run_number(run) if run else 0, norm_limit)
 
     def held_back(message: Message, held: Context, call: Callable[[Message, Context], Message]) -> Message:
         return domain_side.guarded(message, held, call)
@@ -146,13 +154,17 @@ def client_app(
 class _Domain:
     """What the handlers of one ClientApp share."""
 
-    def __init__(self, source: Source, domain: str, task: Task | None, norm_limit: float | None) -> None:
+    def __init__(
+        self, source: Source, domain: str, task: Task | None, run: int, norm_limit: float | None
+    ) -> None:
         self._source = source
         self._domain = domain
         self._task = task
+        self._run = run
         self._norm_limit = norm_limit
         self._replays = Replays()
         self._panels: OrderedDict[tuple[int, bytes], Panel] = OrderedDict()
+        self._forms: OrderedDict[bytes, Arrays] = OrderedDict()
 
     def guarded(
         self, message: Message, held: Context, call: Callable[[Message, Context], Message]
@@ -231,6 +243,8 @@ class _Domain:
             raise _Held(Absence.MALFORMED) from error
         if self._task is not None and task != self._task:
             raise _Held(Absence.MALFORMED) from ContractError("the task is not the one that was agreed to")
+        if self._run and message.metadata.run_id != self._run:
+            raise _Held(Absence.REPLAYED) from ContractError("the message is of another run")
         try:
             self._replays.admit(message.metadata.run_id, round_, message.metadata.message_id)
         except ContractError as error:
@@ -241,10 +255,22 @@ class _Domain:
         try:
             (record,) = message.content.array_records.values()
             arrays = arrays_in(record)
-            contribution.check(arrays, model.initial(np.random.default_rng(task.seed)))
+            contribution.check(arrays, self._form(model, task))
         except (ValueError, ContractError) as error:
             raise _Held(Absence.MALFORMED) from error
         return arrays
+
+    def _form(self, model: Learner, task: Task) -> Arrays:
+        """Names, shapes and dtypes of the model's arrays; no values of them."""
+        key = task.to_json()
+        if key not in self._forms:
+            made = model.initial(np.random.default_rng(task.seed))
+            self._forms[key] = {
+                name: np.broadcast_to(np.zeros((), array.dtype), array.shape) for name, array in made.items()
+            }
+            if len(self._forms) > _KEPT:
+                self._forms.popitem(last=False)
+        return self._forms[key]
 
     def _panel(self, task: Task, message: Message) -> Panel:
         """The panel of this run: the same in all its rounds, so that their losses can be compared."""

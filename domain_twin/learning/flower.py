@@ -1,8 +1,8 @@
 """The one place that knows Flower: what is switched off before it is imported, and its messages as bytes.
 
 Owns every import of flwr that is not public (`tests/learning/test_flower_contract.py` fails when one of them
-changes), the identity that Flower wants of a process, and the reading of arrays that a stranger wrote. Nothing
-here opens a connection. Importing this module imports Flower, 0.5 s: agent and broker do so when they learn.
+changes), the identity that Flower wants of a process, and the reading of arrays that a stranger wrote.
+Nothing here opens a connection. Importing this module imports Flower, 0.5 s: it is done where learning is.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 SUPPORTED: Final = "1.41."
 """Versions of flwr whose private parts are known."""
 MAX_MESSAGE_BYTES: Final = 16 << 20
-"""What an ask of a session carries at most (federation.wire.framing.MAX_ASK_BYTES), less nothing."""
+"""What an ask of a session carries at most (federation.wire.framing.MAX_ASK_BYTES)."""
 DTYPES: Final = frozenset({"float32", "float64"})
 
 _OFF: Final = {
@@ -67,7 +67,7 @@ _OFF: Final = {
 }
 
 os.environ.update(_OFF)
-# Flower writes its settings there and nowhere else; what runs for long names a place in its state folder first.
+# Flower's settings; what runs for long names a place in its state folder before.
 os.environ.setdefault("FLWR_HOME", str(Path(tempfile.gettempdir()) / f"fedtwin-flwr-{os.getuid()}"))
 
 if not version("flwr").startswith(SUPPORTED):

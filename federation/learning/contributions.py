@@ -65,7 +65,7 @@ def brought(losses: Mapping[str, float], without: Mapping[str, Mapping[str, floa
 
 
 def gains(losses: Mapping[str, float], alone: Mapping[str, float]) -> dict[str, float]:
-    """By domain, how much less it loses than alone, relative: 0.1 is a tenth less; below 0 it lost by taking part."""
+    """By domain, how much less it loses than alone, relative: 0.1 is a tenth less, below 0 is more."""
     return {
         domain: (alone[domain] - losses[domain]) / max(abs(alone[domain]), 1e-12)
         for domain in sorted(losses.keys() & alone.keys())

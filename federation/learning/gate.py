@@ -17,7 +17,7 @@ __all__ = ["Gate", "Verdict"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the domains together say of an aggregate. `change`: relative to the best so far, below 0 is better."""
+    """What the domains say of an aggregate. `change`: relative to the best so far, below 0 is better."""
 
     accepted: bool
     best: bool

@@ -169,7 +169,7 @@ class CarriedGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """A reply for each of `messages`, in their order; for a domain that fails or is late, one that says so."""
+        """A reply for each of `messages`, in their order; it may say that the domain failed or is late."""
         deadline = time.monotonic() + (3600.0 if timeout is None else timeout)
         ids = list(self.push_messages(messages, timeout_s=max(0.0, deadline - time.monotonic())))
         waiting = {self._sent[one].reply for one in ids}

@@ -7,14 +7,15 @@ Blocks: an event loop calls `train` in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
@@ -39,11 +40,14 @@ from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.task import Profile, Task
 from federation.learning.contributions import Without, brought, gains
 from federation.learning.gate import Gate, Verdict
+from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
 from federation.learning.strategies import Aggregation, Joined, Update, joining
 
 __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
 _POLL_S: Final = 0.1
+_SLACK: Final = 2.0
+"""Domains are told to keep to so many times the last median norm: told the median, it could never grow again."""
 
 log = logging.getLogger(__name__)
 
@@ -60,77 +64,12 @@ class Plan:
     """None: what the profile says."""
     malicious: int | None = None
     """Bad contributions to withstand; None: a quarter of those that arrive, at least one."""
-    tolerance: float = 0.02
-    """How much worse than the best so far an aggregate may be, relative."""
+    tolerance: float = 0.05
+    """How much worse than the best so far an aggregate may be, relative, and still be trained on."""
     patience: int = 3
     """Void or refused rounds in a row after which the training ends."""
     explain: bool = True
-    """Ask at the end what each domain brought and gained: as long as all rounds once more, in every domain."""
-
-
-@dataclass(frozen=True, slots=True)
-class DomainRound:
-    """What one domain did in a round. Losses are None where it did not say."""
-
-    state: str
-    """`took-part`, `clipped`, `not-chosen`, or why it did not contribute (a word of `Absence`)."""
-    samples: int = 0
-    train_loss: float | None = None
-    loss: float | None = None
-    """On its own holdout, of the round's aggregate."""
-    norm: float | None = None
-    """Of its update."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoundReport:
-    """What is known of one round. Round 0 is the model that training begins with."""
-
-    round: int
-    accepted: bool
-    reason: str
-    """Why it was not accepted; empty where it was."""
-    loss: float | None
-    """Median over the domains."""
-    change: float | None
-    """Of the loss, relative to the best model before it, median over the domains."""
-    strategy: str
-    domains: Mapping[str, DomainRound]
-    digest: str
-    """`contribution.fingerprint` of the aggregate, accepted or not; empty where none came about."""
-    started_at: int
-    took_s: float
-    bytes_out: int
-    bytes_in: int
-    notes: tuple[str, ...] = ()
-
-    def as_record(self) -> dict[str, Any]:
-        """For JSON: numbers that are not finite become null."""
-        record: dict[str, Any] = _finite(asdict(self))
-        return record
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What came of a training. `arrays` is the best accepted model, and the first one where none was accepted."""
-
-    arrays: Arrays
-    rounds: tuple[RoundReport, ...]
-    contributors: tuple[str, ...]
-    """Domains of which a contribution is in an accepted aggregate."""
-    scores: Mapping[str, Mapping[str, float]]
-    """As a Card has them: rows `model`, `first`, `naive:NAME`, `operator:NAME`; medians over the domains."""
-    gains: Mapping[str, float] = field(default_factory=dict)
-    brought: Mapping[str, float] = field(default_factory=dict)
-    """By domain, how much more the others would lose without its contributions; an estimate."""
-    notes: tuple[str, ...] = ()
-    problem: str = ""
-    """Why the training ended before its time; empty where it did not."""
-
-    @property
-    def accepted(self) -> int:
-        """How many rounds were accepted; 0: `arrays` is no better than what training began with."""
-        return sum(report.accepted for report in self.rounds if report.round)
+    """Ask at the end what each domain brought and gained: all rounds once more, in every domain."""
 
 
 OnRound = Callable[[RoundReport], None]
@@ -144,10 +83,12 @@ def train(
     initial: Arrays | None = None,
     on_round: OnRound | None = None,
     stop: threading.Event | None = None,
+    name_of: Callable[[int], str] | None = None,
 ) -> Outcome:
     """Train `task` in the domains of `grid`, from `initial` or from the beginning. Blocks.
 
-    `on_round` is told of every round, in this thread. `stop` ends the training after the round under way.
+    `on_round` is told of every round, in this thread. `stop` ends the training after the round under way, at
+    once where `grid` was given it too. `name_of` is the domain behind a node, where `grid` does not know.
     Raises ConfigError for a task that nobody can train, Unreachable where too few domains ever answered.
     """
     if task.profile is Profile.PRIVATE:
@@ -155,7 +96,8 @@ def train(
             f"model {task.model!r}: the profile private is trained by federation.learning.private"
         )
     plan = plan or Plan()
-    rounds = _Rounds(task, grid, plan, on_round, stop or threading.Event())
+    name_of = name_of or getattr(grid, "name", str)
+    rounds = _Rounds(task, grid, plan, on_round, stop or threading.Event(), name_of)
     app = ServerApp()
 
     @app.main()
@@ -166,17 +108,24 @@ def train(
     return rounds.outcome()
 
 
-class _Ended(Exception):  # noqa: N818 - leaves Flower's loop, which has no other way out
-    pass
+class _Ended(Exception):
+    """Leaves Flower's loop, which has no other way out."""
 
 
 class _Rounds(Strategy):
     """The strategy that Flower's own loop drives: joins by `strategies`, judges by `gate`."""
 
     def __init__(
-        self, task: Task, grid: Grid, plan: Plan, on_round: OnRound | None, stop: threading.Event
+        self,
+        task: Task,
+        grid: Grid,
+        plan: Plan,
+        on_round: OnRound | None,
+        stop: threading.Event,
+        name_of: Callable[[int], str],
     ) -> None:
         self._task = task
+        self._name = name_of
         self._json = task.to_json()
         self._grid = grid
         self._plan = plan
@@ -208,20 +157,14 @@ class _Rounds(Strategy):
             start = self._standardise(model, start)
         self._start = self._current = self._best = start
         self._judge_start()
-        try:
+        with contextlib.suppress(_Ended):
             self.start(
                 self._grid,
                 record_of(start),
                 num_rounds=self._task.rounds,
                 timeout=self._plan.deadline_s,
             )
-        except _Ended:
-            pass
-        if (
-            self._plan.explain
-            and any(report.accepted for report in self._reports)
-            and not self._stop.is_set()
-        ):
+        if self._plan.explain and self._contributors and not self._stop.is_set():
             self._explain()
 
     def outcome(self) -> Outcome:
@@ -230,7 +173,7 @@ class _Rounds(Strategy):
             arrays=self._best,
             rounds=tuple(self._reports),
             contributors=tuple(sorted(self._contributors)),
-            scores=self._scores(),
+            scores=scores(self._said, self._first),
             gains=self._gains,
             brought=self._brought,
             notes=tuple(self._notes),
@@ -244,18 +187,16 @@ class _Rounds(Strategy):
     ) -> Iterable[Message]:
         """Ask every domain that is there to train the last accepted model, which need not be `arrays`."""
         if self._stop.is_set():
-            self._problem = f"stopped before round {server_round}"
-            raise _Ended
+            self._end(f"stopped before round {server_round}")
         self._round = _Round(server_round)
         self._round.traffic = _traffic(grid)
         try:
             self._await_domains()
         except Unreachable as error:
-            self._problem = f"round {server_round}: {error}"
-            raise _Ended from None
+            self._end(f"round {server_round}: {error}")
         settings: dict[str, Any] = {}
         if math.isfinite(self._joining.limit) and self._joining.limit > 0:
-            settings["clip-norm"] = self._joining.limit
+            settings["clip-norm"] = _SLACK * self._joining.limit
         return self._messages("train", self._current, settings)
 
     def aggregate_train(
@@ -309,9 +250,12 @@ class _Rounds(Strategy):
         self._failed_in_a_row = 0 if verdict.accepted else self._failed_in_a_row + 1
         self._report(verdict)
         if self._failed_in_a_row >= self._plan.patience:
-            self._problem = f"{self._failed_in_a_row} rounds in a row came to nothing: {verdict.reason}"
-            raise _Ended
+            self._end(f"{self._failed_in_a_row} rounds in a row came to nothing, the last: {verdict.reason}")
         return None
+
+    def _end(self, why: str) -> NoReturn:
+        self._problem = why
+        raise _Ended
 
     def summary(self) -> None:
         """Nothing: the reports say it."""
@@ -393,15 +337,9 @@ class _Rounds(Strategy):
 
     def _messages(self, kind: str, arrays: Arrays, settings: Mapping[str, Any]) -> list[Message]:
         config = ConfigRecord({"task": self._json, "server-round": self._round.number, **settings})
-        if "proximal_mu" in self._task.settings:
-            config["proximal-mu"] = float(self._task.settings["proximal_mu"])
         record = RecordDict({"arrays": record_of(arrays), "config": config})
         group = str(self._round.number)
         return [self._grid.create_message(record, kind, node, group) for node in self._grid.get_node_ids()]
-
-    def _name(self, node: int) -> str:
-        name = getattr(self._grid, "name", None)
-        return name(node) if callable(name) else str(node)
 
     def _checked(self, reply: Message) -> tuple[Update, float | None]:
         """What a domain contributed, as far as it may count. Raises _Absent."""
@@ -454,27 +392,10 @@ class _Rounds(Strategy):
         if self._on_round is not None:
             self._on_round(report)
 
-    def _scores(self) -> dict[str, dict[str, float]]:
-        losses = {domain: said["loss"] for domain, said in self._said.items()}
-        if not losses:
-            return {}
-        rows: dict[str, dict[str, float]] = {"model": _medians(self._said)}
-        if self._first:
-            rows["first"] = {"loss": statistics.median(self._first.values())}
-        for name in sorted(
-            {name for said in self._said.values() for name in said if name.startswith("naive:")}
-        ):
-            values = [said[name] for said in self._said.values() if name in said]
-            rows[name] = {"loss": statistics.median(values)}
-        for domain, said in sorted(self._said.items()):
-            rows[f"operator:{domain}"] = {key: value for key, value in said.items() if key != "num-examples"}
-        return {
-            row: {key: value for key, value in cells.items() if math.isfinite(value)}
-            for row, cells in rows.items()
-        }
 
+class _Absent(Exception):
+    """Carries why a reply does not count."""
 
-class _Absent(Exception):  # noqa: N818 - data, not an error
     def __init__(self, word: Absence) -> None:
         super().__init__(word)
         self.word = word
@@ -525,7 +446,7 @@ def _metrics(reply: Message) -> dict[str, float]:
     """The numbers of a reply. Raises _Absent for one that is none."""
     if reply.has_error():
         try:
-            raise _Absent(Absence(reply.error.reason))
+            raise _Absent(Absence(reply.error.reason or ""))
         except ValueError:  # a word that only another version knows, or somebody's own text
             raise _Absent(Absence.FAILED) from None
     if len(reply.content.metric_records) != 1:
@@ -538,25 +459,6 @@ def _metrics(reply: Message) -> dict[str, float]:
     return numbers
 
 
-def _medians(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    names = {name for one in said.values() for name in one} - {"num-examples"}
-    return {
-        name: statistics.median(one[name] for one in said.values() if name in one)
-        for name in sorted(names)
-        if not name.startswith("naive:")
-    }
-
-
 def _traffic(grid: Grid) -> tuple[int, int]:
     out, in_ = getattr(grid, "traffic", (0, 0))
     return int(out), int(in_)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return value

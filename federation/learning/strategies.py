@@ -171,6 +171,6 @@ def joining(task: Task, aggregation: Aggregation | None = None, *, malicious: in
     if aggregation in {Aggregation.AVERAGE, Aggregation.PROX}:
         raise ConfigError(
             f"model {task.model!r}: {aggregation} holds against no bad contribution; between operators"
-            " `robust`, `median` or `multikrum`, or the profile `trusted` where all domains are one operator's"
+            " `robust`, `median` or `multikrum`; the profile `trusted` where all domains are one operator's"
         )
     return Joining(aggregation or Aggregation.ROBUST, robust=True, malicious=malicious)
