@@ -136,7 +136,9 @@ class Database:
         if self._file:
             self._file.touch(mode=0o600)  # it holds what partners ordered
         try:
-            options = {} if self._url.get_backend_name() == "sqlite" else {"connect_timeout": _CONNECT_S}
+            # Closing a connection of SQLite under another thread's statement ends the process: let it raise.
+            is_sqlite = self._url.get_backend_name() == "sqlite"
+            options = {"check_same_thread": True} if is_sqlite else {"connect_timeout": _CONNECT_S}
             engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=options)
         except (ImportError, sa.exc.ArgumentError) as error:
             raise ConfigError(

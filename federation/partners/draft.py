@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 from uuid import uuid4
@@ -31,6 +31,7 @@ __all__ = [
     "KeyRow",
     "Note",
     "Remove",
+    "Told",
     "Update",
     "Write",
     "decode",
@@ -46,6 +47,9 @@ EXTERNAL_ID = "externalId"
 UNCOUNTED = frozenset({Kind.USE})
 """Kinds that the operator keeps about a tenant: no part of what the tenant may have."""
 _SHORT = 64
+
+Told = Callable[[Record], None]
+"""Whom to tell once a record is on disk, also where whoever asked has gone meanwhile. Does not raise."""
 
 KeyName = tuple[str, Kind, str, str]
 """Tenant, kind, scheme and the key itself."""
@@ -104,6 +108,7 @@ class Draft:
     keys: dict[KeyName, KeyRow | None] = field(default_factory=dict)
     over: dict[tuple[str, Kind, str], Kept | None] = field(default_factory=dict)
     more: dict[str, int] = field(default_factory=dict)
+    told: list[tuple[Told, Record]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.events or self.keys)
@@ -200,9 +205,11 @@ class Create(_Waiting):
         *,
         keys: Mapping[str, str],
         digest: str,
+        told: Told | None = None,
     ) -> None:
         """`keys`: by scheme; the first one decides whether this was asked before. `digest` is of the ask."""
         super().__init__()
+        self._told = told
         named = body if "id" in body else {"id": str(uuid4()), **body}
         self._body = decode(encode(kind, named))
         self._id = _checked(kind, self._body)
@@ -228,15 +235,18 @@ class Create(_Waiting):
         for name in self._keys:
             if draft.key(name) is None:
                 draft.keys[name] = KeyRow(identity, self._digest, draft.now)
+        if self._told:
+            draft.told.append((self._told, record))
         return Made(record)
 
 
 class Update(_Waiting):
     """Replace the body of a record, if it is still the version that was read."""
 
-    def __init__(self, record: Record, body: Body) -> None:
+    def __init__(self, record: Record, body: Body, *, told: Told | None = None) -> None:
         super().__init__()
         self._record = record
+        self._told = told
         self._body = decode(encode(record.kind, body))
         if self._body.get("id") != record.id:
             raise ContractError(f"{record.kind} {record.id!r}: its id cannot change")
@@ -249,6 +259,8 @@ class Update(_Waiting):
         version = before.record.version + 1
         record = draft.put(before, replace(before.record, version=version, body=self._body))
         draft.event(record, before.record.body, self._body)
+        if self._told:
+            draft.told.append((self._told, record))
         return Made(record)
 
 

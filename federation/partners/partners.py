@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from domain_twin.errors import Conflict, ContractError, NotShared, StaleVersion
 from domain_twin.model import Nanoseconds
@@ -75,10 +76,8 @@ class Partners:
             return made
         desk = self.desks.get(kind)
         kept = await desk.create(repository, body) if desk else self._dated(kind, body)
-        made = await repository.create_once(kind, kept, key=key, digest=sent)
-        if desk and not made.repeated:
-            _tell(desk, repository, made.record)
-        return made
+        told = partial(_tell, desk, repository) if desk else None
+        return await repository.create_once(kind, kept, key=key, digest=sent, told=told)
 
     async def change(
         self, tenant: str, kind: Kind, identity: str, patch: Body, *, if_version: int = 0
@@ -102,12 +101,10 @@ class Partners:
             if repository.is_shown(record):  # the desk has done what there is to do
                 return repository.get(kind, identity)
             try:
-                changed = await repository.update(record, body)
+                told = partial(_tell, desk, repository) if desk else None
+                return await repository.update(record, body, told=told)
             except StaleVersion:
                 continue  # where a version was named, reading it again says so
-            if desk and changed.version != record.version:
-                _tell(desk, repository, changed)
-            return changed
         raise Conflict(f"{kind} {identity!r} changes faster than it can be patched; try again")
 
     async def remove(self, tenant: str, kind: Kind, identity: str, *, if_version: int = 0) -> int:

@@ -16,6 +16,7 @@ from federation.partners.draft import (
     Create,
     Kept,
     Remove,
+    Told,
     Update,
     missing,
     repeated,
@@ -66,9 +67,14 @@ class TenantRecords:
         """
         return (await self.create_once(kind, body, key=key)).record
 
-    async def create_once(self, kind: Kind, body: Body, *, key: str = "", digest: str = "") -> Made:
-        """As `create`, and says whether the key was known; `digest` is of what the partner sent."""
-        write = Create(self._tenant, kind, body, keys=_keys(kind, body, key), digest=digest)
+    async def create_once(
+        self, kind: Kind, body: Body, *, key: str = "", digest: str = "", told: Told | None = None
+    ) -> Made:
+        """As `create`, and says whether the key was known; `digest` is of what the partner sent.
+
+        `told` is called when it is on disk, whatever has become of the caller by then.
+        """
+        write = Create(self._tenant, kind, body, keys=_keys(kind, body, key), digest=digest, told=told)
         await self._store.write(write)
         return write.done.result()
 
@@ -78,13 +84,13 @@ class TenantRecords:
             return repeated(self._store.draft(), (self._tenant, kind, scheme, word), digest)
         return None
 
-    async def update(self, record: Record, body: Body) -> Record:
+    async def update(self, record: Record, body: Body, *, told: Told | None = None) -> Record:
         """Replace a record's body. Raises StaleVersion where it changed since `record` was read, NotFound.
 
-        A body that is as before changes nothing, not even the version.
+        A body that is as before changes nothing, not even the version. `told`: as in `create_once`.
         """
         self.check_own(record)
-        write = Update(record, body)
+        write = Update(record, body, told=told)
         await self._store.write(write)
         return write.done.result().record
 

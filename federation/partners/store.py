@@ -337,6 +337,8 @@ class RecordStore:
         self._changes.publish([change.told for change in draft.changes])
         if draft.events:
             self.on_events()
+        for tell, record in draft.told:
+            tell(record)
 
     def _apply(self, draft: Draft) -> None:
         for change in draft.changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -101,6 +102,30 @@ async def test_at_start_a_desk_is_shown_all_that_is_kept_oldest_first(tmp_path: 
             ("globex", made[0].id, 1),
         ]
         assert desk.asked == []
+
+
+async def test_a_desk_hears_of_what_is_kept_though_whoever_asked_has_gone(tmp_path: Path) -> None:
+    """Else an order would stay acknowledged until the broker starts anew."""
+    desk = CountingDesk()
+    async with with_desk(tmp_path, desk) as partners:
+        kept = (await partners.create("acme", ORDER, {"n": 0})).record
+        go = threading.Event()
+        holding = asyncio.create_task(partners.store.execute(lambda _: go.wait(60)))
+        asking = [
+            asyncio.create_task(partners.create("acme", ORDER, {"n": 1})),
+            asyncio.create_task(partners.change("acme", ORDER, kept.id, {"n": 2})),
+        ]
+        await asyncio.sleep(0.2)  # both are on their way to the disk
+        for ask in asking:
+            ask.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        go.set()
+        await holding
+        await partners.create("acme", SPECIFICATION, {})  # behind them
+        made, changed = partners.store.of("acme").list(ORDER)
+
+    assert (made.body["n"], changed.body["n"]) == (1, 2)
+    assert sorted(desk.told[1:]) == sorted([("acme", made.id, 1), ("acme", kept.id, 2)])
 
 
 async def test_a_repeated_key_asks_and_tells_nobody(tmp_path: Path) -> None:
