@@ -32,7 +32,6 @@ from domain_twin.learning.flower import (
     RecordDict,
     ServerApp,
     Strategy,
-    arrays_in,
     context,
     record_of,
 )
@@ -40,6 +39,7 @@ from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.task import Profile, Task
 from federation.learning.contributions import Without, brought, gains
 from federation.learning.gate import Gate, Verdict
+from federation.learning.replies import Absent, arrays_of, contributed, judged
 from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
 from federation.learning.strategies import Aggregation, Joined, Update, joining
 
@@ -47,7 +47,7 @@ __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
 _POLL_S: Final = 0.1
 _SLACK: Final = 2.0
-"""Domains are told to keep to so many times the last median norm: told the median, it could never grow again."""
+"""Domains keep to so many times the last median norm: were it the median itself, it could never grow."""
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,7 @@ def train(
             f"model {task.model!r}: the profile private is trained by federation.learning.private"
         )
     plan = plan or Plan()
-    name_of = name_of or getattr(grid, "name", str)
-    rounds = _Rounds(task, grid, plan, on_round, stop or threading.Event(), name_of)
+    rounds = _Rounds(task, grid, plan, on_round, stop=stop, name_of=name_of or getattr(grid, "name", str))
     app = ServerApp()
 
     @app.main()
@@ -121,7 +120,8 @@ class _Rounds(Strategy):
         grid: Grid,
         plan: Plan,
         on_round: OnRound | None,
-        stop: threading.Event,
+        *,
+        stop: threading.Event | None,
         name_of: Callable[[int], str],
     ) -> None:
         self._task = task
@@ -130,7 +130,7 @@ class _Rounds(Strategy):
         self._grid = grid
         self._plan = plan
         self._on_round = on_round
-        self._stop = stop
+        self._stop = stop or threading.Event()
         self._joining = joining(task, plan.aggregation, malicious=plan.malicious)
         self._gate = Gate(tolerance=plan.tolerance, judges=max(1, min(plan.min_domains, 2)))
         self._round = _Round(0)
@@ -207,11 +207,9 @@ class _Rounds(Strategy):
         for reply in replies:
             domain = self._name(reply.metadata.src_node_id)
             try:
-                state.updates[domain], said = self._checked(reply)
-            except _Absent as absent:
+                state.updates[domain], state.train_loss[domain] = contributed(reply, self._current)
+            except Absent as absent:
                 state.absent[domain] = absent.word
-                continue
-            state.train_loss[domain] = said
         if len(state.updates) < self._plan.min_domains:
             state.reason = f"{len(state.updates)} domains contributed, {self._plan.min_domains} must"
             return None, None
@@ -290,23 +288,17 @@ class _Rounds(Strategy):
         replies = self._grid.send_and_receive(
             self._messages(STATISTICS, start, {}), timeout=self._plan.deadline_s
         )
-        statistics_: dict[str, Arrays] = {}
+        said: dict[str, Arrays] = {}
         for reply in replies:
-            if reply.has_error():
-                continue
-            try:
-                (record,) = reply.content.array_records.values()
-                said = arrays_in(record)
-                contribution.check(said, next(iter(statistics_.values()), said))
-            except (ValueError, ContractError):
-                continue
-            statistics_[self._name(reply.metadata.src_node_id)] = said
-        if len(statistics_) < self._plan.min_domains:
+            with contextlib.suppress(Absent):
+                like = next(iter(said.values()), None)
+                said[self._name(reply.metadata.src_node_id)] = arrays_of(reply, like)
+        if len(said) < self._plan.min_domains:
             raise Unreachable(
-                f"model {self._task.model!r}: {len(statistics_)} domains said what its scaler is made of,"
+                f"model {self._task.model!r}: {len(said)} domains said what its scaler is made of,"
                 f" {self._plan.min_domains} must"
             )
-        made = model.standardised(start, [statistics_[domain] for domain in sorted(statistics_)])
+        made = model.standardised(start, [said[domain] for domain in sorted(said)])
         contribution.check(made, start)
         return made
 
@@ -341,32 +333,12 @@ class _Rounds(Strategy):
         group = str(self._round.number)
         return [self._grid.create_message(record, kind, node, group) for node in self._grid.get_node_ids()]
 
-    def _checked(self, reply: Message) -> tuple[Update, float | None]:
-        """What a domain contributed, as far as it may count. Raises _Absent."""
-        metrics = _metrics(reply)
-        try:
-            (record,) = reply.content.array_records.values()
-            arrays = arrays_in(record)
-            contribution.check(arrays, self._current)
-        except (ValueError, ContractError) as error:
-            log.warning("a contribution was refused", extra={"problem": str(error)})
-            raise _Absent(Absence.MALFORMED) from None
-        samples = metrics.get("num-examples", 0.0)
-        if samples < 1:
-            raise _Absent(Absence.MALFORMED)
-        changes = contribution.update(arrays, self._current)
-        return Update(changes, int(min(samples, 1e12)), contribution.norm(changes)), metrics.get("loss")
-
     def _heard(self, replies: Iterable[Message]) -> dict[str, dict[str, float]]:
         """By domain, what those that judged said; who said no loss did not judge."""
         heard = {}
         for reply in replies:
-            try:
-                said = _metrics(reply)
-            except _Absent:
-                continue
-            if "loss" in said:
-                heard[self._name(reply.metadata.src_node_id)] = said
+            with contextlib.suppress(Absent):
+                heard[self._name(reply.metadata.src_node_id)] = judged(reply)
         return heard
 
     def _report(self, verdict: Verdict) -> None:
@@ -391,14 +363,6 @@ class _Rounds(Strategy):
         self._reports.append(report)
         if self._on_round is not None:
             self._on_round(report)
-
-
-class _Absent(Exception):
-    """Carries why a reply does not count."""
-
-    def __init__(self, word: Absence) -> None:
-        super().__init__(word)
-        self.word = word
 
 
 class _Round:
@@ -440,23 +404,6 @@ class _Round:
         if domain not in self.joined.used:
             return "not-chosen"
         return "clipped" if domain in self.joined.clipped else "took-part"
-
-
-def _metrics(reply: Message) -> dict[str, float]:
-    """The numbers of a reply. Raises _Absent for one that is none."""
-    if reply.has_error():
-        try:
-            raise _Absent(Absence(reply.error.reason or ""))
-        except ValueError:  # a word that only another version knows, or somebody's own text
-            raise _Absent(Absence.FAILED) from None
-    if len(reply.content.metric_records) != 1:
-        raise _Absent(Absence.MALFORMED)
-    (record,) = reply.content.metric_records.values()
-    numbers = contribution.measures({key: value for key, value in record.items() if key != "num-examples"})
-    samples = record.get("num-examples")
-    if isinstance(samples, int | float) and math.isfinite(samples):
-        numbers["num-examples"] = float(samples)
-    return numbers
 
 
 def _traffic(grid: Grid) -> tuple[int, int]:
