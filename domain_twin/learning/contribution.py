@@ -26,7 +26,7 @@ MAX_ARRAYS: Final = 512
 MAX_MEASURES: Final = 64
 _KEPT_RUNS: Final = 16
 _KEPT_IDS: Final = 4096
-_MEASURE: Final = re.compile(r"^[a-z][a-z0-9:._-]{0,63}$")
+_MEASURE: Final = re.compile(r"[a-z][a-z0-9:._-]{0,63}")
 
 
 class Absence(StrEnum):
@@ -35,6 +35,7 @@ class Absence(StrEnum):
     NO_DATA = "no-data"
     TOO_LITTLE = "too-little"
     NOT_SHARED = "not-shared"
+    SPENT = "spent"
     MALFORMED = "malformed"
     REPLAYED = "replayed"
     BROKEN = "broken"
@@ -47,6 +48,7 @@ WORDS: Final[Mapping[Absence, str]] = {
     Absence.NO_DATA: "the domain has no data for this task",
     Absence.TOO_LITTLE: "the domain's data is too little for this task",
     Absence.NOT_SHARED: "the domain's policy does not let it take part",
+    Absence.SPENT: "the domain's privacy budget is spent",
     Absence.MALFORMED: "a message was not what the round asks for",
     Absence.REPLAYED: "a message was seen before",
     Absence.BROKEN: "the domain's own check held its contribution back",
@@ -102,10 +104,10 @@ def measures(said: Mapping[str, Any]) -> dict[str, float]:
     """Of what a model says of itself, the finite numbers under plain names; `loss` may be infinite."""
     kept: dict[str, float] = {}
     for name, value in said.items():
-        if not isinstance(value, int | float | np.integer | np.floating) or not _MEASURE.match(str(name)):
+        if not isinstance(value, int | float | np.integer | np.floating) or not _MEASURE.fullmatch(str(name)):
             continue
         number = float(value)
-        if name == "loss" and math.isnan(number):
+        if name == "loss" and not math.isfinite(number):
             number = math.inf
         if math.isfinite(number) or name == "loss":
             kept[str(name)] = number

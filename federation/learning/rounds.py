@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from domain_twin.errors import ConfigError, ContractError, Unreachable
+from domain_twin.errors import ContractError, Unreachable
 from domain_twin.learning import contribution
 from domain_twin.learning.client import ALONE, STATISTICS, Standardised
 from domain_twin.learning.contribution import Absence
@@ -92,11 +92,14 @@ def train(
     Raises ConfigError for a task that nobody can train, Unreachable where too few domains ever answered.
     """
     if task.profile is Profile.PRIVATE:
-        raise ConfigError(
-            f"model {task.model!r}: the profile private is trained by federation.learning.private"
+        from federation.learning.private import train_private
+
+        return train_private(
+            task, grid, plan=plan, initial=initial, on_round=on_round, stop=stop, name_of=name_of
         )
     plan = plan or Plan()
-    rounds = _Rounds(task, grid, plan, on_round, stop=stop, name_of=name_of or getattr(grid, "name", str))
+    named: Callable[[int], str] = name_of or getattr(grid, "name", None) or str
+    rounds = _Rounds(task, grid, plan, on_round, stop=stop, name_of=named)
     app = ServerApp()
 
     @app.main()
@@ -306,7 +309,8 @@ class _Rounds(Strategy):
         """What each domain gained, by a model that it trains alone, and what it brought to the others."""
         losses = {domain: said["loss"] for domain, said in self._said.items()}
         self._round = _Round(self._task.rounds + 1)
-        deadline = self._plan.deadline_s * max(1, self._task.rounds)
+        # Alone, a domain trains as long as in all rounds: twice that is time enough for the slowest.
+        deadline = self._plan.deadline_s + 2 * sum(report.took_s for report in self._reports)
         asked = self._messages(ALONE, self._start, {})
         alone = self._heard(self._grid.send_and_receive(asked, timeout=deadline))
         self._gains = gains(losses, {domain: said["loss"] for domain, said in alone.items()})
