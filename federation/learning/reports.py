@@ -69,6 +69,8 @@ class Outcome:
     brought: Mapping[str, float] = field(default_factory=dict)
     """By domain, how much more the others would lose without its contributions; an estimate."""
     notes: tuple[str, ...] = ()
+    privacy_spent: Mapping[str, float] = field(default_factory=dict)
+    """Under `private`: epsilon by domain, at the task's delta."""
     problem: str = ""
     """Why the training ended before its time; empty where it did not."""
 

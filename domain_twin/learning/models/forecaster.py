@@ -6,8 +6,9 @@ and its judgement beside naive rivals. The arrays hold nothing of any domain's s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,34 @@ class Forecaster:
         last = losses[-max(1, len(losses) // self.task.epochs) :]
         return Trained(arrays, len(steps), {"loss": float(np.mean(last))})
 
+    def records(self, panel: Panel) -> dict[str, NDArray[Any]]:
+        """Windows to train on, for training with noise: the last ones where there are very many."""
+        windows = Windows(self.task, panel)
+        elements, steps = (indices[-MOST_WINDOWS:] for indices in windows.steps(holdout=False))
+        return {"read": windows.inputs(elements, steps), "ahead": windows.ahead(elements, steps)}
+
+    def gradients(
+        self, arrays: Arrays, records: Mapping[str, NDArray[Any]]
+    ) -> tuple[NDArray[np.float64], Arrays]:
+        """Each window's loss [n] and the gradient of it [n, *shape]."""
+        read, truth = records["read"], records["ahead"]
+        first, second, out = self._forward(arrays, read)
+        errors, slope = self._slopes(truth, out)
+        counts = np.maximum(np.isfinite(truth).reshape(len(truth), -1).sum(axis=1), 1) * len(self._levels)
+        losses = np.maximum(self._levels * errors, (self._levels - 1) * errors)
+        down = slope.reshape(len(truth), self._outputs).astype(np.float32)
+        back = (down @ arrays["out"].T) * (1 - second**2)
+        begin = (back @ arrays["second"].T) * (1 - first**2)
+        return losses.reshape(len(truth), self._outputs).sum(axis=1) / counts, {
+            "out": second[:, :, None] * down[:, None],
+            "out_bias": down,
+            "linear": read[:, :, None] * down[:, None],
+            "second": first[:, :, None] * back[:, None],
+            "second_bias": back,
+            "first": read[:, :, None] * begin[:, None],
+            "first_bias": begin,
+        }
+
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
         """`loss` (pinball, in spreads), `coverage` of the outer quantiles, `nmae` of the middle; rivals'."""
         windows = Windows(self.task, panel)
@@ -182,13 +211,9 @@ class Forecaster:
     def _step(self, arrays: Arrays, read: NDArray[np.float32], truth: Floats) -> tuple[float, Arrays]:
         """Loss of one batch and its gradients."""
         first, second, out = self._forward(arrays, read)
-        fine = np.isfinite(truth)[..., None]
-        errors = np.where(fine, truth[..., None] - out.reshape(*truth.shape, -1), 0.0)
-        count = max(int(fine.sum()), 1) * len(self._levels)
+        errors, ahead = self._slopes(truth, out)
+        count = max(int(np.isfinite(truth).sum()), 1) * len(self._levels)
         loss = float(np.maximum(self._levels * errors, (self._levels - 1) * errors).sum() / count)
-        # The kink is rounded off within a hundredth of a spread: Adam rests there instead of trembling.
-        slope = np.clip(errors / 0.02 + 0.5, 0, 1)
-        ahead = np.where(fine, (1 - self._levels) - slope, 0.0)
         down = (ahead.reshape(len(truth), -1) / max(len(truth), 1)).astype(np.float32)
         back = (down @ arrays["out"].T) * (1 - second**2)
         begin = (back @ arrays["second"].T) * (1 - first**2)
@@ -201,6 +226,14 @@ class Forecaster:
             "first": read.T @ begin,
             "first_bias": begin.sum(axis=0),
         }
+
+    def _slopes(self, truth: Floats, out: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Errors [n, J, H, K], 0 where nothing is known, and the slopes of the loss above the outputs."""
+        fine = np.isfinite(truth)[..., None]
+        errors = np.where(fine, truth[..., None] - out.reshape(*truth.shape, len(self._levels)), 0.0)
+        # The kink is rounded off within a hundredth of a spread: Adam rests there instead of trembling.
+        slope = np.clip(errors / 0.02 + 0.5, 0, 1)
+        return errors, np.where(fine, (1 - self._levels) - slope, 0.0)
 
 
 def predict(arrays: Arrays, task: Task, panel: Panel, elements: Indices, steps: Indices) -> Floats:

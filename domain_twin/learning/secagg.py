@@ -1,0 +1,238 @@
+"""SecAgg+ as Flower has it (Bell et al. 2020), with what it lacks where the middle is not trusted.
+
+Owns every import of Flower's that belongs to it, all on its legacy path
+(`tests/learning/test_secagg_contract.py` fails when one of them changes), and mends in them:
+
+- Masks come from ChaCha20 with 256 bits of key. Flower folds each seed to 32 bits and draws from a Mersenne
+  twister: whoever receives a masked vector could try them all.
+- A domain refuses a threshold of half of the domains or fewer, fewer than three domains, an answer that would
+  reveal both secrets of a domain, and lists with a domain twice (`Guard`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Final
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
+
+from domain_twin.errors import ConfigError, ContractError
+from domain_twin.learning.flower import ConfigRecord, Context, Message
+
+# isort: split
+# Flower's own module sets what is switched off before flwr is imported; these follow it.
+from flwr.client.mod import secaggplus_mod
+from flwr.common import Code, FitIns, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+from flwr.common.secure_aggregation.secaggplus_constants import (
+    RECORD_KEY_CONFIGS,
+    RECORD_KEY_STATE,
+    Key,
+    Stage,
+)
+from flwr.compat.common.recorddict_compat import fitres_to_recorddict, recorddict_to_fitins
+from flwr.server import LegacyContext, ServerConfig
+from flwr.server.client_manager import SimpleClientManager
+from flwr.server.compat.grid_client_proxy import GridClientProxy
+from flwr.server.strategy import Strategy as LegacyStrategy
+from flwr.server.workflow import SecAggPlusWorkflow
+from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
+from flwr.server.workflow.constant import Key as WorkflowKey
+from flwr.server.workflow.secure_aggregation.secaggplus_workflow import WorkflowState
+
+__all__ = [
+    "LEAST_DOMAINS",
+    "MAIN_CONFIGS_RECORD",
+    "MAIN_PARAMS_RECORD",
+    "MASKING",
+    "MAX_WEIGHT",
+    "MODULUS",
+    "RANGE",
+    "RECORD_KEY_CONFIGS",
+    "RECORD_KEY_STATE",
+    "Code",
+    "FitIns",
+    "FitRes",
+    "GridClientProxy",
+    "Guard",
+    "Key",
+    "LegacyContext",
+    "LegacyStrategy",
+    "SecAggPlusWorkflow",
+    "ServerConfig",
+    "SimpleClientManager",
+    "Stage",
+    "Status",
+    "WorkflowKey",
+    "WorkflowState",
+    "fitres_to_recorddict",
+    "keystream",
+    "ndarrays_to_parameters",
+    "parameters_to_ndarrays",
+    "quantization",
+    "recorddict_to_fitins",
+    "secaggplus_mod",
+    "stage_of",
+    "threshold",
+]
+
+LEAST_DOMAINS: Final = 3
+"""Of a sum over two, each of them learns the other's part."""
+RANGE: Final = 1.0
+"""Largest absolute value that is summed; larger ones are cut off."""
+MODULUS: Final = 1 << 32
+MAX_WEIGHT: Final = 10_000.0
+"""Records that a domain's part weighs at most: more count as so many."""
+
+
+def keystream(seed: bytes, modulus: int, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.int64]]:
+    """Uniform integers below `modulus` (a power of 2, 2^32 at most) in `shapes`, from ChaCha20 (RFC 8439)."""
+    if modulus & (modulus - 1) or not 1 < modulus <= MODULUS:
+        raise ContractError(f"secure aggregation: modulus {modulus} is no power of 2 up to 2^32")
+    key = hashlib.sha256(b"fedtwin mask\0" + seed).digest()
+    stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
+    masks = []
+    for shape in shapes:
+        count = int(np.prod(shape, dtype=np.int64))
+        words = np.frombuffer(stream.update(bytes(4 * count)), "<u4")
+        masks.append((words & np.uint32(modulus - 1)).astype(np.int64).reshape(shape))
+    return masks
+
+
+MASKING: Final = tuple(
+    # By name: the package gives a function the name of its module, and `import ... as` would find that.
+    import_module(name)
+    for name in (
+        "flwr.client.mod.secure_aggregation.secaggplus_mod",
+        "flwr.server.workflow.secure_aggregation.secaggplus_workflow",
+    )
+)
+"""Flower's modules that draw masks."""
+
+for _module in MASKING:
+    if not callable(getattr(_module, "pseudo_rand_gen", None)):
+        raise ConfigError(
+            f"{_module.__name__}: it draws its masks elsewhere than in flwr 1.41; nothing is masked"
+        )
+    _module.pseudo_rand_gen = keystream  # type: ignore[attr-defined]
+
+
+def threshold(domains: int) -> int:
+    """Domains that must answer at every stage: more than half, three at least."""
+    return max(LEAST_DOMAINS, domains // 2 + 1)
+
+
+def quantization(domains: int) -> int:
+    """Steps of RANGE's two sides, so many that the sum over `domains` stays below MODULUS."""
+    return 1 << (31 - max(1, (domains - 1).bit_length()))
+
+
+def stage_of(message: Message) -> str:
+    """The stage that `message` asks for. Raises ContractError where it asks for none."""
+    record = message.content.config_records.get(RECORD_KEY_CONFIGS)
+    stage = record.get(Key.STAGE) if record is not None else None
+    if not isinstance(stage, str) or stage not in Stage.all():
+        raise ContractError("a training under `private` that does not go through secure aggregation")
+    return stage
+
+
+class Guard:
+    """What a domain checks of each stage before Flower's own code sees it.
+
+    Keeps its memory in the Context.
+    """
+
+    def __call__(
+        self, message: Message, held: Context, call: Callable[[Message, Context], Message]
+    ) -> Message:
+        """The reply of the stage. Raises ContractError for what would weaken the masks."""
+        stage = stage_of(message)
+        configs = message.content.config_records[RECORD_KEY_CONFIGS]
+        if stage == Stage.SETUP:
+            _check_setup(configs)
+        elif stage == Stage.SHARE_KEYS:
+            _check_keys(configs, _state(held))
+        elif stage == Stage.COLLECT_MASKED_VECTORS:
+            _check_sources(configs, _state(held), message.metadata.dst_node_id)
+        elif stage == Stage.UNMASK:
+            _check_unmask(configs, _state(held), message.metadata.dst_node_id)
+        return call(message, held)
+
+
+def _state(held: Context) -> ConfigRecord:
+    state = held.state.config_records.get(RECORD_KEY_STATE)
+    if state is None:
+        raise ContractError("secure aggregation: a stage came before the first one, or the domain began anew")
+    return state
+
+
+def _check_setup(configs: ConfigRecord) -> None:
+    sampled, shares, needed = (
+        _count(configs, key) for key in (Key.SAMPLE_NUMBER, Key.SHARE_NUMBER, Key.THRESHOLD)
+    )
+    if sampled < LEAST_DOMAINS or shares != sampled:
+        raise ContractError(
+            f"secure aggregation over {sampled} domains, {shares} shares: {LEAST_DOMAINS} domains at least,"
+            " and"
+            " a share for each"
+        )
+    if needed < threshold(sampled) or needed > sampled:
+        raise ContractError(
+            f"secure aggregation: threshold {needed} of {sampled} domains; {threshold(sampled)} at least,"
+            " else"
+            " some could be asked for one secret of a domain and others for the second"
+        )
+    wanted = {
+        Key.CLIPPING_RANGE: RANGE,
+        Key.TARGET_RANGE: quantization(sampled),
+        Key.MOD_RANGE: MODULUS,
+        Key.MAX_WEIGHT: MAX_WEIGHT,
+    }
+    for key, value in wanted.items():
+        if configs.get(key) != value:
+            raise ContractError(f"secure aggregation: {key} is {configs.get(key)!r}, not {value!r}")
+
+
+def _check_keys(configs: ConfigRecord, state: ConfigRecord) -> None:
+    peers = [key for key in configs if key != Key.STAGE]
+    needed, at_most = _count(state, Key.THRESHOLD), _count(state, Key.SHARE_NUMBER)
+    if not needed <= len(peers) <= at_most:
+        raise ContractError(
+            f"secure aggregation: keys of {len(peers)} domains; {needed} to {at_most} are asked for"
+        )
+
+
+def _check_sources(configs: ConfigRecord, state: ConfigRecord, own: int) -> None:
+    sources = configs.get(Key.SOURCE_LIST)
+    if not isinstance(sources, list) or own in sources or len(set(sources)) != len(sources):
+        raise ContractError("secure aggregation: shares of a domain came twice, or of none")
+    if len(sources) + 1 < (needed := _count(state, Key.THRESHOLD)):
+        raise ContractError(
+            f"secure aggregation: shares of {len(sources)} others; {needed} domains must be in"
+        )
+
+
+def _check_unmask(configs: ConfigRecord, state: ConfigRecord, own: int) -> None:
+    active, dead = (configs.get(key) for key in (Key.ACTIVE_NODE_ID_LIST, Key.DEAD_NODE_ID_LIST))
+    if not isinstance(active, list) or not isinstance(dead, list):
+        raise ContractError("secure aggregation: no lists of who answered")
+    if len({*active, *dead}) != len(active) + len(dead):
+        raise ContractError(
+            "secure aggregation: a domain is listed twice, as if it had answered and not: both of its secrets"
+            " together would unmask it"
+        )
+    if own not in active or len(active) < (needed := _count(state, Key.THRESHOLD)):
+        raise ContractError(
+            f"secure aggregation: {len(active)} domains answered; {needed} must, this one too"
+        )
+
+
+def _count(configs: ConfigRecord, key: str) -> int:
+    value: Any = configs.get(key)
+    if type(value) is not int:
+        raise ContractError(f"secure aggregation: {key} is no count")
+    return value
