@@ -236,6 +236,10 @@ class LearningConfig(_Strict):
         ("mistrustful", "private", "trusted"), description="profiles under which the domain takes part"
     )
     max_rounds: int = Field(200, ge=1, description="rounds that one training may have")
+    epsilon: float = Field(
+        8.0, gt=0, description="privacy spent under `private` on all models together, ever, at `delta`"
+    )
+    delta: float = Field(1e-5, gt=0, lt=1e-3, description="delta at which `epsilon` is counted")
     min_interval_s: float = Field(
         0.0, ge=0, description="least time between two trainings of one model, seconds"
     )

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from domain_twin.learning.client import Endpoint
+    from domain_twin.learning.flower import ClientApp
     from domain_twin.learning.panel import Panel
+    from domain_twin.learning.task import Task
 
 __all__ = ["ChildSettings", "main"]
 
@@ -42,6 +44,9 @@ class ChildSettings:
     folder: str
     memory_bytes: int
     max_bytes: int
+    epsilon: float = 8.0
+    """Privacy that the domain spends on all models together, at `delta`."""
+    delta: float = 1e-5
 
 
 def main(pipe: Connection, settings: ChildSettings) -> None:
@@ -109,12 +114,26 @@ class _Work:
     def open(self, run: str, task: bytes, panel: Panel) -> None:
         """Take a run's data in."""
         from domain_twin.learning.client import Endpoint, client_app
-        from domain_twin.learning.task import Task
+        from domain_twin.learning.task import Profile, Task
 
-        app = client_app(lambda _: panel, domain=self._settings.domain, task=Task.from_json(task))
+        told = Task.from_json(task)
+        if told.profile is Profile.PRIVATE:
+            app = self._private(told, panel)
+        else:
+            app = client_app(lambda _: panel, domain=self._settings.domain, task=told)
         self._runs[run] = Endpoint(app, limit_bytes=self._settings.max_bytes)
         while len(self._runs) > _RUNS:
             self._runs.popitem(last=False)
+
+    def _private(self, task: Task, panel: Panel) -> ClientApp:
+        from domain_twin.learning.ledger import Ledger
+        from domain_twin.learning.private import private_app
+
+        settings = self._settings
+        ledger = Ledger(
+            Path(settings.folder) / "privacy.json", epsilon=settings.epsilon, delta=settings.delta
+        )
+        return private_app(lambda _: panel, domain=settings.domain, ledger=ledger, task=task)
 
     def message(self, run: str, message: bytes) -> bytes | None:
         """Answer one message of a round; None: the run's data is not here. Raises ContractError."""

@@ -102,7 +102,9 @@ class Learning:
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._begun: dict[str, Nanoseconds] = {}
         self.store = ModelStore(folder / "models", owner=domain, max_bytes=self._max_bytes)
-        settings = ChildSettings(domain, str(folder), config.memory_mb << 20, self._max_bytes)
+        settings = ChildSettings(
+            domain, str(folder), config.memory_mb << 20, self._max_bytes, config.epsilon, config.delta
+        )
         self.process = LearnerProcess(settings, step_s=config.message_s, idle_s=config.idle_s)
 
     async def aclose(self) -> None:

@@ -37,7 +37,7 @@ from domain_twin.learning.flower import (
 )
 from domain_twin.learning.learner import Arrays, Learner, learner
 from domain_twin.learning.panel import Panel
-from domain_twin.learning.task import Task
+from domain_twin.learning.task import Profile, Task
 
 __all__ = ["ALONE", "STATISTICS", "Endpoint", "Source", "Standardised", "client_app", "generator"]
 
@@ -241,6 +241,8 @@ class _Domain:
             round_ = _round(config)
         except (KeyError, StopIteration, TypeError, ValueError, ContractError) as error:
             raise _Held(Absence.MALFORMED) from error
+        if task.profile is Profile.PRIVATE:  # its only way in is `private_app`, which sends sums
+            raise _Held(Absence.NOT_SHARED)
         if self._task is not None and task != self._task:
             raise _Held(Absence.MALFORMED) from ContractError("the task is not the one that was agreed to")
         if self._run and message.metadata.run_id != self._run:
