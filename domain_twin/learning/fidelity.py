@@ -1,0 +1,198 @@
+"""How like the real thing synthetic series are, and how little they give away. Owns the measures.
+
+Fidelity is judged on data that no generator saw. Privacy is judged by how well an attacker who holds the
+synthetic series can tell windows that were trained on (members) from others of the same time. Judges that
+are nets need the extra `ai`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wasserstein_distance
+
+from domain_twin.errors import ContractError
+
+__all__ = ["MEASURES", "Fidelity", "measure", "quick"]
+
+Series = NDArray[np.float64]
+
+ACF_LAGS: Final = 60
+MEASURES: Final = ("w1", "acf_mse", "correlation_error", "tstr_ratio", "discriminative", "membership_auc")
+"""Lower is better in each; `membership_auc` counts from .5, which is a coin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Measures of one synthetic data set.
+
+    `w1` is the mean over KPIs of the Wasserstein-1 distance over the holdout's standard deviation; `acf_mse`
+    that of autocorrelations at lags 1 to 60; `correlation_error` the mean absolute difference of KPI
+    correlations; `tstr_ratio` the NRMSE on the holdout of a forecaster trained on synthetic data over that of
+    one trained on real data; `discriminative` |accuracy - .5| of a judge of windows; `membership_auc` the
+    best of the attacks; `neighbour_ratio` the median distance of a training window to its nearest synthetic
+    one, over that of a window nobody trained on: copies are near 0, 1 gives nothing away.
+    """
+
+    w1: float
+    acf_mse: float
+    correlation_error: float
+    tstr_ratio: float
+    discriminative: float
+    membership_auc: float
+    neighbour_ratio: float
+    by_feature: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def better(self, other: Fidelity) -> tuple[str, ...]:
+        """The measures of the six in which this is better than `other`."""
+        return tuple(name for name in MEASURES if self._cost(name) < other._cost(name))
+
+    def _cost(self, name: str) -> float:
+        value = float(getattr(self, name))
+        return max(value, 0.5) if name == "membership_auc" else value
+
+
+def quick(synthetic: Series, holdout: Series) -> dict[str, float]:
+    """`w1`, `acf_mse`, `correlation_error` of `synthetic` [.., F] beside `holdout` [.., F], or [E, T, F]."""
+    made, real = _elements(synthetic), _elements(holdout)
+    flat_made, flat_real = made.reshape(-1, made.shape[-1]), real.reshape(-1, real.shape[-1])
+    return {
+        "w1": float(np.mean(_w1(flat_made, flat_real))),
+        "acf_mse": float(np.mean((_acf(made) - _acf(real)) ** 2)),
+        "correlation_error": float(np.mean(np.abs(_correlation(flat_made) - _correlation(flat_real)))),
+    }
+
+
+def measure(
+    synthetic: Series, training: Series, holdout: Series, outsiders: Series, *,
+    targets: tuple[int, ...], lags: int = 10, window: int = 24, seed: int = 0,
+    features: tuple[str, ...] = (),
+) -> Fidelity:  # fmt: skip
+    """All measures of `synthetic` [.., F]. `training` made it; `holdout` follows it in time; `outsiders` were
+    left out of training in its midst. All [T, F] or [E, T, F], NaN at gaps. `targets` are forecast."""
+    from domain_twin.learning.judges import discriminative, forecast_error
+
+    made, trained, real = _elements(synthetic), _elements(training), _elements(holdout)
+    found = quick(made, real)
+    synthetic_error = forecast_error(made, real, targets=targets, lags=lags, seed=seed)
+    real_error = forecast_error(trained, real, targets=targets, lags=lags, seed=seed)
+    auc, ratio = membership(made, trained, _elements(outsiders), window=window, seed=seed)
+    by_feature = _w1(made.reshape(-1, made.shape[-1]), real.reshape(-1, real.shape[-1]))
+    autocorrelation = ((_acf(made) - _acf(real)) ** 2).mean(0)
+    return Fidelity(
+        **found,
+        tstr_ratio=synthetic_error / real_error,
+        discriminative=discriminative(made, real, window=window, seed=seed),
+        membership_auc=auc,
+        neighbour_ratio=ratio,
+        by_feature={
+            name: {"w1": float(w1), "acf_mse": float(mse)}
+            for name, w1, mse in zip(features, by_feature, autocorrelation, strict=False)
+        },
+    )
+
+
+def membership(
+    synthetic: Series, members: Series, outsiders: Series, *, window: int = 24, seed: int = 0, most: int = 1500
+) -> tuple[float, float]:
+    """AUC of the best attack, and the ratio of nearest-neighbour distances.
+
+    Attacks score a window by its distance to the nearest synthetic one, plainly and over its distance to the
+    nearest of a random half of its own kind (which takes away how common it is); at full length and at a
+    quarter of it. Raises ContractError where there are too few windows.
+    """
+    rng = np.random.default_rng(seed)
+    scale = np.nanstd(members.reshape(-1, members.shape[-1]), axis=0) + 1e-12
+    best, ratio = 0.5, 1.0
+    for length in (window, max(window // 4, 2)):
+        pool = windows_of(synthetic, length, 1)
+        inside, outside = windows_of(members, length, length), windows_of(outsiders, length, length)
+        if min(len(inside), len(outside)) < 20:
+            raise ContractError(
+                f"membership needs 20 windows of {length} steps on either side; there are {len(inside)} that were"
+                f" trained on and {len(outside)} others"
+            )
+        inside = inside[rng.permutation(len(inside))[:most]]
+        outside = outside[rng.permutation(len(outside))[:most]]
+        near_in, near_out = _nearest(inside, pool, scale), _nearest(outside, pool, scale)
+        others = np.concatenate([inside[::2], outside[::2]])
+        own_in, own_out = _nearest(inside[1::2], others, scale), _nearest(outside[1::2], others, scale)
+        best = max(
+            best,
+            _auc(-near_in, -near_out),
+            _auc(-near_in[1::2] / (own_in + 1e-9), -near_out[1::2] / (own_out + 1e-9)),
+        )
+        if length == window:
+            ratio = float(np.median(near_in) / (np.median(near_out) + 1e-12))
+    return best, ratio
+
+
+def windows_of(series: Series, length: int, stride: int) -> Series:
+    """[N, length, F]: windows of [E, T, F] without gaps."""
+    made = []
+    for element in series:
+        if len(element) < length:
+            continue
+        view = np.lib.stride_tricks.sliding_window_view(element, length, axis=0)[::stride]
+        view = np.moveaxis(view, -1, 1)
+        made.append(view[np.isfinite(view).all((1, 2))])
+    return np.concatenate(made) if made else np.empty((0, length, series.shape[-1]))
+
+
+def _nearest(asked: Series, pool: Series, scale: Series) -> Series:
+    """Distance of each window to the nearest of `pool`, per step and feature, in standard deviations."""
+    flat = np.clip((asked / scale), -1e3, 1e3).reshape(len(asked), -1)
+    held = np.clip((pool / scale), -1e3, 1e3).reshape(len(pool), -1)
+    best = np.full(len(flat), np.inf)
+    squares = (flat**2).sum(1)
+    for begin in range(0, len(held), 4096):
+        part = held[begin : begin + 4096]
+        distance = squares[:, None] + (part**2).sum(1)[None] - 2 * flat @ part.T
+        best = np.minimum(best, distance.min(1))
+    return np.sqrt(np.maximum(best, 0) / flat.shape[1])
+
+
+def _auc(positive: Series, negative: Series) -> float:
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([positive, negative]))
+    above = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
+    return float(above / (len(positive) * len(negative)))
+
+
+def _elements(series: Series) -> Series:
+    return series[None] if series.ndim == 2 else series
+
+
+def _w1(made: Series, real: Series) -> Series:
+    out = []
+    for one, other in zip(made.T, real.T, strict=True):
+        one, other = one[np.isfinite(one)], other[np.isfinite(other)]
+        out.append(wasserstein_distance(one, other) / (other.std() + 1e-12))
+    return np.array(out)
+
+
+def _correlation(flat: Series) -> Series:
+    known = flat[np.isfinite(flat).all(1)]
+    centred = known - known.mean(0)
+    scaled = centred / (centred.std(0) + 1e-12)
+    correlation: Series = scaled.T @ scaled / len(scaled)
+    return correlation
+
+
+def _acf(series: Series, lags: int = ACF_LAGS) -> Series:
+    """[lags, F] of [E, T, F], over pairs that are both known."""
+    mean = np.nanmean(series, axis=(0, 1))
+    known = np.isfinite(series)
+    centred = np.where(known, series - mean, 0.0)
+    variance = (centred**2).sum((0, 1)) / np.maximum(known.sum((0, 1)), 1)
+    out = []
+    for lag in range(1, lags + 1):
+        products = (centred[:, lag:] * centred[:, :-lag]).sum((0, 1))
+        count = (known[:, lag:] & known[:, :-lag]).sum((0, 1))
+        out.append(products / np.maximum(count, 1) / (variance + 1e-24))
+    return np.array(out)
