@@ -87,7 +87,7 @@ async def started() -> AsyncIterator[tuple[str, str]]:
         network = PartnerNetwork(Path(place), "twins = 100000\nrecords = 1000000")
         text = network.files.api.read_text(encoding="utf-8")
         assert "[limits]" not in text
-        limits = "\n[limits]\nrequests_per_second = 100000\nburst = 100000\n"
+        limits = "\n[limits]\nrequests_per_second = 100000\nburst = 100000\nfailures_per_minute = 1e9\n"
         network.files.api.write_text(text + limits, encoding="utf-8")
         try:
             await network.start("broker")

@@ -187,7 +187,8 @@ async def measure(count: int) -> dict[str, Any]:
     """Everything, in processes of its own."""
     async with partner_network() as network:
         network.files.api.write_text(
-            network.files.api.read_text() + "\n[limits]\nrequests_per_second = 1e6\nburst = 1000000\n"
+            network.files.api.read_text()
+            + "\n[limits]\nrequests_per_second = 1e6\nburst = 1000000\nfailures_per_minute = 1e9\n"
         )
         await network.kill("api")
         await network.start("api")

@@ -512,6 +512,12 @@ class ApiLimitsConfig(_Strict):
         200.0, gt=0, description="requests a second of one tenant, in the long run"
     )
     burst: int = Field(400, ge=1, description="requests of one tenant that may come at once")
+    failures_per_minute: float = Field(
+        60.0,
+        ge=1,
+        description="tokens that do not hold, of one address; of more, only those that are known already are"
+        " taken (behind a proxy nobody has an address: it has to limit them)",
+    )
 
 
 class ApiConfig(_Strict):

@@ -2,12 +2,15 @@
 
 Plain ASGI. Nothing of the Host header, of a Forwarded one or of a trailer is believed; no other origin is let
 in (no CORS). A path that needs a token gets no further without one, and none that the table of scopes omits.
+An address that sends many tokens that do not hold is not read any more for a while, but for tokens that are
+known already: whoever shares it goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import binascii
+import ipaddress
 import logging
 import os
 import re
@@ -83,6 +86,9 @@ class Front:
         self._buckets = Buckets(config.limits.requests_per_second, config.limits.burst)
         self._limit = str(config.limits.burst).encode()
         self._per_second = config.limits.requests_per_second
+        self._failures_per_second = config.limits.failures_per_minute / 60
+        self._failures = Buckets(self._failures_per_second, config.limits.failures_per_minute)
+        self._behind_proxy = config.behind_proxy  # everybody has its address then: it has to do this itself
         self._from_proxy = config.proxy_certificate
         self._realm = b'Bearer realm="' + config.expected_audience.encode("ascii", "ignore") + b'"'
         secure = config.public_address.startswith("https:")
@@ -146,15 +152,34 @@ class Front:
         kind, _, token = given[0].partition(b" ")
         if len(given) > 1 or kind.lower() != b"bearer":
             raise self._unauthorized("send one access token, as `Authorization: Bearer …`", "invalid_request")
+        text = token.strip(b" ").decode("latin-1")
+        address = "" if self._behind_proxy else _address(scope)
+        if address and (left := self._failures.left(address, time.monotonic_ns())) < 1.0:
+            self._check_known(text, (1.0 - left) / self._failures_per_second)
         try:
-            return await self._tokens.verify(token.strip(b" ").decode("latin-1"), self._certificate(scope))
+            return await self._tokens.verify(text, self._certificate(scope))
         except TokenRefused as refused:
+            if address:
+                self._failures.take(address, time.monotonic_ns())
             raise self._unauthorized(str(refused), "invalid_token") from None
         except KeysMissing:
             self._counts.refused["keys"] += 1
             raise _Refusal(
                 503, "the keys of the token's issuer cannot be read at present", (b"retry-after", b"10")
             ) from None
+
+    def _check_known(self, token: str, wait_s: float) -> None:
+        """Raises _Refusal for a token that would have to be looked at anew."""
+        if self._tokens.knows(token):
+            return
+        self._counts.refused["failures"] += 1
+        after = str(max(1, round(wait_s + 0.5)))
+        raise _Refusal(
+            429,
+            "too many tokens from your address did not hold, and new ones are not looked at; try again in"
+            f" {after} s",
+            (b"retry-after", after.encode()),
+        )
 
     def _unauthorized(self, message: str, code: str) -> _Refusal:
         """401 as RFC 6750 3.1 has it."""
@@ -298,6 +323,18 @@ class _Request:
                 "request_id": identity,
             }
             front._log.tell(**fields)
+
+
+def _address(scope: Scope) -> str:
+    """Whose failures are counted together; empty: nobody knows. IPv6 by the 64 bits that one site has."""
+    host = (scope.get("client") or ("",))[0]
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _has_body(scope: Scope) -> bool:

@@ -100,7 +100,7 @@ class Tokens:
 
         Raises TokenRefused, KeysMissing.
         """
-        name = hashlib.sha256(token.encode("latin-1", "replace")).digest()
+        name = _name(token)
         verified = self._recall(name)
         if verified is None:
             self.misses += 1
@@ -113,6 +113,10 @@ class Tokens:
         if self._bound and not verified.certificate:
             raise TokenRefused("only tokens that are bound to a client certificate are taken here (RFC 8705)")
         return verified
+
+    def knows(self, token: str) -> bool:
+        """Whether a token was verified before and counts still: to look at it again costs nothing."""
+        return self._recall(_name(token)) is not None
 
     def __len__(self) -> int:
         """How many tokens are remembered."""
@@ -187,6 +191,10 @@ class Tokens:
             raise TokenRefused("the token's scope is no text (RFC 8693 4.2)")
         caller = Caller(tenant, claims["sub"], frozenset(scope.split()))
         return Verified(caller, float(claims["exp"]), _bound_to(claims.get("cnf")))
+
+
+def _name(token: str) -> bytes:
+    return hashlib.sha256(token.encode("latin-1", "replace")).digest()
 
 
 def _checked_header(header: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from token_parts import PUBLIC, SCOPES, api_config, claims
 from domain_twin.operations.health import Check
 from twin_api.access_log import AccessLog
 from twin_api.caller import Scope
+from twin_api.front import _address
 from twin_api.issuer import TrialIssuer
 from twin_api.scopes import NEAR, needed
 from twin_api.tmf.apis import APIS
@@ -352,3 +353,46 @@ async def test_half_an_answer_is_not_taken_for_a_whole(tmp_path: Path) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await http.get(ORDERS)
     await asyncio.sleep(0)
+
+
+async def test_an_address_whose_tokens_do_not_hold_is_not_read_any_more(tmp_path: Path) -> None:
+    config, issuer = api_config(tmp_path, limits={"failures_per_minute": 3})
+    async with running(config) as at, client(at, token_of(issuer)) as known, client(at) as http:
+
+        async def sent(token: str) -> httpx.Response:
+            return await http.get(ORDERS, headers={"authorization": f"Bearer {token}"})
+
+        assert (await known.get(ORDERS)).status_code == 200
+        forged = token_of(issuer)[:-8] + "AAAAAAAA"
+        for status in (401, 401, 401, 429):
+            is_error(refused := await sent(forged), status)
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        is_error(await sent(token_of(issuer)), 429)
+        assert (await known.get(ORDERS)).status_code == 200  # of the same address
+        assert (await http.get(ORDERS)).status_code == 401  # no token: nothing to look at
+        elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+        async with client(at, forged, transport=elsewhere) as other:
+            is_error(await other.get(ORDERS), 401)
+    assert at.counts.refused["failures"] == 2
+
+
+async def test_behind_a_proxy_nobody_pays_for_anothers_tokens(tmp_path: Path) -> None:
+    config, issuer = api_config(tmp_path, behind_proxy=True, limits={"failures_per_minute": 1})
+    async with running(config) as at, client(at, token_of(issuer)) as good, client(at, "a.b.c") as bad:
+        assert [(await bad.get(ORDERS)).status_code for _ in range(4)] == [401] * 4
+        assert (await good.get(ORDERS)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("/run/api.sock", ""),
+        (None, ""),
+    ],
+)
+def test_failures_are_counted_by_site(host: str | None, counted: str) -> None:
+    assert _address({"client": (host, 1) if host else None}) == counted

@@ -73,7 +73,7 @@ class Target:
     """Two tenants' things in one application."""
 
     def __init__(self, folder: Path) -> None:
-        limits = {"requests_per_second": 1e6, "burst": 1_000_000}
+        limits = {"requests_per_second": 1e6, "burst": 1_000_000, "failures_per_minute": 1e9}
         self.config, self.issuer = api_config(folder, limits=limits)
         self.kept, self.twin = Kept(), Partner()
         self.model = ReadModel(presenter(PUBLIC, APIS))
