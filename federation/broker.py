@@ -27,7 +27,9 @@ from domain_twin.trust import tls
 from domain_twin.trust.identity import Role
 
 if TYPE_CHECKING:
+    from domain_twin.trust.credentials import Identity
     from federation.assurance import Assurance
+    from federation.learning.desk import LearningDesk
     from federation.partners.store import RecordStore
     from federation.query.desk import FederatedQueries
     from federation.registry import Change, Registry
@@ -117,6 +119,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.audit import AuditGate, BrokerAuditor
     from federation.events import FindingBoard, event_log
     from federation.jobs import BrokerJobs
+    from federation.learning.service import BrokerLearning
     from federation.metrics import BrokerMetrics
     from federation.partners.assemble import Surroundings
     from federation.partners.gate import PartnerGate, current_caller
@@ -126,13 +129,15 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.registry import Registry
     from federation.renewal import Renewal
     from federation.storage import Storage
-    from federation.twin import BrokerFace, access_check
+    from federation.twin import BrokerFace, access_check, may_train
     from federation.v1.fedtwin_pb2_grpc import (
         add_FederationServicer_to_server,
+        add_LearningServicer_to_server,
         add_PartnersServicer_to_server,
         add_TwinServicer_to_server,
     )
     from federation.wire.framing import STREAM_OPTIONS
+    from federation.wire.learning_service import LearningService
     from federation.wire.twin_service import TwinService
 
     with contextlib.suppress(OSError):  # what cannot be written, storage says in words
@@ -154,6 +159,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     storage, restored = await Storage.open(config.state, config.database)
     work = _Work()
     reception: Reception | None = None
+    learning: LearningDesk | None = None
     try:
         content = config.model_dump_json().encode()
         auditor.note("configured", file="broker.toml", file_sha256=hashlib.sha256(content).hexdigest())
@@ -173,6 +179,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         async def watch_over_alarms() -> None:
             while True:
                 await asyncio.sleep(_ALARMS_S)
+                if learning:
+                    findings.report("learning", learning.findings())
                 alarms.report_findings("broker", findings.standing())
                 await alarms.flush()
 
@@ -224,6 +232,13 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         def around(store: RecordStore) -> Surroundings:
             return Surroundings(config, store, registry, desk, jobs, alarms, on_deliveries)
 
+        learning = await _learning(config, registry, RenewingIdentity(config.identity, identity).current)
+        trainings = BrokerLearning(
+            learning,
+            caller=current_caller,
+            watch_ends_at=lambda: current_peer().not_after,
+            may_train=lambda: may_train(config)(current_peer().identity),
+        )
         reception = Reception(config, on_problem=on_partners)
         await reception.open(around)
 
@@ -241,11 +256,14 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         add_TwinServicer_to_server(TwinService(face), server)
         speaker = PartnersService(reception, ends_at=lambda: current_peer().not_after)
         add_PartnersServicer_to_server(speaker, server)
+        add_LearningServicer_to_server(LearningService(trainings), server)
         credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
         address = _listen(server, config.listen, credentials)
         work.start(work.forever(storage.run))
         work.start(work.forever(assurance.run))
         work.start(work.forever(face.desk.run))
+        learning_at_work = work.start(work.forever(learning.run))
+        work.start(work.forever(learning.registry.log.run))
         work.start(queries.warm())
         work.start(work.forever(Renewal(federation, trust, findings).run))
         work.start(work.forever(watch_over_alarms))
@@ -262,12 +280,14 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             storage=storage,
             guard=guard,
             partners=reception,
+            learning=learning,
         )
         try:
             async with serve_metrics(config.metrics, metrics.face, config.state):
                 yield Broker(address, asyncio.Event(), federation.sessions)
         finally:
             reception.end_following()
+            learning_at_work.cancel()
             registry.close()
             await federation.close("the broker is stopping")
             await queries.close()
@@ -276,6 +296,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
             await alarms.flush()
     finally:
         await work.end()
+        if learning:
+            await learning.close()
         if reception:
             await reception.close()
         await storage.close()
@@ -304,6 +326,34 @@ def _queries(registry: Registry, assurance: Assurance, records: ServiceRecords) 
             card=domains.card,
         )
     )
+
+
+async def _learning(
+    config: BrokerConfig, registry: Registry, identity: Callable[[], Identity]
+) -> LearningDesk:
+    """Trainings across the domains of the registry, with what is on disk of them."""
+    from domain_twin.learning.run_store import RunStore
+    from federation.learning.desk import LearningDesk
+    from federation.learning.registry import ModelRegistry
+
+    settings = config.learning
+    models = await asyncio.to_thread(
+        ModelRegistry,
+        config.state / "learning",
+        who=f"spiffe://{config.operator}/broker/{config.id}",
+        identity=identity,
+        max_bytes=int(settings.max_mb * 1e6),
+        kept=settings.kept_versions,
+    )
+    desk = LearningDesk(
+        settings,
+        RunStore(config.state / "learning" / "runs", kept=settings.kept_runs),
+        models,
+        session_of=registry.session,
+        members=lambda: [member.domain for member in config.member],
+    )
+    await asyncio.to_thread(desk.load)
+    return desk
 
 
 class _Work:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from domain_twin.config import BrokerConfig
+from domain_twin.learning.run import RunState
 from domain_twin.model import Severity
 from domain_twin.operations.endpoint import Face
 from domain_twin.operations.health import Check, certificate_check
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from federation.assurance import Assurance
     from federation.attach import FederationService
     from federation.events import EventLog, FindingBoard
+    from federation.learning.desk import LearningDesk
     from federation.partners.reception import Reception
     from federation.registry import Registry
     from federation.storage import Storage
@@ -91,6 +93,20 @@ INSTRUMENTS = (
     Instrument(
         "fedtwin_broker_events_forgotten_total", _COUNTER, "Dead letters deleted, as there were too many"
     ),
+    Instrument("fedtwin_broker_trainings", _GAUGE, "Trainings that are kept, by state", ("state",)),
+    Instrument("fedtwin_broker_training_rounds_total", _COUNTER, "Rounds of trainings"),
+    Instrument(
+        "fedtwin_broker_training_messages_total",
+        _COUNTER,
+        "Messages of ended trainings by outcome",
+        ("domain", "outcome"),
+    ),
+    Instrument(
+        "fedtwin_broker_models",
+        _GAUGE,
+        "Versions of models that are kept, by whether they are used",
+        ("use",),
+    ),
     Instrument(
         "fedtwin_broker_certificate_expiry_seconds", _GAUGE, "Seconds until the first own certificate ends"
     ),
@@ -112,6 +128,7 @@ class BrokerMetrics:
         storage: Storage,
         guard: Guard,
         partners: Reception | None = None,
+        learning: LearningDesk | None = None,
     ) -> None:
         self._margin_s = config.metrics.certificate_margin_s
         self._registry = registry
@@ -122,6 +139,7 @@ class BrokerMetrics:
         self._storage = storage
         self._guard = guard
         self._partners = partners
+        self._learning = learning
         self._end = CertificateEnd(config.identity.certificate, config.identity.signing_certificate)
 
     @property
@@ -149,6 +167,8 @@ class BrokerMetrics:
         self._asks(sheet)
         self._services(sheet)
         self._events_out(sheet)
+        if self._learning:
+            self._trainings(sheet, self._learning)
         if end := self._end.not_after():
             sheet.put("fedtwin_broker_certificate_expiry_seconds", end.timestamp() - now / 1e9)
 
@@ -190,6 +210,17 @@ class BrokerMetrics:
         sheet.put("fedtwin_broker_events_delivered_total", counts.delivered if counts else 0)
         sheet.put("fedtwin_broker_event_tries_failed_total", counts.failed if counts else 0)
         sheet.put("fedtwin_broker_events_forgotten_total", counts.forgotten if counts else 0)
+
+    def _trainings(self, sheet: Sheet, learning: LearningDesk) -> None:
+        states = [run.state for run in learning.runs()]
+        for state in RunState:
+            sheet.put("fedtwin_broker_trainings", states.count(state), state.value)
+        sheet.put("fedtwin_broker_training_rounds_total", learning.rounds)
+        for (domain, outcome), number in learning.messages.items():
+            sheet.put("fedtwin_broker_training_messages_total", number, domain, outcome)
+        used = [kept.in_service for kept in learning.registry.store.models()]
+        sheet.put("fedtwin_broker_models", used.count(True), "in-service")
+        sheet.put("fedtwin_broker_models", used.count(False), "kept")
 
     def _services(self, sheet: Sheet) -> None:
         words = {True: "yes", False: "no", None: "unknown"}

@@ -67,11 +67,13 @@ from federation.wire.questions import (
 if TYPE_CHECKING:
     from federation.query.desk import FederatedQueries
 
-__all__ = ["BrokerFace", "access_check"]
+__all__ = ["BrokerFace", "access_check", "may_train"]
 
 _TWIN = "/fedtwin.v1.Twin/"
 _PARTNERS = "/fedtwin.v1.Partners/"
+_LEARNING = "/fedtwin.v1.Learning/"
 _CHANGES = (f"{_TWIN}SetAlarmState",)
+_TRAININGS = tuple(f"{_LEARNING}{rpc}" for rpc in ("StartRun", "StopRun", "RollBack"))
 _KINDS = ("point", "segment")
 _PAGE = 200
 _SMALL_SEARCH = 20_000  # segments times paths: a few milliseconds
@@ -84,6 +86,7 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
     subjects = [access.subject for access in config.access]
     operators = [access.subject for access in config.access if access.operate]
     speakers = [access.subject for access in config.access if access.partners]
+    trains = may_train(config)
 
     def check(method: str, caller: SpiffeId) -> None:
         if method.startswith(_PARTNERS) and not any(caller.matches(subject) for subject in speakers):
@@ -91,7 +94,7 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
                 f"{caller} may not speak for partners; have the broker's operator set partners = true under"
                 " the [[access]] that names this subject"
             )
-        if not method.startswith(_TWIN):
+        if not method.startswith((_TWIN, _LEARNING)):
             return  # the session judges who may attach
         if caller.role is Role.AGENT:
             raise NotShared(
@@ -109,7 +112,19 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
                 " operate = true under the [[access]] that names this subject"
             )
 
+        if method in _TRAININGS and not trains(caller):
+            raise NotShared(
+                f"{caller} may see trainings and not begin, stop or undo any; have the broker's operator set"
+                " learn = true under the [[access]] that names this subject"
+            )
+
     return check
+
+
+def may_train(config: BrokerConfig) -> Callable[[SpiffeId], bool]:
+    """Whether somebody may begin trainings and have their models."""
+    subjects = [access.subject for access in config.access if access.learn]
+    return lambda caller: caller.role is Role.USER and any(caller.matches(subject) for subject in subjects)
 
 
 class BrokerFace:

@@ -50,7 +50,7 @@ class LearnerProcess:
         return self._process.pid if self._process is not None else None
 
     async def ask(self, operation: str, *arguments: Any, within_s: float = 0.0) -> Any:
-        """The process's answer. Raises what it raises, OverCapacity, and Unreachable: it ended or was late."""
+        """The process's answer. Raises what it raises, OverCapacity; Unreachable: it ended or is late."""
         return await self.do([(operation, arguments)], within_s=within_s)
 
     async def do(self, steps: list[tuple[str, tuple[Any, ...]]], *, within_s: float = 0.0) -> Any:

@@ -171,7 +171,7 @@ class Learning:
             self._begun[task.model] = self._clock()
             while len(self._runs) > _RUNS:
                 self._runs.popitem(last=False)
-        facts: dict[str, Any] = {"takes_part": True}
+        facts: dict[str, Any] = {"takes_part": True, "newest": self.store.highest(task.model)}
         if self._config.tell_amount:
             facts |= {"elements": len(held.panel.elements), "steps": held.panel.steps}
         return Learned(facts=facts, about=_about(step, task))
@@ -279,11 +279,8 @@ class Learning:
         if best and scores["loss"] > naive[best] * limit:
             return False, f"it is worse here than {best.removeprefix('naive:')}", scores
         former = self.store.in_service(card.model)
-        if (
-            former
-            and former != card.version
-            and (last := await self._loss_of(card, former, panel)) is not None
-        ):
+        last = None if former in (0, card.version) else await self._loss_of(card, former, panel)
+        if last is not None:
             scores["last"] = last
             if scores["loss"] > last * limit:
                 return False, f"it is worse here than version {former}", scores
@@ -308,10 +305,18 @@ class Learning:
         kept = self.store.get(card.model, card.version)
         if kept.card != card:
             raise ContractError(f"model {card.model!r}: version {card.version} is another one here")
-        await asyncio.to_thread(self.store.data, card.model, card.version)
-        await asyncio.to_thread(self.store.serve, card.model, card.version, "put back into service")
+        await self.put_back(card.model, card.version)
         about = _about(step, card.task) | {"version": card.version}
         return Learned(facts={"in_service": True, "reason": "put back into service"}, about=about)
+
+    async def put_back(self, model: str, version: int) -> Kept:
+        """Use an earlier version again. Raises NotFound, OverCapacity where that cannot be written."""
+        await asyncio.to_thread(self.store.data, model, version)
+        try:
+            await asyncio.to_thread(self.store.serve, model, version, "put back into service")
+        except OSError as error:
+            raise OverCapacity(f"{self._domain} cannot write that now ({error.strerror})") from error
+        return self.store.get(model, version)
 
     # ------------------------------------------------------------ for the domain's own operator
 
@@ -326,7 +331,7 @@ class Learning:
         card = self.store.get(model).card
         if card.task.kind is not Kind.FORECASTER:
             raise ContractError(f"model {model!r} is a {card.task.kind.value} and foretells nothing")
-        data = await asyncio.to_thread(self.store.data, model, card.version)
+        card, data = await asyncio.to_thread(self.store.whole, model)
         panel = await self.newest(card.task)
         made: Forecast = await self.process.ask("forecast", card.task.to_json(), data, panel)
         return made, card

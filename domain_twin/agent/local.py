@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from domain_twin.agent.elements import KINDS, elements
 from domain_twin.agent.graph_face import answer_operator
@@ -58,6 +58,9 @@ from federation.wire.questions import (
     WatchQuery,
 )
 
+if TYPE_CHECKING:
+    from domain_twin.agent.learning import Learning
+
 __all__ = ["LocalFace", "LocalTwin", "serve_local"]
 
 log = logging.getLogger(__name__)
@@ -79,6 +82,8 @@ class LocalTwin(Protocol):
     desk: JobDesk
     semantics: Semantics | None
     """The twin as a graph; None: it keeps none."""
+    learning: Learning | None
+    """The models that were learned with others; None: none are."""
 
     def network(self) -> Network:
         """The domain's network now."""
@@ -293,12 +298,15 @@ async def serve_local(twin: LocalTwin, path: Path) -> AsyncIterator[None]:
     """Serve `twin` on a Unix socket at `path` as long as the block lasts. Raises ConfigError."""
     import grpc
 
-    from federation.v1.fedtwin_pb2_grpc import add_TwinServicer_to_server
+    from domain_twin.agent.learning_face import LocalLearning
+    from federation.v1.fedtwin_pb2_grpc import add_LearningServicer_to_server, add_TwinServicer_to_server
+    from federation.wire.learning_service import LearningService
     from federation.wire.twin_service import TwinService
 
     path = _prepare(path)
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 1 << 20)])
     add_TwinServicer_to_server(TwinService(LocalFace(twin)), server)
+    add_LearningServicer_to_server(LearningService(LocalLearning(twin)), server)
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:

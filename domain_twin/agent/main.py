@@ -145,7 +145,7 @@ async def _run(
         if config.semantic.enabled:
             queries = jobs.queries = _peer_queries(config, twin)
         if config.learning.enabled:
-            learning = jobs.learning = _learning(config, twin, history)
+            learning = jobs.learning = twin.learning = _learning(config, twin, history)
         twin.attach(session, jobs)
     async with (
         queries or contextlib.nullcontext(),

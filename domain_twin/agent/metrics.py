@@ -118,6 +118,14 @@ INSTRUMENTS = (
     Instrument("fedtwin_agent_view_deltas_sent_total", _COUNTER, "Steps of views sent to the broker"),
     Instrument("fedtwin_agent_view_octets_sent_total", _COUNTER, "Octets of those steps"),
     Instrument(
+        "fedtwin_agent_learning_steps_total",
+        _COUNTER,
+        "Steps of trainings with others by outcome",
+        ("step", "outcome"),
+    ),
+    Instrument("fedtwin_agent_learning_processes_total", _COUNTER, "Processes that were started to train"),
+    Instrument("fedtwin_agent_models_in_service", _GAUGE, "Learned models that the domain uses"),
+    Instrument(
         "fedtwin_agent_certificate_expiry_seconds", _GAUGE, "Seconds until the first own certificate ends"
     ),
 )
@@ -167,6 +175,12 @@ class AgentMetrics:
         self._intake(sheet)
         self._state(sheet, now)
         self._session(sheet, now)
+        if learning := self._twin.learning:
+            for (step, outcome), number in learning.steps.items():
+                sheet.put("fedtwin_agent_learning_steps_total", number, step, outcome)
+            sheet.put("fedtwin_agent_learning_processes_total", learning.process.started)
+            used = sum(kept.in_service for kept in learning.models())
+            sheet.put("fedtwin_agent_models_in_service", used)
 
     def _device(self, sheet: Sheet, status: DeviceStatus, now: int) -> None:
         name = status.name

@@ -59,6 +59,7 @@ from domain_twin.yang.schema import SchemaSet
 from federation.wire.event_log import EventLog
 
 if TYPE_CHECKING:
+    from domain_twin.agent.learning import Learning
     from domain_twin.simulation.learned.residual import Residual
     from domain_twin.simulation.twin.calibration import Calibration
     from domain_twin.simulation.twin.traffic import Loads
@@ -143,6 +144,8 @@ class DomainTwin:
         jobs = NdtJobs(self)
         self.desk = JobDesk(JobStore(config.state / "jobs"), jobs.answer, check=jobs.check)
         self.broker: BrokerSession | None = None
+        self.learning: Learning | None = None
+        """Who trains models together with others; None: nobody does."""
         self._jobs: Jobs | None = None
         self._stopping = asyncio.Event()
         self._whole = asyncio.Event()

@@ -179,8 +179,8 @@ def _trimmed(
     step: Nanoseconds,
 ) -> Panel:
     """The panel without elements and edges of which nothing is known. Raises NotFound."""
-    known = ~np.isnan(values)
-    unknown = [f.kpi for f, has in zip(task.features, known.any(axis=(0, 1)), strict=True) if not has]
+    known = np.isfinite(values)
+    unknown = [f.kpi for column, f in enumerate(task.features) if not known[:, :, column].any()]
     if unknown:
         raise NotFound(
             f"{domain}: no {task.element_kind} has {', '.join(unknown)} recorded in this window; devices must"

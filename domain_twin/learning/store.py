@@ -1,17 +1,19 @@
 """Versions of models on disk, each with its card, and which of them is in service.
 
-`MODEL/VERSION/` holds `card.json` and `arrays.npz`, put in place at once; `MODEL/service.json` says which
-version is used and why. What is damaged is set aside, never guessed at: the last good version is used then,
-and a finding says so. Blocks on disk.
+`MODEL/VERSION/` holds `card.json` and `arrays.npz`, put in place at once, then `note.txt` with what was
+judged of it; `MODEL/service.json` says which version is used. What is damaged is set aside, never guessed
+at: the newest version that was judged good is used then, and a finding says so. Blocks on disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,7 +30,7 @@ __all__ = ["REFUSED", "Kept", "ModelStore"]
 log = logging.getLogger(__name__)
 
 _MODEL: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
-_CARD, _ARRAYS, _SERVICE = "card.json", "arrays.npz", "service.json"
+_CARD, _ARRAYS, _NOTE, _SERVICE = "card.json", "arrays.npz", "note.txt", "service.json"
 REFUSED: Final = "refused: "
 """How the reason of a version begins that was never good enough to be used."""
 
@@ -42,28 +44,20 @@ class Kept:
     reason: str = ""
 
 
-@dataclass(slots=True)
-class _Service:
-    version: int = 0
-    reasons: dict[int, str] | None = None
-
-    def of(self, version: int) -> str:
-        """What is said of a version."""
-        return (self.reasons or {}).get(version, "")
-
-
 class ModelStore:
-    """One folder of models, mode 0700. All methods may be called from one thread at a time."""
+    """One folder of models, mode 0700. Its methods may be called from any thread."""
 
     def __init__(self, folder: Path, *, owner: str, max_bytes: int, kept: int = 20) -> None:
         """`owner` is named in findings: the domain, or empty at a broker. `kept` versions of a model stay."""
         self.folder = folder
+        self._lock = threading.RLock()
         self._owner = owner
         self._max_bytes = max_bytes
         self._kept = kept
         self._damaged: list[str] = []
         self._cards: dict[str, dict[int, Card]] = {}
-        self._service: dict[str, _Service] = {}
+        self._notes: dict[str, dict[int, str]] = {}
+        self._service: dict[str, int] = {}
         self.problem = ""
         """Why nothing can be read or written, in words."""
         self._load()
@@ -72,33 +66,53 @@ class ModelStore:
 
     def models(self, model: str = "") -> list[Kept]:
         """Versions by model's name, newest first; of one model or of all."""
-        return [
-            Kept(card, self._service[name].version == version, self._service[name].of(version))
-            for name, cards in sorted(self._cards.items())
-            if model in ("", name)
-            for version, card in sorted(cards.items(), reverse=True)
-        ]
+        with self._lock:
+            return [
+                Kept(card, self.in_service(name) == version, self._notes[name].get(version, ""))
+                for name, cards in sorted(self._cards.items())
+                if model in ("", name)
+                for version, card in sorted(cards.items(), reverse=True)
+            ]
 
     def get(self, model: str, version: int = 0) -> Kept:
         """One version; 0: the one in service. Raises NotFound."""
-        number = version or self.in_service(model)
-        card = self._cards.get(model, {}).get(number)
-        if card is None:
-            if not version:
-                raise NotFound(f"no version of model {model!r} is in service")
-            has = ", ".join(map(str, sorted(self._cards.get(model, {})))) or "none"
-            raise NotFound(f"no version {version} of model {model!r} is kept; there are {has}")
-        service = self._service[model]
-        return Kept(card, service.version == number, service.of(number))
+        with self._lock:
+            number = version or self.in_service(model)
+            card = self._cards.get(model, {}).get(number)
+            if card is None:
+                if not version:
+                    raise NotFound(f"no version of model {model!r} is in service")
+                has = ", ".join(map(str, sorted(self._cards.get(model, {})))) or "none"
+                raise NotFound(f"no version {version} of model {model!r} is kept; there are {has}")
+            return Kept(card, self.in_service(model) == number, self._notes[model].get(number, ""))
 
     def in_service(self, model: str) -> int:
         """The version that is used; 0: none."""
-        service = self._service.get(model)
-        return service.version if service else 0
+        return self._service.get(model, 0)
 
     def newest(self, model: str) -> int:
         """The newest version that is kept; 0: none."""
         return max(self._cards.get(model, {}), default=0)
+
+    def highest(self, model: str) -> int:
+        """The highest number that a version ever had here, whole or damaged; 0: none."""
+        try:
+            names = [path.name.lstrip(".").partition(".")[0] for path in (self.folder / model).iterdir()]
+        except OSError:
+            return self.newest(model)
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    def whole(self, model: str, version: int = 0) -> tuple[Card, bytes]:
+        """A version's card and arrays as kept; 0: that in service, or the last good one. Raises NotFound."""
+        with self._lock:
+            while True:
+                number = version or self.in_service(model)
+                try:
+                    card = self.get(model, number).card
+                    return card, self.data(model, number)
+                except NotFound:
+                    if version or self.in_service(model) in (0, number):
+                        raise  # else that one was damaged: an earlier one is in service now
 
     def data(self, model: str, version: int) -> bytes:
         """The arrays of a version as they are kept, checked against its card.
@@ -106,26 +120,20 @@ class ModelStore:
         Raises NotFound; where they were damaged meanwhile, they are set aside and the last good version is
         put into service.
         """
-        card = self.get(model, version).card
-        try:
-            return self._read(self.folder / model / str(card.version), card)
-        except (ContractError, OSError) as error:
-            self._lose(model, card.version, str(error))
-            raise NotFound(
-                f"version {card.version} of model {model!r} is damaged and was set aside ({error})"
-            ) from None
+        with self._lock:
+            card = self.get(model, version).card
+            try:
+                return self._read(self.folder / model / str(card.version), card)
+            except (ContractError, OSError) as error:
+                self._lose(model, card.version, str(error))
+                raise NotFound(
+                    f"version {card.version} of model {model!r} is damaged and was set aside ({error})"
+                ) from None
 
     def arrays(self, model: str, version: int = 0) -> tuple[Card, Arrays]:
         """A version's card and arrays; 0: the one in service, or the last good one. Raises NotFound."""
-        while True:
-            number = version or self.in_service(model)
-            try:
-                data = self.data(model, number)
-            except NotFound:
-                if version or self.in_service(model) in (0, number):
-                    raise
-                continue  # that one was damaged: an earlier one is in service now
-            return self._cards[model][number], decode_arrays(data, self._max_bytes)
+        card, data = self.whole(model, version)
+        return card, decode_arrays(data, self._max_bytes)
 
     def findings(self) -> list[Finding]:
         """What an operator should see: what was set aside, and what cannot be written."""
@@ -157,27 +165,30 @@ class ModelStore:
 
     def put(self, card: Card, data: bytes) -> None:
         """Keep a version, not in service. Raises ContractError where arrays and card differ, OSError."""
-        self.check(card, data)
-        if (known := self._cards.get(card.model, {}).get(card.version)) is not None:
-            if known == card:
-                return
-            raise Conflict(f"version {card.version} of model {card.model!r} is kept already, and is another")
-        folder = self.folder / card.model
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = folder / f".{card.version}.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
-        for name, content in ((_ARRAYS, data), (_CARD, card.to_json())):
-            with (fresh / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(fresh)
-        fresh.replace(folder / str(card.version))
-        sync_folder(folder)
-        self._cards.setdefault(card.model, {})[card.version] = card
-        self._service.setdefault(card.model, _Service())
-        self._forget_old(card.model)
+        with self._lock:
+            self.check(card, data)
+            if (known := self._cards.get(card.model, {}).get(card.version)) is not None:
+                if known == card:
+                    return
+                raise Conflict(
+                    f"version {card.version} of model {card.model!r} is kept already, and is another"
+                )
+            folder = self.folder / card.model
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = folder / f".{card.version}.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(mode=0o700)
+            for name, content in ((_ARRAYS, data), (_CARD, card.to_json())):
+                with (fresh / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            sync_folder(fresh)
+            fresh.replace(folder / str(card.version))
+            sync_folder(folder)
+            self._cards.setdefault(card.model, {})[card.version] = card
+            self._notes.setdefault(card.model, {})
+            self._forget_old(card.model)
 
     def check(self, card: Card, data: bytes) -> Arrays:
         """The arrays of a card, which must be the ones it speaks of. Raises ContractError."""
@@ -191,29 +202,29 @@ class ModelStore:
         return arrays
 
     def serve(self, model: str, version: int, reason: str = "") -> None:
-        """Put a version into service; 0: none. Raises NotFound, OSError."""
-        if version:
-            self.get(model, version)
-        service = self._service.setdefault(model, _Service())
-        self._write_service(model, _Service(version, {**(service.reasons or {}), version: reason}))
+        """Put a version into service. Raises NotFound, OSError."""
+        with self._lock:
+            self.note(model, version, reason)
+            self._write_service(model, version)
 
     def note(self, model: str, version: int, reason: str) -> None:
-        """Keep what is to be said of a version. Raises NotFound, OSError."""
-        self.get(model, version)
-        service = self._service[model]
-        self._write_service(model, _Service(service.version, {**(service.reasons or {}), version: reason}))
+        """Keep what was judged of a version; begins with `REFUSED`: not good. Raises NotFound, OSError."""
+        with self._lock:
+            self.get(model, version)
+            folder = self.folder / model / str(version)
+            written = folder / f".{_NOTE}.new"
+            written.write_text(reason, encoding="utf-8")
+            put_in_place(written, folder / _NOTE)
+            self._notes[model][version] = reason
 
     # ------------------------------------------------------------ disk
 
-    def _write_service(self, model: str, service: _Service) -> None:
-        kept = self._cards.get(model, {})
-        service.reasons = {v: text for v, text in (service.reasons or {}).items() if text and v in kept}
+    def _write_service(self, model: str, version: int) -> None:
         folder = self.folder / model
         written = folder / f".{_SERVICE}.new"
-        body = {"version": service.version, "reasons": {str(v): t for v, t in service.reasons.items()}}
-        written.write_text(json.dumps(body, indent=1, sort_keys=True), encoding="utf-8")
+        written.write_text(json.dumps({"version": version}), encoding="utf-8")
         put_in_place(written, folder / _SERVICE)
-        self._service[model] = service
+        self._service[model] = version
 
     def _forget_old(self, model: str) -> None:
         cards = self._cards[model]
@@ -221,6 +232,7 @@ class ModelStore:
             if version != self.in_service(model):
                 shutil.rmtree(self.folder / model / str(version), ignore_errors=True)
                 del cards[version]
+                self._notes[model].pop(version, None)
 
     def _read(self, folder: Path, card: Card) -> bytes:
         data = (folder / _ARRAYS).read_bytes()
@@ -242,15 +254,15 @@ class ModelStore:
             numbers = [part for part in path.iterdir() if part.is_dir() and part.name.isdigit()]
             if not numbers and not (path / _SERVICE).exists():
                 continue
-            self._cards[path.name] = {}
-            service, problem = _service_of(path / _SERVICE)
-            self._service[path.name] = service
+            self._cards[path.name], self._notes[path.name] = {}, {}
             for part in numbers:
                 self._load_version(path.name, part)
+            version, problem = _version_in(path / _SERVICE)
+            self._service[path.name] = version
             if problem:
                 self._damage(path / _SERVICE, problem)
-            if problem or (service.version and service.version not in self._cards[path.name]):
-                self._fall_back(path.name, f"what was in service before is damaged: {problem or 'set aside'}")
+            if problem or (version and version not in self._cards[path.name]):
+                self._fall_back(path.name, "what was in service before it is damaged")
 
     def _load_version(self, model: str, folder: Path) -> None:
         try:
@@ -262,23 +274,29 @@ class ModelStore:
             self._damage(folder, str(error))
             return
         self._cards[model][card.version] = card
+        with contextlib.suppress(OSError, ValueError):  # without it: it was never judged
+            self._notes[model][card.version] = (folder / _NOTE).read_text(encoding="utf-8")
 
     def _lose(self, model: str, version: int, why: str) -> None:
         """A version turned out to be damaged."""
         del self._cards[model][version]
+        self._notes[model].pop(version, None)
         self._damage(self.folder / model / str(version), why)
         if self.in_service(model) == version:
             self._fall_back(model, f"version {version} is damaged")
 
     def _fall_back(self, model: str, why: str) -> None:
         """Put the newest version that is whole, and was good, into service."""
-        service = self._service[model]
-        number = max((v for v in self._cards[model] if not service.of(v).startswith(REFUSED)), default=0)
+        good = [v for v, note in self._notes[model].items() if not note.startswith(REFUSED)]
+        number = max(good, default=0)
+        self._service[model] = number
         try:
-            self.serve(model, number, why if number else "")
+            if number:
+                self.serve(model, number, why)
+            else:
+                self._write_service(model, 0)
         except OSError as error:
             self.problem = f"{self.folder}: models cannot be written ({error.strerror})"
-            self._service[model] = _Service(number, {**(service.reasons or {}), number: why})
 
     def _damage(self, path: Path, why: str) -> None:
         sentence = f"{path.relative_to(self.folder)} is damaged and was set aside: {why}"
@@ -290,13 +308,11 @@ class ModelStore:
             self.problem = f"{path}: it cannot be set aside ({error.strerror})"
 
 
-def _service_of(path: Path) -> tuple[_Service, str]:
-    """What a file says of what is in service, and what is wrong with it."""
+def _version_in(path: Path) -> tuple[int, str]:
+    """The version that a file says is in service, and what is wrong with the file."""
     try:
-        fields = json.loads(path.read_bytes())
-        reasons = {int(version): str(text) for version, text in fields["reasons"].items()}
-        return _Service(int(fields["version"]), reasons), ""
+        return int(json.loads(path.read_bytes())["version"]), ""
     except FileNotFoundError:
-        return _Service(), ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _Service(), f"it cannot be read ({error})"
+        return 0, ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return 0, f"it cannot be read ({error})"
