@@ -101,6 +101,7 @@ class CarriedGrid(Grid):
         self._stop = stop or threading.Event()
         self._sent: dict[str, _Sent] = {}
         self._names: dict[int, str] = {}
+        self._overdue: dict[int, Future[bytes]] = {}
         self.traffic = (0, 0)
 
     def set_run(self, run: Run) -> None:
@@ -128,12 +129,13 @@ class CarriedGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Nodes of the domains that can be asked now and take part in this run."""
-        for domain in self._carrier.domains():
-            if not self._only or domain in self._only:
-                self._names[node_number(domain)] = domain
-        live = {node_number(domain) for domain in self._carrier.domains()}
-        return [node for node in self._names if node in live]
+        """Nodes of the domains that can be asked now, take part in this run and have no answer overdue."""
+        there = {node_number(domain): domain for domain in self._carrier.domains()}
+        self._names |= {
+            node: domain for node, domain in there.items() if not self._only or domain in self._only
+        }
+        self._overdue = {node: reply for node, reply in self._overdue.items() if not reply.done()}
+        return [node for node in self._names if node in there and node not in self._overdue]
 
     def push_messages(self, messages: Iterable[Message], *, timeout_s: float = 3600.0) -> Iterable[str]:
         """Send `messages`; the ids to pull their replies by."""
@@ -179,7 +181,8 @@ class CarriedGrid(Grid):
 
     def _reply(self, message_id: str, sent: _Sent) -> Message:
         if not sent.reply.done():
-            sent.reply.cancel()
+            if not sent.reply.cancel():  # under way: who works on an old message is not given another
+                self._overdue[sent.message.metadata.dst_node_id] = sent.reply
             return _failure(sent.message, Absence.LATE)
         try:
             data = sent.reply.result()

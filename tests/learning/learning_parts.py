@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -40,7 +41,7 @@ PLAN = Plan(deadline_s=30.0, explain=False)
 DOMAINS = ("core", "edge", "ran", "transport")
 
 
-def panel(seed: int, *, elements: int = 2, steps: int = 240, levels: np.ndarray | None = None) -> Panel:
+def panel(seed: int, *, elements: int = 1, steps: int = 240, levels: np.ndarray | None = None) -> Panel:
     """Daily waves of 48 steps with noise, of their own level in each domain."""
     rng = np.random.default_rng(seed)
     wave = 2 * np.sin(2 * np.pi * np.arange(steps) / 48 + seed)
@@ -149,7 +150,7 @@ def run(
     initial: Arrays | None = None,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    grid = CarriedGrid(carrier, "a-run", stop=stop)
+    grid = CarriedGrid(carrier, uuid.uuid4().hex, stop=stop)
     return train(task, grid, plan=plan, on_round=on_round, initial=initial, stop=stop)
 
 
