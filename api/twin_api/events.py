@@ -26,13 +26,16 @@ from domain_twin.errors import ContractError, Unreachable
 from federation.partners.notices import PLACES, Condition, matches, notice, read_query
 from federation.partners.outbox import OutboxRow, event_type
 from federation.partners.record import PUBLIC, Body, Kind, News
+from twin_api.events_document import events_document
 from twin_api.read_model import ReadModel
 from twin_api.shelf import encode
 from twin_api.tmf import APIS
 from twin_api.tmf.errors import error_response
 
-__all__ = ["EventFeed", "routes"]
+__all__ = ["DOCUMENT", "EventFeed", "routes"]
 
+DOCUMENT: Final = "/openapi/events.json"
+"""Path of the OpenAPI document of what is here."""
 KEPT: Final = 1000
 KEPT_OCTETS: Final = 4 << 20
 LISTENERS: Final = 5
@@ -81,7 +84,8 @@ class EventFeed:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`kept` events of each tenant are at hand for whoever comes back; `listeners` of one at a time."""
-        self._bases = {api.name: f"{public_address.rstrip('/')}{api.base}" for api in APIS}
+        self.public_address = public_address.rstrip("/")
+        self._bases = {api.name: f"{self.public_address}{api.base}" for api in APIS}
         self._kept = kept
         self._most = listeners
         self._heartbeat_s = heartbeat_s
@@ -237,7 +241,13 @@ def routes(feed: EventFeed, model: ReadModel) -> list[Route]:
         headers = {"content-type": "application/jwk-set+json", "cache-control": "public, max-age=300"}
         return Response(encode(document), headers=headers)
 
+    described = encode(events_document(feed.public_address))
+
+    async def openapi(_: Request) -> Response:
+        return Response(described, headers={"content-type": "application/json"})
+
     return [
+        Route(DOCUMENT, openapi, methods=["GET"]),
         Route("/events", listen, methods=["GET"]),
         Route("/.well-known/jwks.json", keys, methods=["GET"]),
     ]

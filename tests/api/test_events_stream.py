@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from joserfc.jwk import KeySet
 from partners_http import Running, client, running
@@ -20,7 +21,7 @@ from token_parts import api_config, claims
 from federation.partners.record import PUBLIC, Body, Kind, News, Record
 from federation.partners.signing import EventKey
 from twin_api.client import ApiError, PartnerClient
-from twin_api.events import EventFeed, routes
+from twin_api.events import DOCUMENT, EventFeed, routes
 from twin_api.issuer import TrialIssuer
 from twin_api.read_model import ReadModel
 from twin_api.tmf import APIS, presenter
@@ -357,3 +358,31 @@ async def test_the_client_comes_back_with_another_token_when_one_ends(tmp_path: 
 
     assert event.resource.id == "1"
     assert len(tokens) == 2
+
+
+async def test_what_is_sent_is_what_the_document_says(tmp_path: Path) -> None:
+    key = EventKey.load(tmp_path)
+    async with serving(tmp_path) as api, client(api.at) as http, api.listening(after="long ago") as listener:
+        api.change({"id": key.kid, "jwk": key.public}, tenant=PUBLIC, kind=Kind.SIGNING_KEY)
+        api.change({"id": "1", "state": "completed"})
+        (_, gap), (_, event) = [await listener.event() for _ in range(2)]
+        document = (await http.get(DOCUMENT)).json()
+        answers = {path: await http.get(path) for path in document["paths"]}
+        async with client(api.at, api.token()) as known:
+            bad = await known.get("/events?limit=3")
+
+    def fits(name: str, value: object) -> bool:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        return jsonschema.Draft4Validator(schema).is_valid(value)
+
+    assert set(document["paths"]) == {"/events", "/.well-known/jwks.json"}
+    assert document["servers"] == [{"url": ADDRESS}]
+    assert [fits("Gap", gap), fits("Event", event), fits("Event", gap), fits("Gap", event)] == [1, 1, 0, 0]
+    assert fits("Error", bad.json())
+    for path, answer in answers.items():
+        operation = document["paths"][path]["get"]
+        assert (answer.status_code == 200) == (operation.get("security") == []), path
+        told = operation["responses"][str(answer.status_code)]
+        (kind,) = told["content"]
+        assert answer.headers["content-type"].startswith(kind)
+        assert fits(told["content"][kind]["schema"]["$ref"].rpartition("/")[2], answer.json())

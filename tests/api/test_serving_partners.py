@@ -147,6 +147,8 @@ async def test_partners_are_served_from_start_to_end(federation: Federation, tmp
         async with api.client("nobody") as stranger:
             unserved = await stranger.get("/sparql", params={"query": "ASK {}"})
         document = (await http.get("/openapi/serviceOrdering.json")).json()
+        listed = (await http.get("/")).json()["openapi"]
+        described = [path for each in listed for path in (await http.get(each)).json()["paths"]]
         metrics_at = (tmp_path / "metrics.address").read_text().strip()
         async with httpx.AsyncClient(trust_env=False) as plain:
             form = {"accept": "application/openmetrics-text; version=1.0.0"}
@@ -163,6 +165,7 @@ async def test_partners_are_served_from_start_to_end(federation: Federation, tmp
     assert asked.status_code == 200, asked.text
     assert unserved.status_code == 403
     assert document["openapi"]
+    assert {"/serviceOrder", "/hub", "/NDTJob", "/events", "/.well-known/jwks.json"} <= set(described)
     assert {check["name"] for check in details["checks"]} == {"broker", "issuer", "certificate"}
     shown = {family.name: family.type for family in text_string_to_metric_families(metrics)}
     instruments = (*process.INSTRUMENTS, *INSTRUMENTS)
