@@ -359,6 +359,6 @@ def _about(step: Step, task: Task) -> dict[str, Any]:
         "step": step.step,
         "run": step.run,
         "model": task.model,
-        "kind": task.kind.value,
+        "model_kind": task.kind.value,
         "profile": task.profile.value,
     }
