@@ -319,7 +319,10 @@ class Storage:
         if self._file:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file.touch(mode=0o600)  # it holds what other operators disclosed
-        engine = sa.create_engine(self._url)
+        # Closing a connection of SQLite under another thread's statement ends the process: let it raise.
+        is_sqlite = sa.make_url(self._url).get_backend_name() == "sqlite"
+        options = {"check_same_thread": True} if is_sqlite else {}
+        engine = sa.create_engine(self._url, connect_args=options)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _tune)
         try:

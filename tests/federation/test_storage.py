@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from file_limits import full_disk
@@ -265,3 +266,15 @@ def sqlite3_rows(file: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM event").fetchone()[0])
     finally:
         connection.close()
+
+
+async def test_a_connection_under_a_statement_cannot_be_closed_by_another_thread(tmp_path: Path) -> None:
+    """SQLite would end the process with a segmentation fault, sometimes."""
+    storage, _ = await Storage.open(tmp_path)
+    assert storage._engine
+    held = await asyncio.get_running_loop().run_in_executor(storage._thread, storage._engine.raw_connection)
+    driver: Any = held.dbapi_connection
+    with pytest.raises(sqlite3.ProgrammingError, match="thread"):
+        driver.close()
+    await asyncio.get_running_loop().run_in_executor(storage._thread, held.close)
+    await storage.close()

@@ -388,7 +388,8 @@ async def test_resources_are_told_too_and_public_news_to_everybody(
 async def test_a_broken_database_loses_nothing(tmp_path: Path, sqlite: str, pki: Pki) -> None:
     async with delivering(tmp_path, sqlite, settings(pki)) as at, receiver(pki) as hook:
         await at.hub(hook.url)
-        at.store._database._drop()
+        database = at.store._database
+        await asyncio.get_running_loop().run_in_executor(database._thread, database._drop)
         execute, failing = at.store.execute, 4
 
         async def broken(work: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -308,6 +309,17 @@ async def test_closing_writes_what_waits_and_refuses_more(database_url: str) -> 
     await store.close()
     async with opened(database_url) as later:
         assert len(later.of("acme").list(ORDER)) == 20
+
+
+async def test_a_connection_under_a_statement_cannot_be_closed_by_another_thread(tmp_path: Path) -> None:
+    """SQLite would end the process with a segmentation fault, sometimes."""
+    async with opened(f"sqlite:///{tmp_path}/p.sqlite3") as store:
+        connection = store._database._connection
+        assert connection
+        driver: Any = connection.connection.dbapi_connection
+        with pytest.raises(sqlite3.ProgrammingError, match="thread"):
+            driver.close()
+        await store.of("acme").create(ORDER, {})
 
 
 async def test_its_file_is_its_owners_alone(tmp_path: Path) -> None:
