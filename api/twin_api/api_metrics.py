@@ -31,7 +31,7 @@ INSTRUMENTS = (
     Instrument(
         "fedtwin_api_refused_total",
         _COUNTER,
-        "Requests refused before their route: no token, token, failures, scope, rate, keys",
+        "Requests refused before their route: no token, token, failures, tenant, scope, rate, keys",
         ("reason",),
     ),
     Instrument("fedtwin_api_failures_total", _COUNTER, "Requests that ended in an error of the program"),

@@ -48,7 +48,7 @@ def _listen() -> dict[str, Any]:
         "summary": "Events of the tenant, as they happen, until the token ends",
         "description": "Server-sent events (HTML Living Standard 9.2). `event` is the type, `data` an Event;"
         " `event: gap` has a Gap as data: something was missed, read again what matters. A comment comes"
-        " every 15 s. Any attribute of an event filters, as in the query of a subscription: `attribute=value`,"
+        " every 15 s. Any attribute of an event filters, as in a subscription's query: `attribute=value`,"
         " several values by comma (OR), several attributes (AND), `.ne .gt .gte .lt .lte` after the name.",
         "parameters": [
             {

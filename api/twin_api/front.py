@@ -16,7 +16,7 @@ import os
 import re
 import time
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -76,12 +76,14 @@ class Front:
         counts: Counts,
         labels: Mapping[str, str],
         access_log: AccessLog | None = None,
+        serves: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._routes = routes
         self._tokens = tokens
         self._counts = counts
         self._labels = labels
         self._log = access_log
+        self._serves = serves
         self._limits = config.limits
         self._buckets = Buckets(config.limits.requests_per_second, config.limits.burst)
         self._limit = str(config.limits.burst).encode()
@@ -116,6 +118,13 @@ class Front:
         verified = await self._verified(scope)
         caller = verified.caller
         scope["state"]["token_ends"] = verified.expires
+        if not self._serves(caller.tenant):  # before anything is kept under its name
+            self._counts.refused["tenant"] += 1
+            raise _Refusal(
+                403,
+                f"no partner {caller.tenant!r} is served here; have the operator add it",
+                code="notShared",
+            )
         now: Nanoseconds = time.monotonic_ns()
         if wait_s := self._buckets.take(caller.tenant, now):
             self._counts.refused["rate"] += 1

@@ -48,16 +48,26 @@ def create_partners_app(
     checks: Callable[[], Sequence[Check]] = tuple,
     counts: Counts | None = None,
     access_log: AccessLog | None = None,
+    serves: Callable[[str], bool] = lambda _: True,
 ) -> Front:
     """The application: `routes` are those of the APIs, `documents` the paths of their descriptions.
 
-    `collections` are paths that log and metrics name; of what lies below they say `{id}`.
+    `collections` are paths that log and metrics name; of what lies below they say `{id}`. `serves` says
+    whether the broker has a partner of that name.
     """
     faces = {"sparql": "/sparql", **{name: path for path in _bases(routes) for name in [path.split("/")[2]]}}
     every = [*_health(checks), *pages(documents, faces, docs=config.docs), *_sparql(config, twin), *routes]
     switch = _Switch(every)
     labels = {**switch.labels, **{path: path for path in collections}}
-    return Front(switch, config, tokens, counts=counts or Counts(), labels=labels, access_log=access_log)
+    return Front(
+        switch,
+        config,
+        tokens,
+        counts=counts or Counts(),
+        labels=labels,
+        access_log=access_log,
+        serves=serves,
+    )
 
 
 class _Switch:

@@ -46,6 +46,7 @@ class ReadModel:
         self.epoch = ""
         self.sequence = 0
         """Of the last change that the stream has sent."""
+        self._tenants: frozenset[str] | None = None  # None: the broker has not said
 
     @property
     def complete(self) -> bool:
@@ -55,6 +56,10 @@ class ReadModel:
     def age_s(self) -> float:
         """Seconds since the broker was last heard. Infinite before."""
         return float("inf") if self._heard_at is None else max(0.0, self._clock() - self._heard_at)
+
+    def serves(self, tenant: str) -> bool:
+        """Whether the broker serves a partner; True as long as it has not said whom it serves."""
+        return self._tenants is None or tenant in self._tenants
 
     def shelf(self, tenant: str, kind: Kind) -> Shelf:
         """What a tenant sees of a kind: its own, and what the operator publishes. Raises Unreachable."""
@@ -89,6 +94,7 @@ class ReadModel:
     def take(self, news: News) -> None:
         """What the stream sent."""
         if news.begins_anew:
+            self._tenants = news.tenants
             self.begin_anew()
         fed = self._coming if self._coming is not None else self._serving
         for record in news.records:

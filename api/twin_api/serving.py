@@ -158,6 +158,7 @@ class _Parts:
             documents=[*(f"/openapi/{api.name}.json" for api in APIS), ndt_jobs.DOCUMENT, events.DOCUMENT],
             collections=[f"{api.base}/{each.path}" for api in APIS for each in (*api.resources, api.hub)],
             checks=self.checks,
+            serves=model.serves,
             counts=self._counts,
             access_log=self.access_log,
         )

@@ -44,8 +44,9 @@ class Changes:
         sequence: int,
         snapshot: Callable[[], Sequence[Record]],
         clock: Callable[[], Nanoseconds] = time.time_ns,
+        tenants: frozenset[str] | None = None,
     ) -> None:
-        """`snapshot` gives all records as they are now."""
+        """`snapshot` gives all records as they are now; `tenants` are those that are served."""
         self.epoch = epoch
         self.sequence = sequence
         """Of the last change that followers were told."""
@@ -53,6 +54,7 @@ class Changes:
         self._log: deque[Record] = deque()
         self._snapshot = snapshot
         self._clock = clock
+        self._tenants = tenants
         self._followers: set[_Follower] = set()
         self._closed = False
 
@@ -114,6 +116,7 @@ class Changes:
                 complete=complete,
                 begins_anew=start == 0,
                 at=self._clock(),
+                tenants=self._tenants if start == 0 else None,
             )
             if follower.lost or self._closed:
                 return

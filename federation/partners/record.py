@@ -87,6 +87,8 @@ class News:
     begins_anew: bool = False
     """What was sent before counts no more: all records follow, up to the next `complete`."""
     at: Nanoseconds = 0
+    tenants: frozenset[str] | None = None
+    """With `begins_anew`: all partners that are served; None where that is not said."""
 
 
 class Repository(Protocol):

@@ -125,7 +125,7 @@ class RecordStore:
             raise
         opened.on_connected = store._check_alone
         # Another one each time, also where a backup was restored and counts what was counted before.
-        store._changes = Changes(uuid4().hex, store._sequence, store._all, clock)
+        store._changes = Changes(uuid4().hex, store._sequence, store._all, clock, store.tenants)
         return store
 
     @property

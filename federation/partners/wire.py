@@ -43,6 +43,7 @@ def decode_record(message: Any) -> Record:
 def encode_news(news: News) -> Iterator[Any]:
     """News in messages of a bounded size; only the last one says how far this goes."""
     message = pb.FollowRecordsResponse(epoch=news.epoch, begins_anew=news.begins_anew, at=news.at)
+    message.tenants.extend(sorted(news.tenants or ()))
     size = 0
     for record in news.records:
         encoded = encode_record(record)
@@ -67,4 +68,5 @@ def decode_news(message: Any) -> News:
         complete=message.complete,
         begins_anew=message.begins_anew,
         at=message.at,
+        tenants=frozenset(message.tenants) or None,
     )

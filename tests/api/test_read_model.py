@@ -125,6 +125,16 @@ def test_a_half_sent_beginning_is_forgotten_with_its_stream() -> None:
     assert ids(model) == ["2", "1"]
 
 
+def test_whom_the_broker_serves_is_known_once_it_has_said_so() -> None:
+    model = begun()
+    assert model.serves("anybody")  # a broker that does not say
+
+    model.take(News((), "two", 1, begins_anew=True, complete=True, tenants=frozenset({"acme"})))
+    model.take(news(record("1", 2), complete=True))
+
+    assert (model.serves("acme"), model.serves("anybody"), model.serves("")) == (True, False, False)
+
+
 def test_what_the_operator_publishes_is_seen_by_all_and_hidden_by_their_own() -> None:
     model = begun(record("p", 1, PUBLIC, by="operator"), record("1", 2))
     assert (ids(model), ids(model, "new")) == (["1", "p"], ["p"])

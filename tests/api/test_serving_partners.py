@@ -145,7 +145,8 @@ async def test_partners_are_served_from_start_to_end(federation: Federation, tmp
             narrow = await few.get(ORDERS)
         asked = await http.get("/sparql", params={"query": "ASK { ?s ?p ?o }"})
         async with api.client("nobody") as stranger:
-            unserved = await stranger.get("/sparql", params={"query": "ASK {}"})
+            paths = ("/sparql?query=ASK%20%7B%7D", CATALOG, ORDERS, "/events", "/3gpp-ndt/v1/NDTJob")
+            unserved = [await stranger.get(path) for path in paths]
         document = (await http.get("/openapi/serviceOrdering.json")).json()
         listed = (await http.get("/")).json()["openapi"]
         described = [path for each in listed for path in (await http.get(each)).json()["paths"]]
@@ -163,7 +164,8 @@ async def test_partners_are_served_from_start_to_end(federation: Federation, tmp
     assert "marker" not in foreign.text + hidden.text + narrow.text
     assert (hidden.json(), narrow.status_code) == ([], 403)
     assert asked.status_code == 200, asked.text
-    assert unserved.status_code == 403
+    assert [each.status_code for each in unserved] == [403] * len(paths)
+    assert all("no partner 'nobody' is served here" in each.text for each in unserved)
     assert document["openapi"]
     assert {"/serviceOrder", "/hub", "/NDTJob", "/events", "/.well-known/jwks.json"} <= set(described)
     assert {check["name"] for check in details["checks"]} == {"broker", "issuer", "certificate"}

@@ -222,6 +222,9 @@ async def _some(following: Any, held: Any, after: int, epoch: str) -> tuple[int,
     return (news.sequence, news.epoch) if news.complete else (0, "")
 
 
+TWO = frozenset({"acme", "globex"})
+
+
 async def _one(following: Any, held: Any) -> News:
     news: News = await anext(following)
     if news.begins_anew:
@@ -235,12 +238,13 @@ def test_news_travel_in_messages_of_a_bounded_size() -> None:
         Record("acme", ORDER, f"o{n}", 1, n + 1, {"id": f"o{n}", "x": "y" * 300_000}, 5) for n in range(9)
     )
     gone = Record("acme", ORDER, "o9", 2, 10, {}, 5)
-    news = News((*records, gone), epoch="e", sequence=10, complete=True, begins_anew=True, at=7)
+    news = News((*records, gone), epoch="e", sequence=10, complete=True, begins_anew=True, at=7, tenants=TWO)
     messages = list(wire.encode_news(news))
     parts = [wire.decode_news(message) for message in messages]
     assert len(messages) == 3
     assert max(message.ByteSize() for message in messages) < wire.MESSAGE_BYTES + 400_000
     assert [part.begins_anew for part in parts] == [True, False, False]
+    assert [part.tenants for part in parts] == [TWO, None, None]
     assert [part.complete for part in parts] == [False, False, True]
     assert [part.sequence for part in parts] == [0, 0, 10]
     assert tuple(record for part in parts for record in part.records) == news.records

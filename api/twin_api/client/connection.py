@@ -241,9 +241,7 @@ async def _check_stream(answer: httpx.Response, *, asked: str) -> None:
         raise error_of(answer.status_code, content, asked=asked, retry_after=retry_after)
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "text/event-stream":
-        raise ApiError(
-            200, "malformed", f"{asked}: this is {kind or 'untyped'}, not a stream of events"
-        )
+        raise ApiError(200, "malformed", f"{asked}: this is {kind or 'untyped'}, not a stream of events")
 
 
 def _is_loopback(host: str) -> bool:
