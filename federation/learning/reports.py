@@ -73,6 +73,8 @@ class Outcome:
     """Under `private`: epsilon by domain, at the task's delta."""
     problem: str = ""
     """Why the training ended before its time; empty where it did not."""
+    last: Arrays = field(default_factory=dict)
+    """The last accepted model, which need not be the best one."""
 
     @property
     def accepted(self) -> int:

@@ -174,6 +174,7 @@ class _Rounds(Strategy):
         """What came of it."""
         return Outcome(
             arrays=self._best,
+            last=self._current,
             rounds=tuple(self._reports),
             contributors=tuple(sorted(self._contributors)),
             scores=scores(self._said, self._first),

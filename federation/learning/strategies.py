@@ -150,7 +150,7 @@ class Joining:
             if proven
             else (f"MultiKrum with {n} contributions is outside its guarantee (n >= 2 f + 3, f = {f})",)
         )
-        chosen = max(1, n - f - 1)
+        chosen = min(n, max(2, n - f - 1))  # one alone would be that domain's model, and no joined one
         return MultiKrum(num_malicious_nodes=f, num_nodes_to_select=chosen, **settings), notes
 
 
