@@ -22,6 +22,7 @@ SECTIONS = (
     "Ask the twin",
     "Ask the graph",
     "Ask what would be",
+    "Learn together",
     "Order twins as a partner",
     "Go back in time",
     "Operate",

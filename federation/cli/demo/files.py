@@ -172,12 +172,13 @@ signing_key = "pki/agent-{domain}-signing.key"
 listen = "127.0.0.1:0"
 
 # Who sees anything, and what: border points, published end points, and the figures between them, also as they
-# would be (what-if), as a graph (query), in partners' twins (sandbox). No device, no router, no inner link.
+# would be (what-if), as a graph (query), in partners' twins (sandbox), and to learn from (train: what is learned
+# leaves, never what it is learned from). No device, no router, no inner link.
 [[agreement]]
 id = "{domain}-exchange"
 peer = "{BROKER_IDENTITY}"
 level = "mesh"
-actions = ["view", "evaluate", "describe", "what-if", "query", "sandbox"]
+actions = ["view", "evaluate", "describe", "what-if", "query", "sandbox", "train"]
 
 {agreements(domain, BROKER_OPERATOR)}
 # What peers may name, under names that say nothing about the inside.
@@ -229,6 +230,7 @@ listen = "127.0.0.1:0"
 [[access]]
 subject = "spiffe://{BROKER_OPERATOR}/user/*"
 operate = true
+learn = true
 
 {broker_tables(BROKER_OPERATOR)}"""
 
