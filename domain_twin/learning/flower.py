@@ -145,7 +145,7 @@ def decode(data: bytes, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> Message:
 
 def record_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> ArrayRecord:
     """`arrays` as Flower sends them."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in arrays.items()})
 
 
 def arrays_in(record: ArrayRecord) -> Arrays:
