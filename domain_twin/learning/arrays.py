@@ -48,7 +48,7 @@ def encode_arrays(arrays: Arrays) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         for name, value in arrays.items():
             part = io.BytesIO()
-            np.lib.format.write_array(part, np.ascontiguousarray(value), version=(1, 0), allow_pickle=False)
+            np.lib.format.write_array(part, np.asarray(value, order="C"), version=(1, 0), allow_pickle=False)
             file.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())  # without a time: reproducible
     return buffer.getvalue()
 

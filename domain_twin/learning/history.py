@@ -248,7 +248,7 @@ def _path(row: Row, element: _Element) -> str:
 
 def check_terms(task: Task) -> None:
     """Refuse terms, units and kinds that no domain could have. Raises ContractError, ConfigError."""
-    kinds = {row.attribute for row in _rows(task.element_kind)}
+    kinds = dict.fromkeys(row.attribute for row in _rows(task.element_kind))
     for feature in task.features:
         unit_factor(feature)
         if kpi_of(feature) not in kinds:

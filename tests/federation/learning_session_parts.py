@@ -165,7 +165,7 @@ class LearningFederation:
                 if name not in without:
                     await stack.enter_async_context(self.made.agent(name, broker))
             async with asyncio.timeout(30):
-                while len(broker.sessions) < len(self.domains) - len(without):
+                while len(broker.sessions) + len(without) < len(self.domains):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             yield broker
 
