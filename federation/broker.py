@@ -123,6 +123,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.metrics import BrokerMetrics
     from federation.partners.assemble import Surroundings
     from federation.partners.gate import PartnerGate, current_caller
+    from federation.partners.operating import DeliveriesService
     from federation.partners.reception import Reception
     from federation.partners.service import PartnersService
     from federation.rates import Rates
@@ -131,6 +132,7 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
     from federation.storage import Storage
     from federation.twin import BrokerFace, access_check, may_train
     from federation.v1.fedtwin_pb2_grpc import (
+        add_DeliveriesServicer_to_server,
         add_FederationServicer_to_server,
         add_LearningServicer_to_server,
         add_PartnersServicer_to_server,
@@ -256,6 +258,8 @@ async def serve(config: BrokerConfig, records: ServiceRecords) -> AsyncIterator[
         add_TwinServicer_to_server(TwinService(face), server)
         speaker = PartnersService(reception, ends_at=lambda: current_peer().not_after)
         add_PartnersServicer_to_server(speaker, server)
+        operating = DeliveriesService(reception, caller=current_caller)
+        add_DeliveriesServicer_to_server(operating, server)
         add_LearningServicer_to_server(LearningService(trainings), server)
         credentials = tls.server_credentials(config.identity.certificate, config.identity.key, trust)
         address = _listen(server, config.listen, credentials)

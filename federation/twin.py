@@ -72,6 +72,7 @@ __all__ = ["BrokerFace", "access_check", "may_train"]
 _TWIN = "/fedtwin.v1.Twin/"
 _PARTNERS = "/fedtwin.v1.Partners/"
 _LEARNING = "/fedtwin.v1.Learning/"
+_DELIVERIES = "/fedtwin.v1.Deliveries/"
 _CHANGES = (f"{_TWIN}SetAlarmState",)
 _TRAININGS = tuple(f"{_LEARNING}{rpc}" for rpc in ("StartRun", "StopRun", "RollBack"))
 _KINDS = ("point", "segment")
@@ -94,7 +95,7 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
                 f"{caller} may not speak for partners; have the broker's operator set partners = true under"
                 " the [[access]] that names this subject"
             )
-        if not method.startswith((_TWIN, _LEARNING)):
+        if not method.startswith((_TWIN, _LEARNING, _DELIVERIES)):
             return  # the session judges who may attach
         if caller.role is Role.AGENT:
             raise NotShared(
@@ -106,7 +107,7 @@ def access_check(config: BrokerConfig) -> Callable[[str, SpiffeId], None]:
                 f"{caller} may not read this twin; have the broker's operator add [[access]] with"
                 f' subject = "{caller}"'
             )
-        if method in _CHANGES and not any(caller.matches(subject) for subject in operators):
+        if method.startswith((*_CHANGES, _DELIVERIES)) and not any(map(caller.matches, operators)):
             raise NotShared(
                 f"{caller} may read this twin and not operate it; have the broker's operator set"
                 " operate = true under the [[access]] that names this subject"

@@ -146,6 +146,16 @@ class Deliveries:
         """Dead letters, of all subscriptions."""
         return sum(line.dead for line in self._lines.values())
 
+    def standing(self, hub: HubName) -> tuple[int, int]:
+        """How many events wait for a subscription, and how many are dead letters."""
+        line = self._lines.get(hub)
+        return (line.waiting, line.dead) if line else (0, 0)
+
+    async def letters(self, hub: HubName, *, limit: int) -> list[tuple[str, Letter]]:
+        """The newest dead letters of a subscription, each with its `eventId`. Raises Unreachable."""
+        found = await self._store.execute(partial(rows.dead_letters, hub=hub, limit=limit))
+        return [(self._event_id(letter.event), letter) for letter in found]
+
     def try_again(self, hub: HubName) -> None:
         """Have everything that was not delivered tried now."""
         self._again.add(hub)
@@ -345,7 +355,7 @@ class Deliveries:
 
     async def _try(self, record: Record, event: OutboxRow) -> None:
         """Send one event. Raises _Failed."""
-        identity = str(uuid5(self._namespace, str(event.sequence)))
+        identity = self._event_id(event)
         document = notice(event, identity, str(record.body.get("apiAddress", "")))
         octets = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
         try:
@@ -463,10 +473,13 @@ class Deliveries:
         self._report()
         return True
 
+    def _event_id(self, event: OutboxRow) -> str:
+        return str(uuid5(self._namespace, str(event.sequence)))
+
     def _shown(self, letter: Letter) -> dict[str, Any]:
         event = letter.event
         return {
-            "eventId": str(uuid5(self._namespace, str(event.sequence))),
+            "eventId": self._event_id(event),
             "eventType": event.event_type,
             "eventTime": date_of(event.at),
             "resourceId": event.id,
