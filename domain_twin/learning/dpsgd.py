@@ -94,9 +94,7 @@ def train_private(
             rng.random(plan.records) < plan.rate
         )  # Poisson sampling, as the accounting has it
         total = _clipped_sum(learner, arrays, records, taken, privacy.clip_norm)
-        scale = privacy.noise_multiplier * privacy.clip_norm
-        noisy = {name: (sums + rng.normal(0, scale, sums.shape)) / plan.batch for name, sums in total.items()}
-        adam.step(arrays, noisy)
+        adam.step(arrays, _noisy_mean(total, plan, privacy, rng))
     return Trained(arrays, plan.records), epsilon
 
 
@@ -106,22 +104,29 @@ def _clipped_sum(
     """The sum of the gradients of the records `taken`, each cut to `clip_norm` over all arrays together."""
     total: Arrays = {}
     for begin in range(0, max(len(taken), 1), _CHUNK):
-        # An empty chunk tells the arrays' names and shapes: a step that took nobody still adds noise.
-        part = {name: array[taken[begin : begin + _CHUNK]] for name, array in records.items()}
-        _, gradients = learner.gradients(arrays, part)
-        count = len(next(iter(part.values())))
+        chunk = taken[begin : begin + _CHUNK]
+        # A step that took nobody still adds noise: one record, that then counts nothing, tells the shapes.
+        at = chunk if len(chunk) else np.zeros(1, np.intp)
+        _, gradients = learner.gradients(arrays, {name: array[at] for name, array in records.items()})
+        count = len(at)
         squares = np.zeros(count)
         for gradient in gradients.values():
-            squares += np.square(gradient.reshape(count, -1), dtype=np.float64).sum(axis=1) if count else 0.0
+            squares += np.square(gradient.reshape(count, -1), dtype=np.float64).sum(axis=1)
         # What is not finite has no direction: it is left out, as a record that was not taken.
         norms = np.sqrt(squares)
-        fine = np.isfinite(norms)
+        fine = np.isfinite(norms) & (len(chunk) > 0)
         weights = np.where(fine, np.minimum(1.0, clip_norm / np.maximum(norms, 1e-12)), 0.0)
         for name, gradient in gradients.items():
             finite = np.where(fine.reshape(-1, *(1,) * (gradient.ndim - 1)), gradient, 0.0)
             summed = np.tensordot(weights, finite, axes=1)
             total[name] = total[name] + summed if name in total else summed
     return total
+
+
+def _noisy_mean(total: Arrays, plan: Plan, privacy: Privacy, rng: np.random.Generator) -> Arrays:
+    """What a step learns of its records: their sum and the noise, over the batch that is taken on average."""
+    scale = privacy.noise_multiplier * privacy.clip_norm
+    return {name: (sums + rng.normal(0, scale, sums.shape)) / plan.batch for name, sums in total.items()}
 
 
 class _Adam:

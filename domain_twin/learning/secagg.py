@@ -225,7 +225,8 @@ def _check_unmask(configs: ConfigRecord, state: ConfigRecord, own: int) -> None:
             "secure aggregation: a domain is listed twice, as if it had answered and not: both of its secrets"
             " together would unmask it"
         )
-    if own not in active or len(active) < (needed := _count(state, Key.THRESHOLD)):
+    needed = _count(state, Key.THRESHOLD)
+    if own not in active or len(active) < needed:
         raise ContractError(
             f"secure aggregation: {len(active)} domains answered; {needed} must, this one too"
         )
