@@ -13,7 +13,7 @@ from domain_twin.model import Nanoseconds
 __all__ = ["Panel"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Panel:
     """Series of one kind of element, all on the same grid; nothing of it ever leaves the domain.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,34 @@ from domain_twin.errors import ContractError
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Role, Task
 
-__all__ = ["Scale", "Windows", "check_panel", "ewma", "local_scale", "targets_of"]
+__all__ = [
+    "CANDIDATES",
+    "Scale",
+    "Windows",
+    "check_panel",
+    "ewma",
+    "local_scale",
+    "targets_of",
+    "width",
+    "windows_of",
+]
 
 DAY_S: Final = 86_400.0
 HALF_LIVES: Final = (2.0, 6.0, 20.0, 60.0)
-"""Of the levels, in steps."""
+"""Of the levels, in steps: exponentially weighted means on the local scale, so nearly geometric ones."""
+MEAN_HALF_LIVES: Final = (2.0, 6.0, 20.0)
+"""Of the levels in units: arithmetic means, which bursts lift."""
+CANDIDATES: Final = 1 + len(HALF_LIVES) + len(MEAN_HALF_LIVES) + 2
+"""Last value, levels, levels in units, the past days at the horizon, and the level with their change."""
+_BASE: Final = 1
 _DAYS: Final = 7
 _KNOWN_SHARE: Final = 0.5
 _FLOOR: Final = 1e-9
+_EXTREME: Final = 8.0
+_SQUASH: Final = 3.0
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
@@ -86,54 +105,95 @@ def ewma(values: Floats, half_life: float) -> Floats:
     return level
 
 
+def width(task: Task) -> int:
+    """Length of what a forecaster of `task` reads at one step."""
+    features, targets = len(task.features), len(targets_of(task))
+    levels = (len(HALF_LIVES) + len(MEAN_HALF_LIVES)) * features
+    return task.lags * features + levels + 4 + targets * (len(task.horizons) + 1) + 1
+
+
 class Windows:
     """What a forecaster of `task` reads of `panel`: all that it needs at any step, on the local scale."""
 
     def __init__(self, task: Task, panel: Panel, scale: Scale | None = None) -> None:
         check_panel(task, panel)
-        self.task, self.panel = task, panel
+        # Not the panel itself: `windows_of` keeps windows for as long as their panel lives.
+        self.task, self.values = task, panel.values
+        self.holdout_from, self.length = panel.holdout_from, panel.steps
         self.targets = targets_of(task)
         self.horizons = np.array(task.horizons, np.intp)
         self.scale = scale or local_scale(panel.training())
         z = self.scale.to_z(panel.values)
-        self._known = np.isfinite(z)
-        self.truth = z[:, :, self.targets]
-        # One span's extreme value must not decide a window: six spreads are enough to be seen as extreme.
-        z = np.clip(z, -6, 6)
-        self.levels = np.stack([np.nan_to_num(ewma(z, half)) for half in HALF_LIVES], axis=-1)
-        self._z = np.where(self._known, z, self.levels[..., 1]).astype(np.float32)
-        self.base = self.levels[:, :, self.targets, 1]
-        self._static = self._context()
-
-    @property
-    def width(self) -> int:
-        """Length of what is read at one step."""
-        return width(self.task)
+        self.truth: Floats = z[:, :, self.targets]
+        self._known: Floats = np.mean(np.isfinite(self.truth), axis=2)
+        # One extreme value must not decide a window: so many spreads are enough to be seen as extreme.
+        z = np.clip(z, -_EXTREME, _EXTREME)
+        levels = np.stack([np.nan_to_num(ewma(z, half)) for half in HALF_LIVES], axis=-1)
+        self.base = levels[:, :, self.targets, _BASE]
+        self._z = np.where(np.isfinite(z), z, levels[..., _BASE]).astype(np.float32)
+        means = [self.scale.to_z(ewma(panel.values, half)) for half in MEAN_HALF_LIVES]
+        means = [np.clip(np.nan_to_num(mean), -_EXTREME, _EXTREME) for mean in means]
+        self._levels = np.concatenate([levels, np.stack(means, axis=-1)], axis=-1).astype(np.float32)
+        at = panel.start / 1e9 + np.arange(self.length) * panel.step_s
+        angle = 2 * np.pi * at / DAY_S
+        clock = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)], axis=1)
+        # Within less than two days, time of day cannot be told from what else changed.
+        two_days = self.holdout_from * panel.step_s >= 2 * DAY_S
+        self._clock = (clock * two_days).astype(np.float32)
+        self._shape, self._shape_known = self._daily(round(DAY_S / panel.step_s))
 
     def steps(self, *, holdout: bool) -> tuple[Indices, Indices]:
         """(elements, steps) whose window is known well enough and whose horizons end in the part asked."""
         reach, first = int(self.horizons.max()), self.task.lags - 1
         begin, end = (
-            (max(first, self.panel.holdout_from - 1), self.panel.steps - reach)
+            (max(first, self.holdout_from - 1), self.length - reach)
             if holdout
-            else (first, self.panel.holdout_from - reach)
+            else (first, self.holdout_from - reach)
         )
         if end <= begin:
             return np.empty(0, np.intp), np.empty(0, np.intp)
         at = np.arange(begin, end)
-        seen = np.cumsum(self._known[:, :, self.targets].mean(axis=2), axis=1)
+        seen = np.cumsum(self._known, axis=1)
         seen = np.concatenate([np.zeros((seen.shape[0], 1)), seen], axis=1)
         share = (seen[:, at + 1] - seen[:, at + 1 - self.task.lags]) / self.task.lags
-        ahead = np.isfinite(self.truth[:, at[:, None] + self.horizons]).any(axis=(2, 3))
+        later: Floats = self.truth[:, at[:, None] + self.horizons]
+        ahead = np.isfinite(later).any(axis=(2, 3))
         elements, offsets = np.nonzero((share >= _KNOWN_SHARE) & ahead)
         return elements, at[offsets]
 
-    def inputs(self, elements: Indices, steps: Indices) -> NDArray[np.float32]:
-        """[n, width]: lags and levels relative to the target's level, the level, the daily shape."""
+    def inputs(self, elements: Indices, steps: Indices) -> Singles:
+        """[n, width]: lags and levels relative to the level, the level, time of day, the daily shape."""
         lags = self._z[elements[:, None], steps[:, None] - np.arange(self.task.lags)]
-        level = self.levels[elements, steps, :, 1].astype(np.float32)
-        parts = [(lags - level[:, None]).reshape(len(steps), -1), self._static[elements, steps]]
-        return np.concatenate(parts, axis=1)
+        levels = self._levels[elements, steps]
+        level = levels[..., _BASE]
+        others = np.delete(levels, _BASE, axis=-1) - level[..., None]
+        shape, known = self._daily_at(elements, steps)
+        count = len(steps)
+        parts = [
+            (lags - level[:, None]).reshape(count, -1),
+            others.reshape(count, -1),
+            level,
+            self._clock[steps],
+            (shape * known[..., None]).reshape(count, -1),
+            np.any(known, axis=1, keepdims=True),
+        ]
+        # Bounded, so that what was never seen in training is not carried on without end.
+        read: Singles = (_SQUASH * np.tanh(np.concatenate(parts, axis=1) / _SQUASH)).astype(np.float32)
+        return read
+
+    def candidates(self, elements: Indices, steps: Indices) -> Singles:
+        """[n, J, H, CANDIDATES]: simple forecasts, as z relative to the level."""
+        base = self.base[elements, steps]
+        last = self._z[elements, steps][:, self.targets]
+        levels = self._levels[elements, steps][:, self.targets]
+        now = np.concatenate([last[..., None], levels], axis=-1) - base[..., None]
+        shape, known = self._daily_at(elements, steps)
+        ahead = np.where(known[..., None], shape[..., 1:], 0)
+        change = np.where(known[..., None], shape[..., 1:] - shape[..., :1], 0)
+        horizons = ahead.shape[2]
+        spread = np.broadcast_to(now[:, :, None], (*now.shape[:2], horizons, now.shape[2]))
+        made: Singles = np.concatenate([spread, ahead[..., None], change[..., None]], axis=-1)
+        return made.astype(np.float32)
 
     def ahead(self, elements: Indices, steps: Indices) -> Floats:
         """[n, J, H]: targets at the horizons, as z relative to the level at the step; NaN where unknown."""
@@ -149,56 +209,65 @@ class Windows:
         x: Floats = np.sinh(z * scale.spread[pick][extra] + scale.centre[pick][extra])
         return x * scale.unit[pick][extra]
 
-    def _context(self) -> NDArray[np.float32]:
-        """[E, T, .]: levels beside each other, the level, time of day where two days are known, the shape."""
-        count, steps = len(self.panel.elements), self.panel.steps
-        level = self.levels[..., 1]
-        spans = [self.levels[..., i] - level for i in (0, 2, 3)]
-        at = self.panel.start / 1e9 + np.arange(steps) * self.panel.step_s
-        angle = 2 * np.pi * at / DAY_S
-        clock = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)], axis=1)
-        clock *= float(self.panel.holdout_from * self.panel.step_s >= 2 * DAY_S)
-        shape = self._daily()
-        parts = [*spans, level, np.broadcast_to(clock, (count, steps, 4)), shape]
-        return np.concatenate([part.reshape(count, steps, -1) for part in parts], axis=2).astype(np.float32)
+    def to_relative(self, values: Floats, elements: Indices, steps: Indices) -> Floats:
+        """`values` [n, J, H] in units of the targets, as `ahead` has them."""
+        scale, pick = self.scale, (elements[:, None], self.targets)
+        z = np.arcsinh(values / scale.unit[pick][..., None]) - scale.centre[pick][..., None]
+        relative: Floats = z / scale.spread[pick][..., None] - self.base[elements, steps][..., None]
+        return relative
 
-    def _daily(self) -> Floats:
-        """[E, T, J * (H + 1) + 1]: past days at this time and at each horizon, above the level; if known."""
-        steps, period = self.panel.steps, round(DAY_S / self.panel.step_s)
-        shape = np.zeros((*self.base.shape[:2], len(self.targets), len(self.horizons) + 1))
-        known = np.zeros((*self.base.shape[:2], 1))
-        if not 4 <= period < steps:
-            return np.concatenate([shape.reshape(*known.shape[:2], -1), known], axis=2)
-        half = max(period // 96, 0)
-        smooth = _centred_mean(np.clip(self.truth, -6, 6), half)
+    def _daily_at(self, elements: Indices, steps: Indices) -> tuple[Singles, NDArray[np.bool_]]:
+        """[n, J, H + 1] past days at the time now and at the horizons, above the level; [n, J] if known."""
+        if self._shape is None or self._shape_known is None:
+            count = (len(steps), len(self.targets))
+            return np.zeros((*count, len(self.horizons) + 1), np.float32), np.zeros(count, np.bool_)
+        base = self.base[elements, steps][..., None].astype(np.float32)
+        return self._shape[elements, steps] - base, self._shape_known[elements, steps]
+
+    def _daily(self, period: int) -> tuple[Singles | None, NDArray[np.bool_] | None]:
+        """[E, T, J, H + 1] mean of up to seven past days at each step and horizon; None in the first day."""
+        if not 4 <= period < self.length:
+            return None, None
+        half = period // 96
+        smooth = _centred_mean(np.clip(self.truth, -_EXTREME, _EXTREME), half)
+        size = (*self.base.shape, len(self.horizons) + 1)
+        shape, known = np.zeros(size, np.float32), np.ones(self.base.shape, np.bool_)
         for i, ahead in enumerate([0, *self.horizons]):
             sums, counts = np.zeros_like(self.base), np.zeros_like(self.base)
             for day in range(1, _DAYS + 1):
-                back = day * period - int(ahead) - 0
+                back = day * period - int(ahead)
                 # The centred mean reaches `half` steps past its middle: never past what is known now.
-                if back <= half or back >= steps:
-                    continue
-                past = smooth[:, : steps - back]
-                fine = np.isfinite(past)
-                sums[:, back:] += np.where(fine, past, 0)
-                counts[:, back:] += fine
-            shape[..., i] = np.where(counts > 0, sums / np.maximum(counts, 1) - self.base, 0)
-            known[..., 0] = np.maximum(known[..., 0], (counts > 0).any(axis=2))
-        return np.concatenate([shape.reshape(*known.shape[:2], -1), known], axis=2)
+                if half <= back < self.length:
+                    past = smooth[:, : self.length - back]
+                    fine = np.isfinite(past)
+                    sums[:, back:] += np.where(fine, past, 0)
+                    counts[:, back:] += fine
+            known &= counts > 0
+            shape[..., i] = sums / np.maximum(counts, 1)
+        return shape, known
 
 
-def width(task: Task) -> int:
-    """Length of what a forecaster of `task` reads at one step."""
-    features, targets = len(task.features), len(targets_of(task))
-    return task.lags * features + 4 * features + 4 + targets * (len(task.horizons) + 1) + 1
+_KEPT: WeakKeyDictionary[Panel, dict[bytes, Windows]] = WeakKeyDictionary()
+
+
+def windows_of(task: Task, panel: Panel) -> Windows:
+    """The windows of `panel`, made once for all rounds of a task and kept while the panel lives."""
+    kept = _KEPT.setdefault(panel, {})
+    key = task.to_json()
+    if key not in kept:
+        kept.clear()
+        kept[key] = Windows(task, panel)
+    return kept[key]
 
 
 def _nan_median(values: Floats, fallback: float) -> Floats:
     """Median along axis 1 of what is known; `fallback` where nothing is."""
+    if not values.shape[1]:
+        return np.full((values.shape[0], values.shape[2]), fallback)
     ordered = np.sort(values, axis=1)
     counts = np.isfinite(ordered).sum(axis=1)
     middle = np.clip((counts - 1) // 2, 0, None)
-    median = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0] if values.shape[1] else counts * 1.0
+    median = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
     found: Floats = np.where(counts > 0, median, fallback)
     return found
 

@@ -1,4 +1,4 @@
-"""Demand some steps ahead, as quantiles and a mean: a small network beside a linear map, over levels.
+"""Demand some steps ahead, as quantiles and a mean: a small network weighs simple forecasts and adds to them.
 
 Owns the model, its training by pinball loss (Koenker and Bassett 1978) on the local scale of `windows.py`,
 and its judgement beside naive rivals. The arrays hold nothing of any domain's scale.
@@ -6,7 +6,7 @@ and its judgement beside naive rivals. The arrays hold nothing of any domain's s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,25 +18,42 @@ from domain_twin.learning.learner import Arrays, Trained
 from domain_twin.learning.models.naive import naive_forecasts
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Task
-from domain_twin.learning.windows import Floats, Indices, Windows, targets_of, width
+from domain_twin.learning.windows import (
+    CANDIDATES,
+    Floats,
+    Indices,
+    Singles,
+    Windows,
+    targets_of,
+    width,
+    windows_of,
+)
 from domain_twin.model import Nanoseconds
 
-__all__ = ["Forecast", "Forecaster", "forecast", "make", "predict"]
+__all__ = ["LEVELS", "Forecast", "Forecaster", "forecast", "make", "mean_of", "predict"]
 
+LEVELS: Final = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Quantiles that are learned beside those of the task: the mean is made of them."""
 LEAST_WINDOWS: Final = 20
 """Windows below which a domain cannot train."""
+LEAST_STEPS: Final = 32
+"""Steps of descent in one round, however few the windows are."""
 MOST_WINDOWS: Final = 200_000
 """Windows of one epoch; of more, a random part is taken."""
-_SETTINGS: Final = {"hidden": 48.0, "decay": 1e-4}
+_SETTINGS: Final = {"hidden": 48.0, "decay": 1.0}
 _CHUNK: Final = 8_192
+_AT_ONCE: Final = 30_000_000
+"""Floats of windows that are held in memory at once."""
+_KINK: Final = 0.02
+"""Half-width within which the pinball's kink is rounded off, in spreads: Adam rests there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
     """What is to be expected of each element, in units of the targets.
 
-    `quantiles` is [E, J, H, K] and `mean` [E, J, H]: elements, targets, horizons, quantiles of the task in
-    their order; NaN for elements of which too little is known. `at` is when the last known step ended.
+    `quantiles` is [E, J, H, K] and `mean` [E, J, H]: elements, targets, horizons, `levels`; NaN for elements
+    of which too little is known. `at` is when the last known step ended.
     """
 
     elements: tuple[str, ...]
@@ -51,8 +68,7 @@ class Forecast:
 
 def make(task: Task) -> Forecaster:
     """The forecaster of `task`. Raises ConfigError for settings that it does not know, or no target."""
-    unknown = sorted(set(task.settings) - set(_SETTINGS))
-    if unknown:
+    if unknown := sorted(set(task.settings) - set(_SETTINGS)):
         raise ConfigError(
             f"model {task.model!r}: a forecaster does not know {', '.join(unknown)};"
             f" it knows {', '.join(_SETTINGS)}"
@@ -67,82 +83,64 @@ class Forecaster:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        settings = {**_SETTINGS, **{name: float(value) for name, value in task.settings.items()}}
-        self._hidden, self._decay = int(settings["hidden"]), settings["decay"]
-        self._levels = np.array(sorted(task.quantiles))
-        self._outputs = len(targets_of(task)) * len(task.horizons) * len(self._levels)
+        self._hidden = int(_setting(task, "hidden", least=1, most=1024))
+        self._decay = _setting(task, "decay", least=0, most=100)
+        self.levels = tuple(sorted({*task.quantiles, *LEVELS}))
+        self._taus = np.array(self.levels, np.float32)
+        self._heads = len(targets_of(task)) * len(task.horizons)
 
     def initial(self, rng: np.random.Generator) -> Arrays:
-        """Arrays that foretell the level and the quantiles of noise of half a spread around it."""
+        """Arrays that foretell the mean of simple forecasts, with the noise of half a spread around it."""
         reads, hidden = width(self.task), self._hidden
-        first = rng.normal(0, 1 / np.sqrt(reads), (reads, hidden))
-        second = rng.normal(0, 1 / np.sqrt(hidden), (hidden, hidden))
-        heads = self._outputs // len(self._levels)
-        noise = np.tile(0.5 * np.log(self._levels / (1 - self._levels)) / 1.6, heads)
+        taus = self._taus.astype(np.float64)
+        # Of a logistic distribution with the standard deviation 0.5.
+        noise = np.log(taus / (1 - taus)) * 0.5 * np.sqrt(3) / np.pi
+        weights = np.zeros(CANDIDATES)
+        weights[-2:] = -2.0  # the past days are unknown in the first
         arrays = {
-            "first": first,
+            "first": rng.normal(0, 1 / np.sqrt(reads), (reads, hidden)),
             "first_bias": np.zeros(hidden),
-            "second": second,
+            "second": rng.normal(0, 1 / np.sqrt(hidden), (hidden, hidden)),
             "second_bias": np.zeros(hidden),
-            "out": np.zeros((hidden, self._outputs)),
-            "out_bias": noise,
-            "linear": np.zeros((reads, self._outputs)),
+            "out": np.zeros((hidden, self._heads * len(taus))),
+            "out_bias": np.tile(noise, self._heads),
+            "gate": np.zeros((hidden, self._heads * CANDIDATES)),
+            "gate_bias": np.tile(weights, self._heads),
         }
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
         """Train on windows of the panel's training part. Raises ContractError where they are too few."""
-        windows = Windows(self.task, panel)
-        elements, steps = windows.steps(holdout=False)
-        if len(steps) < LEAST_WINDOWS:
-            raise ContractError(
-                f"model {self.task.model!r}: {len(steps)} windows of {self.task.lags} steps to train on,"
-                f" {LEAST_WINDOWS} at least: wait for more history or ask for a longer one"
-            )
-        arrays = {name: array.copy() for name, array in arrays.items()}
-        adam, losses = _Adam(arrays, self.task.learning_rate, self._decay), []
-        for _ in range(self.task.epochs):
-            order = rng.permutation(len(steps))[:MOST_WINDOWS]
-            for begin in range(0, len(order), self.task.batch):
-                batch = order[begin : begin + self.task.batch]
-                read = windows.inputs(elements[batch], steps[batch])
-                loss, gradients = self._step(arrays, read, windows.ahead(elements[batch], steps[batch]))
-                adam.step(arrays, gradients)
-                losses.append(loss)
-        last = losses[-max(1, len(losses) // self.task.epochs) :]
-        return Trained(arrays, len(steps), {"loss": float(np.mean(last))})
-
-    def records(self, panel: Panel) -> dict[str, NDArray[Any]]:
-        """Windows to train on, for training with noise: the last ones where there are very many."""
-        windows = Windows(self.task, panel)
-        elements, steps = (indices[-MOST_WINDOWS:] for indices in windows.steps(holdout=False))
-        return {"read": windows.inputs(elements, steps), "ahead": windows.ahead(elements, steps)}
-
-    def gradients(
-        self, arrays: Arrays, records: Mapping[str, NDArray[Any]]
-    ) -> tuple[NDArray[np.float64], Arrays]:
-        """Each window's loss [n] and the gradient of it [n, *shape]."""
-        read, truth = records["read"], records["ahead"]
-        first, second, out = self._forward(arrays, read)
-        errors, slope = self._slopes(truth, out)
-        counts = np.maximum(np.isfinite(truth).reshape(len(truth), -1).sum(axis=1), 1) * len(self._levels)
-        losses = np.maximum(self._levels * errors, (self._levels - 1) * errors)
-        down = slope.reshape(len(truth), self._outputs).astype(np.float32)
-        back = (down @ arrays["out"].T) * (1 - second**2)
-        begin = (back @ arrays["second"].T) * (1 - first**2)
-        return losses.reshape(len(truth), self._outputs).sum(axis=1) / counts, {
-            "out": second[:, :, None] * down[:, None],
-            "out_bias": down,
-            "linear": read[:, :, None] * down[:, None],
-            "second": first[:, :, None] * back[:, None],
-            "second_bias": back,
-            "first": read[:, :, None] * begin[:, None],
-            "first_bias": begin,
-        }
+        windows = windows_of(self.task, panel)
+        picks = self._training(windows)
+        arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+        adam = _Adam(arrays, self.task.learning_rate, self._decay)
+        losses: list[float] = []
+        sums = {name: np.zeros(array.shape) for name, array in arrays.items()}
+        batches = -(-min(len(picks[0]), MOST_WINDOWS) // self.task.batch)
+        # A domain with little data takes as many steps as it needs to move at all.
+        epochs, counted = max(self.task.epochs, -(-LEAST_STEPS // batches)), 0
+        for epoch in range(epochs):
+            losses = []
+            for read, simple, truth in self._batches(windows, picks, rng):
+                out = _Pass(arrays, read, simple, len(self.levels))
+                losses.append(out.loss(truth, self._taus))
+                adam.step(arrays, out.gradients(truth, self._taus))
+                if epoch == epochs - 1 and 2 * len(losses) > batches:
+                    counted += 1
+                    for name, array in arrays.items():
+                        sums[name] += array
+        # The mean of the last steps is steadier than the last of them (Polyak and Juditsky 1992).
+        steady = {name: (total / counted).astype(np.float32) for name, total in sums.items()}
+        return Trained(steady, len(picks[1]), {"loss": float(np.mean(losses))})
 
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
-        """`loss` (pinball, in spreads), `coverage` of the outer quantiles, `nmae` of the middle; rivals'."""
-        windows = Windows(self.task, panel)
+        """Measures on the holdout; Raises ContractError where that has no window.
+
+        `loss` is the pinball loss in spreads, over all quantiles; `coverage` the share of truths within the
+        outermost quantiles of the task; `nmae` the error of the median beside the mean size of the truth.
+        """
+        windows = windows_of(self.task, panel)
         elements, steps = windows.steps(holdout=True)
         if not len(steps):
             raise ContractError(
@@ -150,97 +148,103 @@ class Forecaster:
                 f" {panel.steps - panel.holdout_from} steps"
             )
         truth = windows.ahead(elements, steps)
-        relative = self._relative(arrays, windows, elements, steps)
+        relative = self.relative(arrays, windows, elements, steps)
+        asked = self.asked()
         fine = np.isfinite(truth)
-        inside = (truth >= relative[..., 0]) & (truth <= relative[..., -1])
+        inside = (truth >= relative[..., asked[0]]) & (truth <= relative[..., asked[-1]])
+        units = windows.to_units(truth, elements, steps)
+        median = windows.to_units(relative[..., self.levels.index(0.5)], elements, steps)
         scores = {
-            "loss": _pinball(relative, truth, self._levels),
+            "loss": _pinball(relative, truth, self._taus),
             "coverage": float(inside[fine].mean()),
+            "nmae": _nmae(median, units),
             "windows": float(len(steps)),
         }
-        units = windows.to_units(truth, elements, steps)
-        middle = windows.to_units(relative, elements, steps)[..., len(self._levels) // 2]
-        scores["nmae"] = _nmae(middle, units)
-        return scores | self._rivals(windows, elements, steps)
+        return scores | self._rivals(windows, elements, steps, units)
 
     def relative(self, arrays: Arrays, windows: Windows, elements: Indices, steps: Indices) -> Floats:
-        """[n, J, H, K]: quantiles above the level, in spreads."""
-        return self._relative(arrays, windows, elements, steps)
+        """[n, J, H, K]: quantiles of all `levels` above the level, in spreads."""
+        shape = (len(windows.targets), len(self.task.horizons), len(self.levels))
+        made = [np.empty((0, *shape))]
+        for begin in range(0, len(steps), _CHUNK):
+            at = elements[begin : begin + _CHUNK], steps[begin : begin + _CHUNK]
+            out = _Pass(arrays, windows.inputs(*at), _flat(windows.candidates(*at)), len(self.levels))
+            made.append(out.quantiles.reshape(-1, *shape).astype(np.float64))
+        # Quantiles that cross are put in order, which never makes them worse (Chernozhukov et al. 2010).
+        return np.sort(np.concatenate(made), axis=-1)
 
-    def _rivals(self, windows: Windows, elements: Indices, steps: Indices) -> dict[str, float]:
+    def asked(self) -> list[int]:
+        """Where the task's quantiles stand among `levels`."""
+        return [self.levels.index(level) for level in sorted(self.task.quantiles)]
+
+    def records(self, panel: Panel) -> Mapping[str, NDArray[Any]]:
+        """Training windows one by one, for training under `private`. Raises ContractError: too few."""
+        windows = windows_of(self.task, panel)
+        picks = self._training(windows)
+        read, simple = windows.inputs(*picks), _flat(windows.candidates(*picks))
+        return {"read": read, "simple": simple, "truth": windows.ahead(*picks).reshape(len(read), -1)}
+
+    def gradients(self, arrays: Arrays, records: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], Arrays]:
+        """Each record's loss [n], and its gradient [n, *shape] of every array."""
+        out = _Pass(arrays, records["read"], records["simple"], len(self.levels))
+        return out.losses(records["truth"], self._taus), out.each(records["truth"], self._taus)
+
+    def _training(self, windows: Windows) -> tuple[Indices, Indices]:
+        elements, steps = windows.steps(holdout=False)
+        if len(steps) < LEAST_WINDOWS:
+            raise ContractError(
+                f"model {self.task.model!r}: {len(steps)} windows of {self.task.lags} steps to train on,"
+                f" {LEAST_WINDOWS} at least: wait for more history or ask for a longer one"
+            )
+        return elements, steps
+
+    def _batches(
+        self, windows: Windows, picks: tuple[Indices, Indices], rng: np.random.Generator
+    ) -> Iterator[tuple[Singles, Singles, Floats]]:
+        """One epoch: what is read, simple forecasts and truths, a batch at a time."""
+        order = rng.permutation(len(picks[0]))[:MOST_WINDOWS]
+        size = max(self.task.batch, _AT_ONCE // (width(self.task) + self._heads * CANDIDATES))
+        size = size // self.task.batch * self.task.batch
+        for begin in range(0, len(order), size):
+            at = picks[0][order[begin : begin + size]], picks[1][order[begin : begin + size]]
+            read, simple = windows.inputs(*at), _flat(windows.candidates(*at))
+            truth = windows.ahead(*at).reshape(len(read), -1)
+            for first in range(0, len(read), self.task.batch):
+                part = slice(first, first + self.task.batch)
+                yield read[part], simple[part], truth[part]
+
+    def _rivals(self, windows: Windows, elements: Indices, steps: Indices, units: Floats) -> dict[str, float]:
         """Naive forecasts with quantiles of their own errors in training: `naive:` loss, `nmae:` error."""
-        task, past = self.task, windows.steps(holdout=False)
+        past = windows.steps(holdout=False)
         truth, known = windows.ahead(elements, steps), windows.ahead(*past)
-        x = windows.panel.values[:, :, windows.targets]
+        values, step_s = windows.values[:, :, windows.targets], self.task.step_s
+        by_horizon = [naive_forecasts(values, horizon, step_s) for horizon in self.task.horizons]
         scores: dict[str, float] = {}
-        sums: dict[str, list[Floats]] = {}
-        for horizon in task.horizons:
-            for name, values in naive_forecasts(x, int(horizon), task.step_s).items():
-                sums.setdefault(name, []).append(values)
-        units = windows.to_units(truth, elements, steps)
-        scale, targets = windows.scale, windows.targets
-        for name, by_horizon in sums.items():
-            values = np.stack(by_horizon, axis=3)
-            z = np.arcsinh(values / scale.unit[:, None, targets, None]) - scale.centre[:, None, targets, None]
-            z = z / scale.spread[:, None, targets, None] - windows.base[..., None]
-            z = np.where(np.isfinite(z), z, 0.0)
-            errors = known - z[past]
-            spread = np.nanquantile(errors, self._levels, axis=0) if len(past[0]) else np.zeros(1)
-            relative = z[elements, steps][..., None] + np.moveaxis(spread, 0, -1)
-            scores[f"naive:{name}"] = _pinball(relative, truth, self._levels)
-            point = windows.to_units(z[elements, steps], elements, steps)
-            scores[f"nmae:{name}"] = _nmae(point, units)
+        for name in by_horizon[0]:
+            points = np.stack([rivals[name] for rivals in by_horizon], axis=-1)
+            if not np.isfinite(points[elements, steps]).all():
+                continue
+            errors = known - windows.to_relative(points[past], *past)
+            spread = np.zeros((*truth.shape[1:], len(self.levels)))
+            if np.isfinite(errors).any(axis=0).all():
+                spread = np.moveaxis(np.nanquantile(errors, self._taus, axis=0), 0, -1)
+            at = points[elements, steps]
+            relative = windows.to_relative(at, elements, steps)[..., None] + spread
+            scores[f"naive:{name}"] = _pinball(relative, truth, self._taus)
+            scores[f"nmae:{name}"] = _nmae(at, units)
         return scores
 
-    def _relative(self, arrays: Arrays, windows: Windows, elements: Indices, steps: Indices) -> Floats:
-        made = []
-        for begin in range(0, len(steps), _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            made.append(self._forward(arrays, windows.inputs(elements[part], steps[part]))[-1])
-        targets, horizons = len(windows.targets), len(self.task.horizons)
-        flat = np.concatenate(made) if made else np.empty((0, self._outputs))
-        relative = flat.reshape(-1, targets, horizons, len(self._levels)).astype(np.float64)
-        # Quantiles that cross are put in order, which never makes them worse (Chernozhukov et al. 2010).
-        return np.sort(relative, axis=-1)
 
-    def _forward(self, arrays: Arrays, read: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        first = np.tanh(read @ arrays["first"] + arrays["first_bias"])
-        second = np.tanh(first @ arrays["second"] + arrays["second_bias"])
-        return first, second, second @ arrays["out"] + arrays["out_bias"] + read @ arrays["linear"]
+def predict(
+    arrays: Arrays, task: Task, panel: Panel, elements: Indices, steps: Indices
+) -> tuple[Floats, Floats]:
+    """Quantiles [n, J, H, K] of the forecaster's `levels` and the mean [n, J, H], in units.
 
-    def _step(self, arrays: Arrays, read: NDArray[np.float32], truth: Floats) -> tuple[float, Arrays]:
-        """Loss of one batch and its gradients."""
-        first, second, out = self._forward(arrays, read)
-        errors, ahead = self._slopes(truth, out)
-        count = max(int(np.isfinite(truth).sum()), 1) * len(self._levels)
-        loss = float(np.maximum(self._levels * errors, (self._levels - 1) * errors).sum() / count)
-        down = (ahead.reshape(len(truth), -1) / max(len(truth), 1)).astype(np.float32)
-        back = (down @ arrays["out"].T) * (1 - second**2)
-        begin = (back @ arrays["second"].T) * (1 - first**2)
-        return loss, {
-            "out": second.T @ down,
-            "out_bias": down.sum(axis=0),
-            "linear": read.T @ down,
-            "second": first.T @ back,
-            "second_bias": back.sum(axis=0),
-            "first": read.T @ begin,
-            "first_bias": begin.sum(axis=0),
-        }
-
-    def _slopes(self, truth: Floats, out: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Errors [n, J, H, K], 0 where nothing is known, and the slopes of the loss above the outputs."""
-        fine = np.isfinite(truth)[..., None]
-        errors = np.where(fine, truth[..., None] - out.reshape(*truth.shape, len(self._levels)), 0.0)
-        # The kink is rounded off within a hundredth of a spread: Adam rests there instead of trembling.
-        slope = np.clip(errors / 0.02 + 0.5, 0, 1)
-        return errors, np.where(fine, (1 - self._levels) - slope, 0.0)
-
-
-def predict(arrays: Arrays, task: Task, panel: Panel, elements: Indices, steps: Indices) -> Floats:
-    """[n, J, H, K]: quantiles in units, of `elements` as known at the end of `steps`."""
-    windows = Windows(task, panel)
-    relative = make(task).relative(arrays, windows, elements, steps)
-    return windows.to_units(relative, elements, steps)
+    Of `elements` (their numbers) as known at the end of `steps`. Raises ContractError for another panel.
+    """
+    made, windows = make(task), windows_of(task, panel)
+    quantiles = windows.to_units(made.relative(arrays, windows, elements, steps), elements, steps)
+    return quantiles, mean_of(quantiles, made.levels)
 
 
 def forecast(arrays: Arrays, task: Task, panel: Panel) -> Forecast:
@@ -251,44 +255,104 @@ def forecast(arrays: Arrays, task: Task, panel: Panel) -> Forecast:
         )
     elements = np.arange(len(panel.elements))
     last = np.full(len(elements), panel.steps - 1)
-    quantiles = predict(arrays, task, panel, elements, last)
+    quantiles, mean = predict(arrays, task, panel, elements, last)
     recent = panel.values[:, -task.lags :][:, :, targets_of(task)]
     unknown = ~np.isfinite(recent).any(axis=1)
-    quantiles[unknown] = np.nan
+    quantiles[unknown], mean[unknown] = np.nan, np.nan
     features = [task.features[i] for i in targets_of(task)]
-    levels = tuple(sorted(task.quantiles))
     return Forecast(
         panel.elements,
         tuple(feature.kpi for feature in features),
         tuple(feature.unit for feature in features),
         tuple(horizon * task.step_s for horizon in task.horizons),
-        levels,
-        quantiles,
-        _mean(quantiles, np.array(levels)),
+        tuple(sorted(task.quantiles)),
+        quantiles[..., make(task).asked()],
+        mean,
         panel.start + round(panel.steps * panel.step_s * 1e9),
     )
 
 
-def _mean(quantiles: Floats, levels: Floats) -> Floats:
-    """Mean of the distribution that runs straight from quantile to quantile."""
-    edges = np.concatenate([[0], (levels[1:] + levels[:-1]) / 2, [1]])
+def mean_of(quantiles: Floats, levels: tuple[float, ...]) -> Floats:
+    """Mean of the distribution that has `quantiles` [..., K] at `levels`: each stands for those around it."""
+    taus = np.array(levels)
+    edges = np.concatenate([[0], (taus[1:] + taus[:-1]) / 2, [1]])
     mean: Floats = quantiles @ np.diff(edges)
     return mean
 
 
-def _pinball(relative: Floats, truth: Floats, levels: Floats) -> float:
-    errors = truth[..., None] - relative
-    return float(np.nanmean(np.maximum(levels * errors, (levels - 1) * errors)))
+class _Pass:
+    """One pass of a batch through the network: quantiles [n, heads, K], and gradients back."""
 
+    def __init__(self, arrays: Arrays, read: Singles, simple: Singles, levels: int) -> None:
+        self._arrays, self._read, self._simple = arrays, read, simple
+        self._first = np.tanh(read @ arrays["first"] + arrays["first_bias"])
+        self._second = np.tanh(self._first @ arrays["second"] + arrays["second_bias"])
+        weights = (self._second @ arrays["gate"] + arrays["gate_bias"]).reshape(simple.shape)
+        weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
+        self._weights = weights / weights.sum(axis=-1, keepdims=True)
+        self._mixed = (self._weights * simple).sum(axis=-1, keepdims=True)
+        added = (self._second @ arrays["out"] + arrays["out_bias"]).reshape(len(read), -1, levels)
+        self.quantiles = added + self._mixed
 
-def _nmae(made: Floats, truth: Floats) -> float:
-    """Mean absolute error beside the mean size of what was to be foretold, mean over targets and horizons."""
-    size = np.nanmean(np.abs(truth), axis=0)
-    return float(np.mean(np.nanmean(np.abs(made - truth), axis=0) / np.maximum(size, 1e-12)))
+    def losses(self, truth: Floats, taus: Singles) -> Floats:
+        """[n]: pinball loss of each window, mean over what is known of it."""
+        errors, fine = self._errors(truth)
+        sums = np.maximum(taus * errors, (taus - 1) * errors).sum(axis=(1, 2))
+        result: Floats = sums / (np.maximum(fine.sum(axis=(1, 2)), 1) * len(taus))
+        return result
+
+    def loss(self, truth: Floats, taus: Singles) -> float:
+        """Mean of `losses`."""
+        return float(self.losses(truth, taus).mean())
+
+    def gradients(self, truth: Floats, taus: Singles) -> Arrays:
+        """Of the batch's mean loss, times the number of outputs of a window."""
+        out, gate, second, first = self._back(truth, taus)
+        scale = np.float32(1 / max(len(self._read), 1))
+        return {
+            "out": self._second.T @ out * scale,
+            "out_bias": out.mean(axis=0),
+            "gate": self._second.T @ gate * scale,
+            "gate_bias": gate.mean(axis=0),
+            "second": self._first.T @ second * scale,
+            "second_bias": second.mean(axis=0),
+            "first": self._read.T @ first * scale,
+            "first_bias": first.mean(axis=0),
+        }
+
+    def each(self, truth: Floats, taus: Singles) -> Arrays:
+        """[n, *shape]: each window's own gradients; their mean is what `gradients` gives."""
+        out, gate, second, first = self._back(truth, taus)
+        return {
+            "out": self._second[:, :, None] * out[:, None],
+            "out_bias": out,
+            "gate": self._second[:, :, None] * gate[:, None],
+            "gate_bias": gate,
+            "second": self._first[:, :, None] * second[:, None],
+            "second_bias": second,
+            "first": self._read[:, :, None] * first[:, None],
+            "first_bias": first,
+        }
+
+    def _errors(self, truth: Floats) -> tuple[Singles, NDArray[np.bool_]]:
+        fine = np.isfinite(truth)[..., None]
+        return np.where(fine, truth[..., None] - self.quantiles, 0).astype(np.float32), fine
+
+    def _back(self, truth: Floats, taus: Singles) -> tuple[Singles, Singles, Singles, Singles]:
+        """Slopes of the loss at the outputs, the gate and the two layers, window by window."""
+        errors, fine = self._errors(truth)
+        above = np.clip(errors / _KINK + np.float32(0.5), 0, 1)
+        slope = np.where(fine, (1 - taus) - above, 0).astype(np.float32)
+        mixed = slope.sum(axis=-1, keepdims=True)
+        gate = (self._weights * (self._simple - self._mixed) * mixed).reshape(len(errors), -1)
+        out = slope.reshape(len(errors), -1)
+        second = (out @ self._arrays["out"].T + gate @ self._arrays["gate"].T) * (1 - self._second**2)
+        first = (second @ self._arrays["second"].T) * (1 - self._first**2)
+        return out, gate, second, first
 
 
 class _Adam:
-    """Adam (Kingma and Ba 2015) with decoupled decay of the weights."""
+    """Adam (Kingma and Ba 2015) with decoupled decay of the weights (Loshchilov and Hutter 2019)."""
 
     def __init__(self, arrays: Arrays, rate: float, decay: float) -> None:
         self._rate, self._decay, self._count = rate, decay, 0
@@ -298,11 +362,42 @@ class _Adam:
     def step(self, arrays: Arrays, gradients: Arrays) -> None:
         """Move `arrays` in place."""
         self._count += 1
-        rate = self._rate * np.sqrt(1 - 0.999**self._count) / (1 - 0.9**self._count)
+        rate = np.float32(self._rate * np.sqrt(1 - 0.999**self._count) / (1 - 0.9**self._count))
         for name, gradient in gradients.items():
             mean, square = self._mean[name], self._square[name]
-            mean += 0.1 * (gradient - mean)
-            square += 0.001 * (gradient**2 - square)
+            mean += np.float32(0.1) * (gradient - mean)
+            square += np.float32(0.001) * (gradient**2 - square)
             if arrays[name].ndim > 1:
-                arrays[name] *= 1 - self._rate * self._decay
-            arrays[name] -= rate * mean / (np.sqrt(square) + 1e-8)
+                arrays[name] *= np.float32(1 - self._rate * self._decay)
+            arrays[name] -= rate * mean / (np.sqrt(square) + np.float32(1e-8))
+
+
+def _flat(simple: Singles) -> Singles:
+    """[n, J * H, CANDIDATES]."""
+    return simple.reshape(len(simple), -1, CANDIDATES)
+
+
+def _setting(task: Task, name: str, *, least: float, most: float) -> float:
+    """A setting of the task. Raises ConfigError where it is no number within its limits."""
+    given = task.settings.get(name, _SETTINGS[name])
+    try:
+        value = float(given)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most:
+        raise ConfigError(
+            f"model {task.model!r}: setting {name!r} is {given!r};"
+            f" a number from {least:g} to {most:g} is meant"
+        )
+    return value
+
+
+def _pinball(relative: Floats, truth: Floats, taus: NDArray[np.floating[Any]]) -> float:
+    errors = truth[..., None] - relative
+    return float(np.nanmean(np.maximum(taus * errors, (taus - 1) * errors)))
+
+
+def _nmae(made: Floats, truth: Floats) -> float:
+    """Mean absolute error beside the mean size of what was to be foretold, mean over targets and horizons."""
+    size = np.nanmean(np.abs(truth), axis=0)
+    return float(np.mean(np.nanmean(np.abs(made - truth), axis=0) / np.maximum(size, 1e-12)))
