@@ -36,7 +36,16 @@ from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Profile, Task
 from domain_twin.learning.windows import check_panel, local_scale
 
-__all__ = ["CALIBRATION", "LEAST_WINDOWS", "VaeLearner", "completed", "learnt_from", "make", "own_moments"]
+__all__ = [
+    "CALIBRATION",
+    "LEAST_WINDOWS",
+    "VaeLearner",
+    "completed",
+    "learnt_from",
+    "make",
+    "own_moments",
+    "unlikely",
+]
 
 CALIBRATION: Final = 0.2
 """Share of the training part, its end, that training leaves out: gates and intervals are chosen on it."""
@@ -195,6 +204,32 @@ def completed(arrays: Arrays, values: Floats, known: Bools) -> tuple[Floats, Flo
     weights = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
     value, log_scale, _, _ = _network(weights, seen, known.astype(np.float64), None, np, _gelu)
     return np.where(known, values, value), np.exp(log_scale) + _SCALE_FLOOR
+
+
+def unlikely(task: Task, arrays: Arrays, z: Floats) -> Floats:
+    """[E, T, F]: how far each value is from what the model makes of it when it is hidden, in its scales.
+
+    Each KPI is hidden for the last third of the window that ends at the step; NaN before the first window,
+    and where nothing is known. An anomaly score, at one run of the network for each step and KPI.
+    """
+    width, (elements, steps, features) = task.lags, z.shape
+    found = np.full(z.shape, np.nan)
+    if steps < width:
+        return found
+    windows = windows_of(np.clip(z, -8.0, 8.0), width)
+    there = np.isfinite(windows)
+    values = np.where(there, windows, 0.0)
+    for feature in range(features):
+        known = there.copy()
+        known[:, -(width // 3) :, feature] = False
+        last = []
+        for first in range(0, len(values), _EVALUATED):
+            part, seen = values[first : first + _EVALUATED], known[first : first + _EVALUATED]
+            value, spread = completed(arrays, part, seen)
+            last.append((part[:, -1, feature] - value[:, -1, feature]) / spread[:, -1, feature])
+        away = np.where(there[:, -1, feature], np.concatenate(last), np.nan)
+        found[:, width - 1 :, feature] = away.reshape(elements, -1)
+    return found
 
 
 def learnt_from(panel: Panel) -> Floats:
