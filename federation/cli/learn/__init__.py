@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from federation.cli import learn_deploy
 from federation.cli.learn import models, runs
 from federation.cli.register import subgroup
 
@@ -20,3 +21,4 @@ def add_to(app: typer.Typer) -> None:
     )
     runs.add_to(group)
     models.add_to(group)
+    learn_deploy.add_to(group)

@@ -76,7 +76,7 @@ def start(
     Each domain decides by its own policy whether it takes part, trains on its own history, and sends changes
     of the model only. Ctrl-C stops the training; the model in service stays.
     """
-    from federation.cli.console import emit, out
+    from federation.cli.console import out
 
     wanted = _task(
         task,
@@ -91,7 +91,8 @@ def start(
     if show:
         import json
 
-        emit(json.loads(wanted.to_json()))
+        # As a file of a task reads it: `emit` would make ISO 8601 of its times.
+        typer.echo(json.dumps(json.loads(wanted.to_json()), indent=2, sort_keys=True))
         return
     names = tuple(name.strip() for name in domains.split(",") if name.strip())
 
