@@ -31,6 +31,7 @@ _WORDS = {
     "took-part": "",
     "clipped": "clipped",
     "not-chosen": "left out",
+    "judged": "",
 }
 
 
@@ -244,14 +245,25 @@ def _result(result: Mapping[str, Any], run: Run) -> list[RenderableType]:
 
 
 def _scores_table(card: Card) -> Table:
-    measures = list(dict.fromkeys(name for row in card.scores.values() for name in row))
-    measures.sort(key=lambda name: name != "loss")
+    """A row a model, rival or operator. What a domain says of its rivals (`nmae:mean-5`) goes to their rows."""
+    rows = {
+        name: {key: value for key, value in row.items() if ":" not in key}
+        for name, row in card.scores.items()
+    }
+    for key, value in card.scores.get("model", {}).items():
+        measure, _, rival = key.partition(":")
+        if measure != "naive" and f"naive:{rival}" in rows:
+            rows[f"naive:{rival}"][measure] = value
+    measures = sorted(
+        {name for row in rows.values() for name in row}, key=lambda name: (name != "loss", name)
+    )
     table = grid("on the holdouts", *measures, right=measures)
-    for name, row in card.scores.items():
-        words = Text(
-            name.replace("operator:", "at ").replace("naive:", "naive: "), "bold" if name == "model" else ""
+    for name, row in rows.items():
+        words = name.replace("operator:", "at ").replace("naive:", "naive: ")
+        table.add_row(
+            Text(words, "bold" if name == "model" else ""),
+            *(_figure(row.get(measure)) for measure in measures),
         )
-        table.add_row(words, *(_figure(row.get(measure)) for measure in measures))
     return table
 
 
