@@ -245,7 +245,7 @@ def _result(result: Mapping[str, Any], run: Run) -> list[RenderableType]:
 
 
 def _scores_table(card: Card) -> Table:
-    """A row a model, rival or operator. What a domain says of its rivals (`nmae:mean-5`) goes to their rows."""
+    """A row a model, rival or operator; what is said of rivals (`nmae:mean-5`) goes to their rows."""
     rows = {
         name: {key: value for key, value in row.items() if ":" not in key}
         for name, row in card.scores.items()
