@@ -75,6 +75,7 @@ WORDS = {
     "residual",
     "sweep",
     "jobs",
+    "deliveries",
     "order",
     "scenario",
     "twin",
