@@ -211,6 +211,44 @@ async def test_runs_at_once_and_seconds_of_a_day_are_limited(tmp_path):
     assert 0 < used_up.value.retry_after_s <= 86_400
 
 
+async def test_a_full_disk_and_a_full_quota_lose_no_result(tmp_path):
+    parts = made(tmp_path)
+    async with parts.broker() as broker, parts.agents(broker):
+        await connected(broker)
+        async with desks(tmp_path / "desks", broker) as at:
+            await at.add_twin(ACME, "t1", await twin_over(broker, ACME, "t1"))
+            wanted = limit("delay", conformanceTargetUpper="0.001", thresholdRuleSeverity="critical")
+            specification = await at.specification(testMeasureDefinition=[{"name": "delay", **wanted}])
+            begun, go = hold(parts)
+            body = {
+                "name": "a test",
+                "description": "x" * 100_000,  # what does not fit into the pages that are there
+                "relatedService": {"id": "t1"},
+                "testSpecification": {"id": specification},
+                "characteristic": [{"name": "scenario", "value": CUT}],
+            }
+            test = (await at.partners.create(ACME, Kind.SERVICE_TEST, body)).record.id
+            await asyncio.wait_for(begun.wait(), 60)
+
+            async def in_progress():
+                return at.read(test)["state"] == "inProgress"
+
+            await until(in_progress)
+            at.store.limits[ACME] = 3  # what it has: no alarm more
+            await at.store.execute(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1"))
+            problems = []
+            at.store.on_problem = problems.append
+            go.set()
+            ended = await at.ended(test)
+
+    assert "disk is full" in problems[0]
+    assert ended["state"] == "completed", value(ended, "problem")
+    assert value(ended, "verdict") == "fail"
+    (remark,) = value(ended, "remarks")
+    assert "raised no alarm: 3 records are kept for you" in remark
+    assert at.alarms() == []
+
+
 async def test_a_cancelled_test_ends_its_job_and_stays_as_it_is(tmp_path):
     parts = made(tmp_path)
     begun, go = hold(parts)
