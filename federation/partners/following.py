@@ -67,8 +67,13 @@ class Changes:
         """Tell changes, in the order of their sequences."""
         if not records:
             return
-        self.sequence = records[-1].sequence
-        self._log.extend(records)
+        if records[0].sequence <= self.sequence:  # of a transaction whose end was not known until now
+            # Whoever was told a later one and went away would never hear of these: it begins anew.
+            self._log.clear()
+            self._from = self.sequence + 1
+        else:
+            self.sequence = records[-1].sequence
+            self._log.extend(records)
         while len(self._log) > MAX_KEPT:
             self._from = self._log.popleft().sequence
         for follower in self._followers:

@@ -217,6 +217,25 @@ async def test_whatever_happens_when_a_follower_ends_with_what_there_is(
         await following.aclose()
 
 
+async def test_what_was_found_to_be_written_only_later_is_missed_by_nobody() -> None:
+    """A transaction whose end was not known: later changes were told before its own."""
+    kept = {name: Record("acme", ORDER, name, 1, at, {"id": name}, 0) for name, at in (("late", 3), ("b", 5))}
+    source = Changes("e", 2, lambda: list(kept.values()))
+    source.publish([kept["b"]])
+    source.publish([kept["late"]])
+    kept["c"] = Record("acme", ORDER, "c", 1, 6, {"id": "c"}, 0)
+    source.publish([kept["c"]])
+
+    following, newest = source.follow(5, "e"), source.follow(6, "e")  # as they were told last
+    held: dict[tuple[str, str, str], Record] = {}
+    assert (await _one(following, held)).sequence == source.sequence == 6
+    assert not (await _one(newest, {})).begins_anew
+    await following.aclose()
+    await newest.aclose()
+
+    assert {name[2] for name in held} == {"late", "b", "c"}
+
+
 async def _some(following: Any, held: Any, after: int, epoch: str) -> tuple[int, str]:
     news = await _one(following, held)
     return (news.sequence, news.epoch) if news.complete else (0, "")
