@@ -187,6 +187,9 @@ def _check(out: Path, layout: Layout) -> None:
     for domain in layout.domains:
         if not domain.replace("-", "").isalnum() or not domain.isascii():
             raise ConfigError(f"domain {domain!r}: letters, digits and hyphens make the name of a folder")
+    for text in (str(out), *(value for told in layout.data.values() for value in told.values())):
+        if set(text) & set("\"'\\\n$`"):
+            raise ConfigError(f"{text!r}: Flower reads no quotes, backslashes or $ in a node's configuration")
     if layout.task.profile is Profile.PRIVATE and layout.task.privacy is None:
         raise ConfigError(f"model {layout.task.model!r}: under `private` a task says its budget: [privacy]")
 

@@ -155,12 +155,14 @@ def save_panel(panel: Panel, path: Path) -> None:
 
 def load_panel(path: Path) -> Panel:
     """The panel that `save_panel` wrote. Raises NotFound, ConfigError."""
+    from zipfile import BadZipFile
+
     import numpy as np
 
     from domain_twin.learning.panel import Panel
 
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             start, holdout_from = (int(value) for value in held["grid"])
             return Panel(
                 tuple(map(str, held["elements"])),
@@ -172,7 +174,7 @@ def load_panel(path: Path) -> Panel:
             )
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file; write it with save_panel") from None
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, BadZipFile) as error:
         raise ConfigError(f"{path}: no panel as save_panel writes it ({error})") from None
 
 

@@ -12,10 +12,12 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,9 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 from domain_twin.errors import ConfigError, Unreachable
 from domain_twin.learning import flower as _flower  # sets what is switched off before flwr is imported
 
-__all__ = ["App", "Control", "build_app", "key_id", "store_app"]
-
-_STATES: Final = ("finished",)
+__all__ = ["App", "Control", "build_app", "key_id", "linked", "store_app"]
 
 assert _flower.SUPPORTED
 
@@ -50,7 +50,11 @@ def build_app(folder: Path) -> App:
     from flwr.common.config import get_fab_config, get_metadata_from_config
 
     try:
-        content = build_fab_from_disk(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # Flower's, of the library that reads .gitignore
+            content = build_fab_from_disk(folder)
         name, _ = get_metadata_from_config(get_fab_config(content))
     except (ValueError, KeyError, OSError) as error:
         raise ConfigError(
@@ -68,12 +72,9 @@ def store_app(app: App, database: Path, keys: Sequence[Path]) -> None:
     """Put `app` into a SuperLink's `database` (it may run), with a signature by each of `keys` (Ed25519)."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
     from flwr.common.constant import NOOP_FLWR_AID
-    from flwr.server.superlink.linkstate import LinkStateFactory
     from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
     from flwr.supercore.fab import Fab
-    from flwr.supercore.object_store import ObjectStoreFactory
     from flwr.supercore.primitives.asymmetric_ed25519 import create_message_to_sign
-    from flwr.superlink.federation import NoOpFederationManager
 
     signatures = {"valid_license": "Valid"}
     now = int(time.time())
@@ -85,16 +86,35 @@ def store_app(app: App, database: Path, keys: Sequence[Path]) -> None:
         signature = key.sign(create_message_to_sign(hashlib.sha256(app.content).digest(), now))
         text = base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
         signatures[key_id(public)] = json.dumps({"signature": text, "signed_at": now})
-    state = LinkStateFactory(
-        str(database), NoOpFederationManager(), ObjectStoreFactory(str(database))
-    ).state()
-    state.store_app(
-        Fab(app.digest, app.content, signatures),
-        NOOP_FEDERATION_ID,
-        app.id,
-        TaskType.SERVER_APP,
-        NOOP_FLWR_AID,
-    )
+    with linked(database) as state:
+        state.store_app(
+            Fab(app.digest, app.content, signatures),
+            NOOP_FEDERATION_ID,
+            app.id,
+            TaskType.SERVER_APP,
+            NOOP_FLWR_AID,
+        )
+
+
+@contextmanager
+def linked(database: Path) -> Iterator[Any]:
+    """Flower's LinkState over a SuperLink's `database`, made where there is none."""
+    from flwr.server.superlink.linkstate import LinkStateFactory
+    from flwr.supercore.object_store import ObjectStoreFactory
+    from flwr.superlink.federation import NoOpFederationManager
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    store = ObjectStoreFactory(str(database))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Flower's, of alembic's settings
+        state: Any = LinkStateFactory(str(database), NoOpFederationManager(), store).state()
+    try:
+        yield state
+    finally:
+        for held in (state, store.store()):
+            engine = getattr(held, "_engine", None)
+            if engine is not None:
+                engine.dispose()
 
 
 class Control:
