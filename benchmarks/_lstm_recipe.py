@@ -2,7 +2,7 @@
 
 Training data floored and capped at the 10th and 90th percentile (PobleSec 5/95), min-max over the sites.
 
-    python benchmarks/_lstm_recipe.py IN.npz OUT.npz ROUNDS SEED
+    python -m benchmarks._lstm_recipe IN.npz OUT.npz ROUNDS SEED
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _barcelona_data import LAGS, PICKS, SITES
 from numpy.lib.stride_tricks import sliding_window_view
+
+from benchmarks._barcelona_data import LAGS, PICKS, SITES
 
 UNITS, BATCH, EPOCHS = 128, 128, 3
 CAPS = {"PobleSec": (5, 95)}

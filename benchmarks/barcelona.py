@@ -8,9 +8,9 @@ the mean over `down` and `up` of RMSE beside the mean, MAE the mean over the 5, 
 - published_recipe: FedAvg of an LSTM as published, run again here. naive: what needs no training.
 
 Every seed is one training; figures are means over seeds, `spread` their standard deviation. The point
-forecast is one for both measures: between the median and the mean of the foretold distribution, beside a short
-moving mean. How much of each is chosen once for all sites, at cuts within the training data, from sums that
-sites send.
+forecast is one for both measures: between the median and the mean of the foretold distribution, beside a
+short moving mean. How much of each is chosen once for all sites, at cuts within the training data, from sums
+that sites send.
 
     python -m benchmarks.barcelona --data DIR [--test DIR] [--quick] [--seeds 5] [--jobs 2]
 """
@@ -26,19 +26,15 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-# One thread for each process: small matrices gain nothing from more.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-sys.path.insert(0, str(Path(__file__).parent))
-
 import numpy as np
-from _barcelona_data import (
+
+from benchmarks._barcelona_data import (
     COLUMNS,
     LAGS,
     MEASURED,
@@ -51,7 +47,6 @@ from _barcelona_data import (
     load,
     measures,
 )
-
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.models.forecaster import make, mean_of
 from domain_twin.learning.models.naive import naive_forecasts
@@ -63,6 +58,7 @@ ROUNDS = 12
 GATE_SHARE = 0.03
 """Of the training data, its end, that rounds are judged by."""
 CUTS = ((0.5, 0.65), (0.65, 0.8), (0.8, 1.0))
+KINDS = ("federated", "federated_default", "pooled", "local")
 PUBLISHED = {
     "nrmse": 0.677,
     "mae": 7.356e6,
@@ -80,7 +76,7 @@ Rows = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Blend:
-    """Share of the mean in the point forecast (the rest is the median); of the moving mean, for two targets."""
+    """Share of the mean in the point forecast (the rest is the median); of the moving mean, by target."""
 
     mean: float
     down: float
@@ -96,7 +92,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Of one site's judged rows, each [n, 5] in raw units; `recent` is a mean with a half-life of one step."""
+    """Of one site's judged rows, [n, 5] in raw units; `recent` is a mean with a half-life of one step."""
 
     median: Floats
     mean: Floats
@@ -174,25 +170,31 @@ def foretell(asked: Task, arrays: Arrays, site: Site) -> Forecasts:
     return Forecasts(quantiles[..., made.levels.index(0.5)], mean_of(quantiles, made.levels), recent)
 
 
-def choose(sites: Sequence[Site], rounds: int) -> tuple[Blend, dict[str, Any]]:
-    """The blend that errs least beside persistence and short means, at cuts within the training data."""
-    totals = np.zeros((len(CUTS), len(BLENDS), 2))
-    for cut, (begin, end) in enumerate(CUTS):
-        asked = task(1_000, Profile.TRUSTED, rounds)
-        inner = [site.inner(begin, end) for site in sites]
-        arrays = federated(asked, inner)
-        errors, rivals = np.zeros((len(BLENDS), 2)), np.full(2, np.inf)
-        said = [naive(site) for site in inner]
-        for site in inner:
-            forecasts = foretell(asked, arrays, site)
-            errors += [measures(site.truth, blend.point(forecasts)) for blend in BLENDS]
-        for name in said[0]:
-            rivals = np.minimum(rivals, np.sum([row[name] for row in said], axis=0))
-        totals[cut] = errors / rivals
-        progress(f"chose at {begin:.0%} to {end:.0%} of the training data")
+def beside_naive(cut: tuple[float, float], sites: Sequence[Site], rounds: int) -> Floats:
+    """[blends, 2]: NRMSE and MAE of every blend, summed over the sites, beside the best rival's sum.
+
+    Of a model that is trained on what lies before `cut` (shares of the training data) and judged within it.
+    """
+    asked = task(1_000, Profile.TRUSTED, rounds)
+    inner = [site.inner(*cut) for site in sites]
+    arrays = federated(asked, inner)
+    errors = np.zeros((len(BLENDS), 2))
+    for site in inner:
+        forecasts = foretell(asked, arrays, site)
+        errors += [measures(site.truth, blend.point(forecasts)) for blend in BLENDS]
+    said = [naive(site) for site in inner]
+    names = set.intersection(*(set(rows) for rows in said))
+    rivals = np.min([np.sum([rows[name] for rows in said], axis=0) for name in names], axis=0)
+    found: Floats = errors / rivals
+    return found
+
+
+def choose(cuts: Sequence[Floats]) -> tuple[Blend, dict[str, Any]]:
+    """The blend that errs least, over all cuts and both measures."""
+    totals = np.stack(cuts)
     best = int(totals.mean(axis=(0, 2)).argmin())
-    kept = {"mean": BLENDS[best].mean, "down": BLENDS[best].down, "up": BLENDS[best].up}
-    return BLENDS[best], {**kept, "beside_best_naive": totals[:, best].round(4).tolist()}
+    said = {"cuts": CUTS, "beside_best_naive": totals[:, best].round(4).tolist()}
+    return BLENDS[best], {**asdict(BLENDS[best]), **said}
 
 
 def naive(site: Site) -> Rows:
@@ -240,9 +242,8 @@ def published_recipe(sites: Sequence[Site], folder: Path, rounds: int) -> subpro
         data |= {f"{site.name}_train": known[np.isfinite(known).all(axis=1)]}
         data |= {f"{site.name}_values": site.values, f"{site.name}_rows": site.rows}
     np.savez(folder / "in.npz", **data)
-    script = Path(__file__).with_name("_lstm_recipe.py")
-    command = [sys.executable, str(script), str(folder / "in.npz"), str(folder / "out.npz"), str(rounds), "0"]
-    return subprocess.Popen(command)
+    files = [str(folder / "in.npz"), str(folder / "out.npz")]
+    return subprocess.Popen([sys.executable, "-m", "benchmarks._lstm_recipe", *files, str(rounds), "0"])
 
 
 def progress(text: str) -> None:
@@ -288,24 +289,27 @@ def main() -> None:
     parser.add_argument("--test", type=Path, help="files NAME_test.csv that follow those of --data in time")
     parser.add_argument("--quick", action="store_true", help="one seed, fewer rounds")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) - 1))
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     given = parser.parse_args()
     if given.data is None:
         raise SystemExit("no data: name the folder by --data, or its parent by FEDTWIN_DATA")
+    # One thread for each process: small matrices gain nothing from more. Processes take this at their start.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     began = time.monotonic()
     sites = load(given.data, given.test)
     seeds, rounds, recipe_rounds = (1, 4, 2) if given.quick else (given.seeds, ROUNDS, 30)
     with tempfile.TemporaryDirectory() as folder:
         recipe = published_recipe(sites, Path(folder), recipe_rounds)
         try:
-            blend, chosen = choose(sites, rounds)
-            kinds = ("federated", "federated_default", "pooled", "local")
-            made: dict[str, list[Rows]] = {kind: [] for kind in kinds}
             with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+                judged = [pool.submit(beside_naive, cut, sites, rounds) for cut in CUTS]
+                blend, chosen = choose([run.result() for run in judged])
+                progress(f"chosen within the training data: {blend}; {time.monotonic() - began:.0f} s")
+                made: dict[str, list[Rows]] = {kind: [] for kind in KINDS}
                 runs = {
                     (kind, seed): pool.submit(trained, kind, seed, sites, blend, rounds)
                     for seed in range(seeds)
-                    for kind in kinds
+                    for kind in KINDS
                 }
                 for (kind, seed), run in runs.items():
                     made[kind].append(run.result())
