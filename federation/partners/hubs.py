@@ -73,6 +73,10 @@ class Hubs:
         if record.version > 1 and record.body.get("state") == ACTIVE:
             self.deliveries.try_again((repository.tenant, record.id))
 
+    def not_kept(self, repository: Repository, body: Body) -> None:
+        """Its callback and query may be asked for again."""
+        self._coming.get(repository.tenant, {}).pop(_place(body), None)
+
     async def run(self) -> None:
         """Deliver until cancelled."""
         await self.deliveries.run()

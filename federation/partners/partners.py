@@ -19,7 +19,7 @@ from domain_twin.errors import Conflict, ContractError, NotShared, StaleVersion
 from domain_twin.model import Nanoseconds
 from federation.partners.documents import merge
 from federation.partners.draft import digest
-from federation.partners.record import PUBLIC, Body, Desk, Kind, Made, Record
+from federation.partners.record import PUBLIC, Body, Desk, Kind, Made, Record, Reserving
 from federation.partners.repository import TenantRecords
 from federation.partners.store import RecordStore
 
@@ -77,7 +77,17 @@ class Partners:
         desk = self.desks.get(kind)
         kept = await desk.create(repository, body) if desk else self._dated(kind, body)
         told = partial(_tell, desk, repository) if desk else None
-        return await repository.create_once(kind, kept, key=key, digest=sent, told=told)
+        held = True
+        try:
+            made = await repository.create_once(kind, kept, key=key, digest=sent, told=told)
+            held = made.repeated
+            return made
+        except asyncio.CancelledError:
+            held = False  # it may be kept yet
+            raise
+        finally:
+            if held and isinstance(desk, Reserving):
+                desk.not_kept(repository, kept)
 
     async def change(
         self, tenant: str, kind: Kind, identity: str, patch: Body, *, if_version: int = 0

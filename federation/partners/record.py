@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from domain_twin.model import Nanoseconds
 
-__all__ = ["PUBLIC", "Body", "Desk", "Kind", "Made", "News", "Record", "Repository", "partner_identity"]
+__all__ = [
+    "PUBLIC",
+    "Body",
+    "Desk",
+    "Kind",
+    "Made",
+    "News",
+    "Record",
+    "Repository",
+    "Reserving",
+    "partner_identity",
+]
 
 Body = Mapping[str, Any]
 """A JSON object."""
@@ -143,6 +154,14 @@ class Desk(Protocol):
 
     async def run(self) -> None:
         """Do what is open until cancelled: what a restart left in the middle goes on, or ends in words."""
+
+
+@runtime_checkable
+class Reserving(Protocol):
+    """A `Desk` that holds something for what it agreed to until it is kept: a place in a quota, a name."""
+
+    def not_kept(self, repository: Repository, body: Body) -> None:
+        """What `create` returned is not on disk, or was there already: nothing is held for it any more."""
 
 
 def partner_identity(operator: str, tenant: str) -> str:

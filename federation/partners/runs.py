@@ -124,6 +124,10 @@ class Runs:
             self._admission.over(repository.tenant, record.id)
             self._runner.give_up(repository, record)
 
+    def not_kept(self, repository: Repository, body: Body) -> None:
+        """Its place among the runs is free."""
+        self._admission.over(repository.tenant, str(body["id"]))
+
     async def run(self) -> None:
         """Carry out tests until cancelled."""
         await self._runner.run()

@@ -238,6 +238,10 @@ class Twins:
             self._begin.put_nowait(keeper)
         self._tell(key)
 
+    def not_kept(self, repository: Repository, body: Body) -> None:
+        """Its place in the quota is free."""
+        self._reserved.get(repository.tenant, {}).pop(str(body.get("id", "")), None)
+
     async def run(self) -> None:
         """Keep all twins until cancelled."""
         while not self._begin.empty():

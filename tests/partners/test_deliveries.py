@@ -57,6 +57,17 @@ async def test_a_change_reaches_the_callback_as_an_event(tmp_path: Path, databas
         assert at.shown(hub)["state"] == "active"
 
 
+async def test_a_subscription_that_was_not_kept_may_be_asked_for_again(tmp_path: Path, sqlite: str) -> None:
+    async with delivering(tmp_path, sqlite, settings(None), hubs=1) as at:
+        at.store.limits["acme"] = 0
+        with pytest.raises(OverCapacity, match="records are kept for you"):
+            await at.hub("https://127.0.0.1/cb")
+        at.store.limits["acme"] = 10
+        hub = await at.hub("https://127.0.0.1/cb")
+
+        assert at.shown(hub)["state"] == "active"
+
+
 async def test_a_signature_holds_for_just_these_octets(tmp_path: Path, database_url: str, pki: Pki) -> None:
     async with delivering(tmp_path, database_url, settings(pki)) as at, receiver(pki) as hook:
         hub = await at.hub(hook.url)

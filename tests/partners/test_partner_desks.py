@@ -14,8 +14,11 @@ from store_parts import ALARM, ORDER, SPECIFICATION, opened
 
 from domain_twin.errors import Conflict, ContractError, NotFound, NotShared, StaleVersion
 from federation.partners import partners as partners_module
+from federation.partners.hubs import Hubs
 from federation.partners.partners import Partners
-from federation.partners.record import PUBLIC, Body, Desk, Kind, Record, Repository
+from federation.partners.record import PUBLIC, Body, Desk, Kind, Record, Repository, Reserving
+from federation.partners.runs import Runs
+from federation.partners.twins import Twins
 
 
 @dataclass
@@ -58,6 +61,23 @@ class CountingDesk:
         if self.ran == 1:
             raise ValueError("a defect")
         await asyncio.Event().wait()
+
+
+@dataclass
+class HoldingDesk(CountingDesk):
+    """Holds a place for each thing that it agrees to."""
+
+    held: set[str] = field(default_factory=set)
+
+    async def create(self, repository: Repository, body: Body) -> Body:
+        self.held.add(body["n"])
+        return body
+
+    def kept(self, repository: Repository, record: Record) -> None:
+        self.held.discard(record.body["n"])
+
+    def not_kept(self, repository: Repository, body: Body) -> None:
+        self.held.discard(body["n"])
 
 
 @asynccontextmanager
@@ -126,6 +146,21 @@ async def test_a_desk_hears_of_what_is_kept_though_whoever_asked_has_gone(tmp_pa
 
     assert (made.body["n"], changed.body["n"]) == (1, 2)
     assert sorted(desk.told[1:]) == sorted([("acme", made.id, 1), ("acme", kept.id, 2)])
+
+
+async def test_what_a_desk_holds_for_something_that_is_not_kept_is_free_again(tmp_path: Path) -> None:
+    desk = HoldingDesk()
+    async with with_desk(tmp_path, desk) as partners:
+        await partners.create("acme", ORDER, {"n": "1", "id": "same"})
+        with pytest.raises(Conflict):
+            await partners.create("acme", ORDER, {"n": "2", "id": "same"})
+        at_once = await asyncio.gather(
+            *(partners.create("acme", ORDER, {"n": "3"}, key="k") for _ in range(3))
+        )
+
+    assert sum(made.repeated for made in at_once) == 2
+    assert desk.held == set()
+    assert all(issubclass(each, Reserving) for each in (Hubs, Runs, Twins))
 
 
 async def test_a_repeated_key_asks_and_tells_nobody(tmp_path: Path) -> None:
