@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from domain_twin.model import (
     Nanoseconds,
     Network,
     Severity,
+    Update,
     UpdateBatch,
 )
 from domain_twin.yang.quarantine import Quarantined, Typer
@@ -112,6 +113,23 @@ class Pipeline:
             self._history.append(delta)
         self._mapper.apply(delta)
         self._on_change(delta, self._mapper.restructured)
+
+    def impute(self, updates: Sequence[Update], now: Nanoseconds) -> int:
+        """Let values stand in for leaves whose sessions are lost; how many leaves changed.
+
+        What would break a leaf's type is left out, and its last value stays.
+        """
+        batch = UpdateBatch("imputed", now, tuple(updates))
+        typed, refused = self._typer.type_batch(batch)
+        self._typer.counts.subtract(bad.device for bad in refused)  # no device said it
+        delta = self.store.impute(typed.updates, now=now)
+        if delta is None:
+            return 0
+        if self._history:
+            self._history.append(delta)
+        self._mapper.apply(delta)
+        self._on_change(delta, self._mapper.restructured)
+        return len(delta.changes)
 
     def _without_new_leaves(self, batch: UpdateBatch) -> UpdateBatch:
         """A batch without what would add to a device that has more leaves than it may."""

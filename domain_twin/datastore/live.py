@@ -7,6 +7,8 @@ Rules, each with a test:
   device whose clock was set back is believed again after that, and every one at once where the agent's own
   clock was set back: then its times compare with nothing. Within a resync the newcomer always wins.
 - In one batch deletes come before updates; a leaf that is deleted and put back with its value is no change.
+- An imputed value stands in for a leaf whose session is lost, and for no other; what a device says next wins,
+  whatever its time. It makes no device fresher, and goes with its leaf at END.
 - A device time of 0, or further ahead than clocks differ (`AHEAD`), is replaced by the time of reception.
 - Sequences grow by one with every delta and never go back within an epoch.
 
@@ -30,6 +32,7 @@ from domain_twin.model import (
     Delete,
     Delta,
     Nanoseconds,
+    Origin,
     StateKind,
     Sync,
     Update,
@@ -41,6 +44,7 @@ from domain_twin.yang.paths import covers
 SECOND: Nanoseconds = 1_000_000_000
 LATE: Nanoseconds = 30 * SECOND
 AHEAD: Nanoseconds = 300 * SECOND
+IMPUTED = Origin.IMPUTED
 TOMBSTONES = 256  # deletes remembered per device, against updates that they overtook
 
 _leaf: Callable[..., Leaf] = partial(tuple.__new__, Leaf)  # half the cost of Leaf(...), in the hot loop
@@ -179,6 +183,31 @@ class LiveStore:
         if batch.sync is Sync.END and fold.repeated is not None:
             self._complete(fold, fold.repeated)
         return self._publish(fold.changes)
+
+    def lost_since(self, device: str, path: str) -> Nanoseconds:
+        """When a leaf was last heard whose session is lost; 0: it is fresh, or not known."""
+        state = self._devices.get(device)
+        leaf = None if state is None else state.leaves.get(path)
+        if state is None or leaf is None or leaf.source not in state.stale:
+            return 0
+        return leaf.received_at
+
+    def impute(self, updates: Iterable[Update], *, now: Nanoseconds) -> Delta | None:
+        """Let values stand in for leaves whose sessions are lost, marked as imputed; others stay as they are.
+
+        Each keeps its leaf's source, so that the device's next word, or its silence at END, replaces it.
+        """
+        changes = []
+        for name, path, value, _, _ in updates:
+            if not self.lost_since(name, path):
+                continue
+            leaves = self._devices[name].writable()
+            old = leaves[path]
+            if old.origin is IMPUTED and same(old.value, value):
+                continue
+            leaves[path] = _leaf((value, now, now, IMPUTED, old.source))
+            changes.append(_change((name, path, value, now, now, IMPUTED, False)))
+        return self._publish(changes)
 
     def follow(self, delta: Delta) -> None:
         """Apply a recorded delta as it stands, and take its version: a replay must not judge again."""
@@ -338,7 +367,7 @@ class LiveStore:
             if seen is not None:
                 seen.add(path)
             elif old is not None:
-                if observed_at < old[1] and 0 <= received_at - old[2] < LATE:
+                if observed_at < old[1] and 0 <= received_at - old[2] < LATE and old[3] is not IMPUTED:
                     state.late += 1
                     continue
             elif state.tombstones and state.buried(path, observed_at, received_at):

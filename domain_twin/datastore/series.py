@@ -2,7 +2,8 @@
 
 A stored series holds changes only: a value is in force until the next one. So the value of a step is the mean
 over the time in which it was known, not the mean of the changes in it. Where the value was not known (before
-the first, after a deletion, within a gap) there is no sample. An interval of rolled-up history counts with
+the first, after a deletion, within a gap) there is no sample; but what was imputed within a gap is one, and
+says so. An interval of rolled-up history counts with
 its mean, for as many seconds as its value was known.
 """
 
@@ -19,6 +20,7 @@ from domain_twin.datastore.encoding import ORIGINS
 from domain_twin.model import Nanoseconds, Origin, Sample
 
 _SECOND = 1_000_000_000
+_IMPUTED = ORIGINS.index(Origin.IMPUTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,11 @@ def step_means(
     times = np.unique(np.clip(np.concatenate([starts, edges, holes.ravel(), np.zeros(1)]), 0.0, edges[-1]))
     which = np.searchsorted(starts, times[:-1], side="right") - 1  # the point in force in each piece
     held = np.where(which >= 0, values[np.maximum(which, 0)], np.nan)
+    standing_in = (which >= 0) & (origins[np.maximum(which, 0)] == _IMPUTED)
+    begun = starts[np.maximum(which, 0)]
     for low, high in holes:
-        held[np.searchsorted(times[:-1], low) : np.searchsorted(times[:-1], high)] = np.nan
+        span = slice(np.searchsorted(times[:-1], low), np.searchsorted(times[:-1], high))
+        held[span] = np.where(standing_in[span] & (begun[span] >= low), held[span], np.nan)
     known = np.where(np.isnan(held), 0.0, np.diff(times))
     step_of = np.clip(np.searchsorted(edges, times[:-1], side="right") - 1, 0, count - 1)
     weight = np.bincount(step_of, weights=known, minlength=count)

@@ -26,6 +26,7 @@ from domain_twin.model import (
     Kpi,
     Nanoseconds,
     Network,
+    Origin,
 )
 from domain_twin.simulation.graph import FloatArray
 
@@ -92,9 +93,11 @@ class Recorder:
 
     def record(self, network: Network) -> None:
         """Take what is new since the last call; elements that are down or stale are left out."""
-        for element, kind, kpis, capacity, servers in _elements(network):
+        for element, kind, figures, capacity, servers in _elements(network):
+            # What was imputed was never measured: nothing is fitted to it.
+            kpis = {name: kpi for name, kpi in figures.items() if kpi.origin is not Origin.IMPUTED}
             at = max((kpi.observed_at for kpi in kpis.values()), default=0)
-            if at <= self._seen.get(element, -1):
+            if not kpis or at <= self._seen.get(element, -1):
                 continue
             self._seen[element] = at
             values = [_value(kpis, name) for name in _NAMES]
