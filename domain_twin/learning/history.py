@@ -26,7 +26,7 @@ from domain_twin.yang.paths import quote
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History
 
-__all__ = ["ELEMENT_KINDS", "check_terms", "kpi_of", "offered", "panel", "unit_factor"]
+__all__ = ["ELEMENT_KINDS", "LeafOf", "check_terms", "kpi_of", "leaves_of", "offered", "panel", "unit_factor"]
 
 _NAMESPACE: Final = "https://fedtwin.example/ns/ndt#"
 _PREFIX: Final = "ndt:"
@@ -52,6 +52,15 @@ _SCALES: Final[Mapping[str, Mapping[str, float]]] = {
     "1/s": {"1/s": 1.0, "1/min": 60.0},
     "1": {"1": 1.0, "%": 100.0},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LeafOf:
+    """Where a device says a figure; times `scale` it is in the task's unit."""
+
+    device: str
+    path: str
+    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,19 @@ async def panel(history: History, network: Network, task: Task, now: Nanoseconds
         rows = [(row, factor) for row in _rows(task.element_kind) if row.attribute == kpi]
         await _fill(history, values[:, :, column], elements, rows, (start, step))
     return _trimmed(values, elements, task, network.domain, start=start, step=step)
+
+
+def leaves_of(network: Network, task: Task) -> dict[tuple[str, int], list[LeafOf]]:
+    """The leaves that can say a feature (its place in the task) of an element, the first choice first."""
+    found: dict[tuple[str, int], list[LeafOf]] = {}
+    for element in _elements(network, task.element_kind):
+        for place, feature in enumerate(task.features):
+            kpi, factor = kpi_of(feature), unit_factor(feature)
+            for row in _rows(task.element_kind):
+                if row.attribute == kpi and (path := _path(row, element)):
+                    leaf = LeafOf(element.device, path, float(row.convert(1.0)) * factor)
+                    found.setdefault((element.id, place), []).append(leaf)
+    return found
 
 
 def _grid(task: Task, step: Nanoseconds, now: Nanoseconds) -> tuple[Nanoseconds, int]:
