@@ -249,6 +249,12 @@ class LearningConfig(_Strict):
     idle_s: float = Field(
         120.0, gt=0, description="the process that trains ends without work for this long, seconds"
     )
+    app: Path | None = Field(
+        None,
+        description="Python file of the domain's own: its function `client_app(source, *, domain, task)`"
+        " answers rounds instead of what comes with FedTwin, but not under `private`; read when a training"
+        " begins",
+    )
     tell_amount: bool = Field(
         False, description="tell the broker how many elements and steps the domain learns from"
     )
@@ -398,6 +404,11 @@ class BrokerLearningConfig(_Strict):
 
     enabled: bool = Field(True, description="take trainings of those whose [[access]] says learn = true")
     round_s: float = Field(120.0, gt=0, description="a round goes on without who is slower, seconds")
+    explain: bool = Field(
+        True,
+        description="find out at the end what each domain gained and brought, where the profile lets that be"
+        " known: all rounds once more in every domain",
+    )
     runs: int = Field(2, ge=1, description="trainings at once; more wait")
     waiting: int = Field(16, ge=0, description="trainings that may wait")
     max_mb: float = Field(15.0, gt=0, le=15.0, description="largest message or model, in MB")

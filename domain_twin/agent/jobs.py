@@ -55,6 +55,7 @@ _MOST_SEGMENTS = 4096
 _SEGMENTS_PER_ASK = 20  # so many cost as much as an ask: by the time they take
 _VIEW_COST = 5.0  # a new view may cost a search
 _AT_ONCE = 128
+_BYTES_PER_STEP = 1_000_000  # of learning, whose bytes nobody parses here: so many cost as much as an ask
 _BYTES_PER_ASK = 100_000  # of a what-if or query: so many cost as much as an ask
 _QUERY_KEPT = 2000  # letters of a query that the audit keeps, besides its digest
 _OFF_LOOP = 1 << 16  # bytes of a what-if from which on it is read beside the loop
@@ -237,7 +238,7 @@ class Jobs:
         """One step of learning together. Raises also ContractError, Unreachable."""
         from domain_twin.agent.learning import Step
 
-        grant = self._granted(ask, Action.TRAIN, cost=body.ByteSize() / _BYTES_PER_ASK)
+        grant = self._granted(ask, Action.TRAIN, cost=body.ByteSize() / _BYTES_PER_STEP)
         if self.learning is None:
             raise NotFound(f"{self._domain} trains nothing with others")
         step = Step(body.run, body.step, body.task, body.message, body.card, body.arrays)

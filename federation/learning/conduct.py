@@ -37,6 +37,7 @@ def conduct(
     run: str,
     *,
     round_s: float,
+    explain: bool,
     stop: threading.Event,
     on_round: OnRound,
 ) -> Conducted:
@@ -50,7 +51,7 @@ def conduct(
     outcome = train(
         task,
         CarriedGrid(carrier, run, domains=carrier.domains(), stop=stop),
-        plan=Plan(deadline_s=round_s),
+        plan=Plan(deadline_s=round_s, explain=explain),
         on_round=lambda report: on_round(report.as_record()),
         stop=stop,
     )

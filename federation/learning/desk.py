@@ -265,6 +265,7 @@ class LearningDesk:
                 carrier,
                 entry.run.id,
                 round_s=self._config.round_s,
+                explain=self._config.explain and entry.run.task.explain,
                 stop=entry.stop,
                 on_round=on_round,
             ),

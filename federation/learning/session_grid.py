@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from domain_twin.errors import ContractError, NotFound, TwinError, Unreachable
+from domain_twin.errors import ContractError, NotFound, OverCapacity, TwinError, Unreachable
 from domain_twin.learning.task import Task
 from federation.v1 import fedtwin_pb2 as pb
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _SLACK_BYTES = 1 << 16
 _OFFER_S = 60.0
+_LONGEST_WAIT_S = 10.0
 _FACTS_BYTES = 64 << 10
 
 
@@ -118,12 +119,24 @@ class SessionCarrier:
     async def _reply(self, domain: str, message: bytes, timeout_s: float) -> bytes:
         ask = pb.LearnAsk(run=self._run, step="message", message=message)
         try:
-            reply, _ = await self._ask(domain, ask, timeout_s)
+            reply, _ = await self._in_turn(domain, ask, timeout_s)
         except NotFound as error:  # it was started anew meanwhile, or forgot the run
             if why := await self._offered(domain):
                 raise Unreachable(why) from error
-            reply, _ = await self._ask(domain, ask, timeout_s)
+            reply, _ = await self._in_turn(domain, ask, timeout_s)
         return reply
+
+    async def _in_turn(
+        self, domain: str, ask: pb.LearnAsk, timeout_s: float
+    ) -> tuple[bytes, Mapping[str, Any]]:
+        """Ask, and ask again where the domain says when; ended by the caller's deadline."""
+        while True:
+            try:
+                return await self._ask(domain, ask, timeout_s)
+            except OverCapacity as error:
+                if not 0 < error.retry_after_s <= _LONGEST_WAIT_S:
+                    raise
+                await asyncio.sleep(error.retry_after_s)
 
     async def _offered(self, domain: str) -> str:
         """Offer the run to one domain; why it does not take part, empty where it does."""

@@ -39,6 +39,8 @@ TASK = Task(
     features=(Feature("ndt:carried_rate", "Mbit/s"),),
     lags=6,
     rounds=2,
+    epochs=5,
+    batch=64,
     learning_rate=1e-2,
     window=Window(length_s=STEPS * 60.0),
     settings={"hidden": 4},
@@ -50,7 +52,7 @@ def waves(seed: int, links: int, steps: int = STEPS) -> np.ndarray:
     rng = np.random.default_rng(seed)
     phase = rng.uniform(0, 2 * np.pi, (links, 1))
     wave = np.sin(2 * np.pi * np.arange(steps) / 60 + phase)
-    return np.asarray(100.0 * (seed + 1) * (1 + 0.5 * wave) + rng.normal(0, 2.0, (links, steps)))
+    return np.asarray(100.0 * (seed + 1) * (1 + 0.5 * wave + rng.normal(0, 0.1, (links, steps))))
 
 
 def link_path(link: str, leaf: str = "carried-rate") -> str:
@@ -129,6 +131,22 @@ class LearningDomain:
             await history.close()
             self.audit.close()
 
+    def configure(self, **settings: Any) -> None:
+        """Give the domain another policy: what stands in agent.toml, as after a new start."""
+        self.learning._config = config = LearningConfig(**settings)
+        self.learning._max_bytes = int(config.max_mb * 1e6)
+
+    def restart(self) -> None:
+        """Forget the runs under way, as a new process would."""
+        self.learning._runs.clear()
+
+    def recover(self) -> None:
+        """Be as at first."""
+        self.configure()
+        self.before, self.now = _nothing, END
+        self.asked.clear()
+        self.answers.clear()
+
     async def learn(self, ask: Asked, body: pb.LearnAsk) -> pb.LearnAnswer:
         """As the jobs do, with a copy of all that crosses the border; `before` may hold it up or fail it."""
         self.asked.append(body)
@@ -155,17 +173,16 @@ class LearningFederation:
         self.made = Federation(folder, Pki(folder / "pki"), self.domains, more)  # type: ignore[arg-type]
 
     @asynccontextmanager
-    async def running(self, *, without: tuple[str, ...] = ()) -> AsyncIterator[Broker]:
+    async def running(self) -> AsyncIterator[Broker]:
         """The broker with all agents attached."""
         async with AsyncExitStack() as stack:
             for domain in self.domains.values():
                 await stack.enter_async_context(domain.working())
             broker = await stack.enter_async_context(self.made.broker())
             for name in self.domains:
-                if name not in without:
-                    await stack.enter_async_context(self.made.agent(name, broker))
+                await stack.enter_async_context(self.made.agent(name, broker))
             async with asyncio.timeout(30):
-                while len(broker.sessions) + len(without) < len(self.domains):  # noqa: ASYNC110
+                while len(broker.sessions) < len(self.domains):  # noqa: ASYNC110 - seen from outside only
                     await asyncio.sleep(0.01)
             yield broker
 
