@@ -264,6 +264,27 @@ class LearningConfig(_Strict):
         description="a new model is used also where it is worse than the one before, or than the best naive"
         " rival, by this share of its loss",
     )
+    watch_every_s: float = Field(
+        5.0,
+        gt=0,
+        description="how often models in service that watch or complete are looked after, seconds; each is"
+        " used once a step of its task",
+    )
+    refit_s: float = Field(
+        3600.0,
+        gt=0,
+        description="thresholds and gates are chosen anew from the domain's own history this often, seconds",
+    )
+    false_alarms_per_day: float = Field(
+        1.0,
+        gt=0,
+        description="false alarms a day that a detector's threshold is set for, over all elements it watches",
+    )
+    impute: bool = Field(
+        True,
+        description="let a model that completes stand in for figures of devices whose session is lost; they"
+        " are marked as imputed",
+    )
 
 
 class SyslogConfig(_Strict):

@@ -150,6 +150,7 @@ async def _run(
     async with (
         queries or contextlib.nullcontext(),
         contextlib.aclosing(learning) if learning else contextlib.nullcontext(),
+        _watching(config, twin, learning),
         serve_local(twin, config.state / "agent.sock"),
         serve_metrics(config.metrics, AgentMetrics(config, twin).face, config.state),
         _kept(trail, config.audit.syslog),
@@ -200,6 +201,30 @@ def _learning(config: AgentConfig, twin: DomainTwin, history: History | None) ->
         network=twin.network,
         history=history,
     )
+
+
+@contextlib.asynccontextmanager
+async def _watching(config: AgentConfig, twin: DomainTwin, learning: Learning | None) -> AsyncIterator[None]:
+    """Use models in service on what devices say, as long as the block lasts."""
+    if learning is None:
+        yield
+        return
+    from domain_twin.agent.watching import Watching
+
+    watching = Watching(
+        config.learning,
+        domain=config.domain,
+        learning=learning,
+        network=twin.network,
+        pipe=twin.pipeline,
+        alarms=twin.alarms,
+    )
+    task = asyncio.create_task(watching.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -114,6 +114,10 @@ class Pipeline:
         self._mapper.apply(delta)
         self._on_change(delta, self._mapper.restructured)
 
+    def lost_since(self, device: str, path: str) -> Nanoseconds:
+        """When a leaf was last heard whose session is lost; 0: it is fresh, or not known."""
+        return self.store.lost_since(device, path)
+
     def impute(self, updates: Sequence[Update], now: Nanoseconds) -> int:
         """Let values stand in for leaves whose sessions are lost; how many leaves changed.
 

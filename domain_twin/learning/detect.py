@@ -121,6 +121,14 @@ class Watch:
         """What deviates now."""
         return [state.standing for state in self._states if state.standing]
 
+    def following(self, before: Watch) -> Watch:
+        """This watch, with what stands in `before`, an earlier fit to the same elements or others."""
+        stood = {one.element: one for one in before.standing}
+        for element, state in zip(self.elements, self._states, strict=True):
+            state.standing = stood.get(element)
+        self._seen = before._seen
+        return self
+
     def scores(self, panel: Panel) -> Floats:
         """[E, T]: scores in thresholds. Raises ContractError: other elements than this was fitted to."""
         self._check(panel)

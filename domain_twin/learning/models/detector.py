@@ -39,6 +39,7 @@ LEAST_STEPS: Final = 40
 _SETTINGS: Final = {"smooth": 5.0}
 _RIDGE: Final = 0.05
 _FARTHEST: Final = 15.0
+_STILL: Final = 1e-6
 _SHARES: Final = (0.3, 0.5)
 """Of the training part, what counts as the reference of a trial run; the rest is watched."""
 _SCALE: Final = "drift.log"
@@ -98,7 +99,8 @@ class DetectorLearner:
         for channel in range(2):
             runs = [trial[channel] for trial in trials]
             # The median over trials: one in which an element was at fault must not hide faults of others.
-            size = np.sqrt(np.median([np.mean(run**2, axis=0) for run in runs], axis=0)) + 1e-3
+            size = np.sqrt(np.median([np.mean(run**2, axis=0) for run in runs], axis=0))
+            size = np.where(size > _STILL, size, 1.0)
             scale[channel] = np.log(size)
             parts = []
             for run in runs:
@@ -228,12 +230,22 @@ def plain_t2q(z: Floats, trained: int, share: float = 0.9) -> Floats:
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats]:
-    """[E, F] mean and deviation over time of what is known; 0 and 1 where nothing is, or nothing changes."""
+    """[E, F] mean and deviation over time of what is known.
+
+    Of what never changed the deviation is that of the other elements, else a hundredth of the mean and a
+    little: a loss where there never was one is to be seen.
+    """
     known = np.isfinite(values)
     count = np.maximum(known.sum(1), 1)
     mean = np.where(known, values, 0.0).sum(1) / count
     spread = np.sqrt(np.where(known, (values - mean[:, None]) ** 2, 0.0).sum(1) / count)
-    return mean, np.where(spread > 1e-9 * (np.abs(mean) + 1e-9), spread, np.maximum(np.abs(mean), 1.0))
+    changes = spread > 1e-9 * (np.abs(mean) + 1e-9)
+    others = [
+        np.median(column[moves]) if moves.any() else 0.0
+        for column, moves in zip(spread.T, changes.T, strict=True)
+    ]
+    usual = np.where(np.array(others) > 0, others, 0.01 * np.abs(mean) + 1e-3)
+    return mean, np.where(changes, spread, usual)
 
 
 def _normal(matrix: Floats) -> Floats:
