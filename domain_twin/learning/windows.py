@@ -1,12 +1,11 @@
 """Windows over a panel: what a model of a task reads at a step, on each element's own scale.
 
-Owns that scale (it is local, computed from the panel's training part and never sent), the levels and the
-daily shape beside the lags, and which steps may be trained or judged on. Holds no model.
+Owns the levels and the daily shape beside the lags, and which steps may be trained or judged on. Holds no
+model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -16,6 +15,7 @@ from scipy.signal import lfilter
 
 from domain_twin.errors import ContractError
 from domain_twin.learning.panel import Panel
+from domain_twin.learning.scaling import Scale, local_scale
 from domain_twin.learning.task import Role, Task
 
 __all__ = [
@@ -49,20 +49,6 @@ Singles = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scale:
-    """One domain's own scale, each [E, F]: z = (asinh(x / unit) - centre) / spread."""
-
-    unit: Floats
-    centre: Floats
-    spread: Floats
-
-    def to_z(self, values: Floats) -> Floats:
-        """`values` [E, T, F] in units of the features as z."""
-        z: Floats = np.arcsinh(values / self.unit[:, None])
-        return (z - self.centre[:, None]) / self.spread[:, None]
-
-
 def targets_of(task: Task) -> Indices:
     """Columns of the task's features that it foretells."""
     return np.array([i for i, feature in enumerate(task.features) if feature.role is Role.TARGET], np.intp)
@@ -80,19 +66,6 @@ def check_panel(task: Task, panel: Panel) -> None:
             f"model {task.model!r} has steps of {task.step_s:g} s,"
             f" the panel of {panel.step_s:g} s: resample it"
         )
-
-
-def local_scale(values: Floats) -> Scale:
-    """The scale that fits `values` [E, T, F]; of what was never known, or never changed, a neutral one."""
-    known = np.isfinite(values)
-    sizes = np.where(known & (values != 0), np.abs(values), np.nan)
-    unit = _nan_median(sizes, fallback=1.0)
-    z = np.where(known, np.arcsinh(np.where(known, values, 0) / unit[:, None]), 0.0)
-    counts = known.sum(axis=1)
-    centre = z.sum(axis=1) / np.maximum(counts, 1)
-    squares = np.where(known, (z - centre[:, None]) ** 2, 0).sum(axis=1) / np.maximum(counts, 1)
-    spread = np.sqrt(squares)
-    return Scale(unit, centre, np.where(spread > 1e-6, spread, 1.0))
 
 
 def ewma(values: Floats, half_life: float) -> Floats:
@@ -258,18 +231,6 @@ def windows_of(task: Task, panel: Panel) -> Windows:
         kept.clear()
         kept[key] = Windows(task, panel)
     return kept[key]
-
-
-def _nan_median(values: Floats, fallback: float) -> Floats:
-    """Median along axis 1 of what is known; `fallback` where nothing is."""
-    if not values.shape[1]:
-        return np.full((values.shape[0], values.shape[2]), fallback)
-    ordered = np.sort(values, axis=1)
-    counts = np.isfinite(ordered).sum(axis=1)
-    middle = np.clip((counts - 1) // 2, 0, None)
-    median = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
-    found: Floats = np.where(counts > 0, median, fallback)
-    return found
 
 
 def _centred_mean(values: Floats, half: int) -> Floats:
