@@ -7,6 +7,7 @@ neither names a scenario, the twin is asked as it is.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ _AS_IT_IS = Scenario(
 )  # a change that changes nothing: jobs refuse to be asked nothing
 _SEED_BITS = 53  # what every JSON reader keeps exactly
 _MOST_ENTRIES = 50
+_SEQUENCE = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ def _versions(found: Any) -> dict[str, Version]:
     versions = {}
     for domain, text in found.items():
         epoch, _, sequence = str(text).rpartition(":")
-        if not epoch or not sequence.isdecimal() or len(sequence) > 20:
+        if not (epoch and _SEQUENCE.fullmatch(sequence) and int(sequence) < 1 << 63):
             raise ContractError(
                 f"{where}.{domain}: {str(text)[:80]!r} is no version; copy one from the characteristic"
                 " `versions` of an earlier run"

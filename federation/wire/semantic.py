@@ -127,12 +127,15 @@ def decode_graph_check(message: pb.CheckGraphResponse) -> GraphCheck:
     )
 
 
+_MOST_ROWS = (1 << 32) - 1  # as the message has it; no twin gives so many
+
+
 def encode_query_question(question: QueryQuestion) -> pb.QueryRequest:
     """A question in SPARQL, as a message."""
     return pb.QueryRequest(
         query=question.query,
         format=question.format,
-        max_rows=question.max_rows,
+        max_rows=min(question.max_rows, _MOST_ROWS),
         timeout_ms=round(question.timeout_s * 1000),
         require=question.require,
         explain=question.explain,

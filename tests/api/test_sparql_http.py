@@ -200,6 +200,8 @@ async def test_what_cannot_be_answered_is_refused_with_a_sentence(
 
 async def test_limits_are_told_in_headers(http: httpx.AsyncClient) -> None:
     cut = await http.get("/sparql", params={"query": "SELECT * { ?s ?p ?o }", "max-rows": "3"})
+    all_ = await http.get("/sparql", params={"query": SELECT, "max-rows": str(1 << 40)})
+    assert all_.headers["fedtwin-rows"] == str(CELLS)
     stopped = await http.get("/sparql", params={"query": ENDLESS, "timeout-s": "0.2"})
 
     assert (len(cut.json()["results"]["bindings"]), cut.headers["fedtwin-stopped-by"]) == (

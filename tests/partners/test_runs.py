@@ -130,6 +130,7 @@ async def test_what_a_partner_does_not_have_is_refused_as_what_does_not_exist(tm
         ({"scenario": CUT, "deadline": 1e9}, "characteristic deadline"),
         ({"scenario": CUT, "endPointPairs": ["ran/cell-1"]}, r"characteristic endPointPairs\[0\]"),
         ({"scenario": CUT, "atVersions": {"ran": "7"}}, "characteristic atVersions.ran"),
+        ({"scenario": CUT, "atVersions": {"ran": "e:99999999999999999999"}}, "characteristic atVersions.ran"),
         ({"scenario": CUT, "sead": 4}, r"characteristic\[1\].name: 'sead'"),
         ({"scenario": CUT, "verdict": "pass"}, r"characteristic\[1\].name: 'verdict'"),
     ],

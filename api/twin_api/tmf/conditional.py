@@ -10,6 +10,7 @@ from twin_api.tmf.errors import Refused
 __all__ = ["etag", "matches", "named_version"]
 
 _TAG: Final = re.compile(r'(W/)?"([^"]*)"')
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
 
 
 def etag(version: int) -> str:
@@ -29,7 +30,7 @@ def named_version(header: str | None, held: int) -> int:
     """
     if header is None or header.strip() == "*":
         return 0
-    tags = [int(tag) for weak, tag in _TAG.findall(header) if not weak and tag.isdigit() and len(tag) < 19]
+    tags = [int(tag) for weak, tag in _TAG.findall(header) if not weak and _VERSION.fullmatch(tag)]
     if held in tags:
         return held
     newer = [tag for tag in tags if tag > held]
