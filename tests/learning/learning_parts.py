@@ -41,7 +41,7 @@ PLAN = Plan(deadline_s=30.0, explain=False)
 DOMAINS = ("core", "edge", "ran", "transport")
 
 
-def panel(seed: int, *, elements: int = 1, steps: int = 240, levels: np.ndarray | None = None) -> Panel:
+def panel(seed: int, *, elements: int = 1, steps: int = 160, levels: np.ndarray | None = None) -> Panel:
     """Daily waves of 48 steps with noise, of their own level in each domain."""
     rng = np.random.default_rng(seed)
     wave = 2 * np.sin(2 * np.pi * np.arange(steps) / 48 + seed)

