@@ -57,12 +57,16 @@ class Fidelity:
 
 
 def quick(synthetic: Series, holdout: Series) -> dict[str, float]:
-    """`w1`, `acf_mse`, `correlation_error` of `synthetic` [.., F] beside `holdout` [.., F], or [E, T, F]."""
+    """`w1`, `acf_mse`, `correlation_error` of `synthetic` [.., F] beside `holdout` [.., F], or [E, T, F].
+
+    Autocorrelations are taken over pieces of the holdout's length, each about its own mean: a longer series
+    knows slow variation that a short one takes for its mean.
+    """
     made, real = _elements(synthetic), _elements(holdout)
     flat_made, flat_real = made.reshape(-1, made.shape[-1]), real.reshape(-1, real.shape[-1])
     return {
         "w1": float(np.mean(_w1(flat_made, flat_real))),
-        "acf_mse": float(np.mean((_acf(made) - _acf(real)) ** 2)),
+        "acf_mse": float(np.mean((_acf(made, real.shape[1]) - _acf(real, real.shape[1])) ** 2)),
         "correlation_error": float(np.mean(np.abs(_correlation(flat_made) - _correlation(flat_real)))),
     }
 
@@ -82,7 +86,7 @@ def measure(
     real_error = forecast_error(trained, real, targets=targets, lags=lags, seed=seed)
     auc, ratio = membership(made, trained, _elements(outsiders), window=window, seed=seed)
     by_feature = _w1(made.reshape(-1, made.shape[-1]), real.reshape(-1, real.shape[-1]))
-    autocorrelation = ((_acf(made) - _acf(real)) ** 2).mean(0)
+    autocorrelation = ((_acf(made, real.shape[1]) - _acf(real, real.shape[1])) ** 2).mean(0)
     return Fidelity(
         **found,
         tstr_ratio=synthetic_error / real_error,
@@ -184,15 +188,18 @@ def _correlation(flat: Series) -> Series:
     return correlation
 
 
-def _acf(series: Series, lags: int = ACF_LAGS) -> Series:
-    """[lags, F] of [E, T, F], over pairs that are both known."""
-    mean = np.nanmean(series, axis=(0, 1))
-    known = np.isfinite(series)
-    centred = np.where(known, series - mean, 0.0)
-    variance = (centred**2).sum((0, 1)) / np.maximum(known.sum((0, 1)), 1)
+def _acf(series: Series, piece: int) -> Series:
+    """[ACF_LAGS, F] of [E, T, F]: mean over pieces of `piece` steps, over pairs that are both known."""
+    length = min(piece, series.shape[1])
+    count = series.shape[1] // length
+    parts = series[:, : count * length].reshape(-1, length, series.shape[-1])
+    known = np.isfinite(parts)
+    size = np.maximum(known.sum(1), 1)
+    centred = np.where(known, parts - (np.where(known, parts, 0.0).sum(1) / size)[:, None], 0.0)
+    variance = (centred**2).sum(1) / size
     out = []
-    for lag in range(1, lags + 1):
-        products = (centred[:, lag:] * centred[:, :-lag]).sum((0, 1))
-        count = (known[:, lag:] & known[:, :-lag]).sum((0, 1))
-        out.append(products / np.maximum(count, 1) / (variance + 1e-24))
+    for lag in range(1, ACF_LAGS + 1):
+        products = (centred[:, lag:] * centred[:, :-lag]).sum(1)
+        pairs = (known[:, lag:] & known[:, :-lag]).sum(1)
+        out.append((products / np.maximum(pairs, 1)).mean(0) / (variance.mean(0) + 1e-24))
     return np.array(out)

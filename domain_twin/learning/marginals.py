@@ -6,12 +6,15 @@ spread is kept as means over bins of ranks, never as single values, so that no s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from domain_twin.errors import ContractError
 
@@ -51,23 +54,42 @@ class Marginals:
                     " a longer window, or another KPI"
                 )
             cuts = np.round(_EDGES * len(known)).astype(int)
-            levels[column] = [known[a:b].mean() for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+            levels[column] = [known[a:b].mean() for a, b in pairwise(cuts)]
             resolution[column] = _resolution(known)
         return cls(levels, resolution)
 
     @classmethod
-    def unpacked(cls, packed: NDArray[np.float32], resolution: NDArray[np.float32]) -> Marginals:
+    def none(cls, features: int) -> Marginals:
+        """What a model begins with: nothing is known."""
+        return cls(np.zeros((features, len(_SCORES))), np.zeros(features))
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, NDArray[Any]]) -> Marginals:
         """From the arrays of a model. Means over domains may have lost their order: it is restored."""
-        levels = np.sinh(packed.astype(np.float64) * _SPAN) * _UNIT
-        steps = np.sinh(resolution.astype(np.float64) * _SPAN) * _UNIT
+        levels = np.sinh(arrays["marginals.levels"].astype(np.float64) * _SPAN) * _UNIT
+        steps = np.sinh(arrays["marginals.resolution"].astype(np.float64) * _SPAN) * _UNIT
         return cls(np.maximum.accumulate(levels, axis=1), np.where(steps > 0, _rounded(steps), 0.0))
 
-    def packed(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`levels` and `resolution` as arrays of a model, all within -1 and 1."""
-        return (
-            (np.arcsinh(self.levels / _UNIT) / _SPAN).astype(np.float32),
-            (np.arcsinh(self.resolution / _UNIT) / _SPAN).astype(np.float32),
-        )
+    def packed(self) -> dict[str, NDArray[np.float32]]:
+        """As arrays of a model, all within -1 and 1."""
+        return {
+            "marginals.levels": (np.arcsinh(self.levels / _UNIT) / _SPAN).astype(np.float32),
+            "marginals.resolution": (np.arcsinh(self.resolution / _UNIT) / _SPAN).astype(np.float32),
+        }
+
+    def hermite(self, degree: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Polynomials that make standardised values of normal scores, both [degree + 1, F].
+
+        First their coefficients by orthonormal Hermite polynomials, whose products over two scores with
+        correlation r are r ** order; then by powers, constant first.
+        """
+        scores = ndtri((np.arange(4_000) + 0.5) / 4_000)
+        values = self.values(np.repeat(scores[:, None], len(self.levels), axis=1))
+        scaled = (values - values.mean(0)) / (values.std(0) + 1e-12)
+        powers = np.polynomial.polynomial.polyfit(scores, scaled, degree)
+        orders = np.array([np.polynomial.hermite_e.poly2herme(column) for column in powers.T]).T
+        factorials = np.array([math.factorial(order) for order in range(len(orders))], dtype=float)
+        return orders * np.sqrt(factorials)[:, None], powers
 
     def scores(self, values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Normal scores of `values` [..., F]; NaN stays. Values on a grid are spread over their step first."""
@@ -100,12 +122,6 @@ class Marginals:
             step = self.resolution[column]
             out[..., column] = np.round(result / step) * step if step else result
         return out
-
-
-def uniform(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks, 0 to 1, of normal scores."""
-    ranks: NDArray[np.float64] = ndtr(scores)
-    return ranks
 
 
 def _rising(levels: NDArray[np.float64]) -> NDArray[np.float64]:

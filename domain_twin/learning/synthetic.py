@@ -18,16 +18,16 @@ from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Card, Kind, Task
 from domain_twin.model import Nanoseconds
 
-__all__ = ["CHANNELS", "CLOCKS", "DAY_NS", "MAX_ROWS", "SCALES", "generate", "normal_series"]
+__all__ = ["CLOCKS", "DAY_NS", "MAX_ROWS", "SCALES", "clock_inputs", "generate", "series"]
 
 CLOCKS: Final[Mapping[str, int]] = {"day": 4, "none": 0}
 """Inputs that tell the time of day: sine and cosine of one and two turns."""
-SCALES: Final = 10
-CHANNELS: Final = 6
+SCALES: Final = 9
 MAX_ROWS: Final = 1_000_000
 DAY_NS: Final = 86_400 * 10**9
 _REFERENCE_ROWS: Final = 20_000
 _CHUNK: Final = 20_000
+_EXACT_FROM: Final = 12
 
 
 def generate(
@@ -36,8 +36,8 @@ def generate(
 ) -> Panel:  # fmt: skip
     """`elements` independent series of `rows` steps in the features' units, from `start` on.
 
-    `marginals` is how a domain's own values are spread; by default the model's, which is the mean over
-    the domains that trained it. `card` is checked against `task`. Raises ContractError where arrays, card and
+    `marginals` are those of a domain's own values; by default the model's, which is the mean over the domains
+    that trained it. `card` is checked against `task`. Raises ContractError where arrays, card and
     task do not fit, and beyond 1,000,000 values of rows times elements.
     """
     _check(arrays, task, card)
@@ -45,38 +45,44 @@ def generate(
         raise ContractError(
             f"{rows} rows of {elements} elements: both at least 1, and at most {MAX_ROWS} rows in all"
         )
-    spread = marginals or Marginals.unpacked(arrays["marginals.levels"], arrays["marginals.resolution"])
-    if len(spread.levels) != len(task.features):
+    marginals = marginals or Marginals.unpacked(arrays)
+    if len(marginals.levels) != len(task.features):
         raise ContractError(
-            f"the spread of values is of {len(spread.levels)} features, the task has {len(task.features)}"
+            f"marginals are of {len(marginals.levels)} features, the task has {len(task.features)}"
         )
-    if not np.ptp(spread.levels, axis=1).any():
-        raise ContractError(f"model {task.model!r} was never trained: no spread of values is known")
-    series = [
-        spread.values(normal_series(arrays, task, rows, rng, start=start, step_s=task.step_s))
-        for _ in range(elements)
+    if not np.ptp(marginals.levels, axis=1).any():
+        raise ContractError(f"model {task.model!r} was never trained: no marginals are known")
+    made = [
+        series(arrays, task, marginals, rows, rng, start=start, step_s=task.step_s) for _ in range(elements)
     ]
     names = tuple(f"{name}-{number + 1}" for number in range(elements))
     features = tuple(feature.kpi for feature in task.features)
-    return Panel(names, features, np.stack(series), start, task.step_s, rows)
+    return Panel(names, features, np.stack(made), start, task.step_s, rows)
 
 
-def normal_series(
-    arrays: Mapping[str, NDArray[np.float32]], task: Task, rows: int, rng: np.random.Generator, *,
+def series(
+    arrays: Mapping[str, NDArray[np.float32]], task: Task, marginals: Marginals, rows: int, rng: np.random.Generator, *,
     start: Nanoseconds, step_s: float,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """[rows, F]: normal scores of one series. Their law is made standard normal with a long run of the
-    generator itself, so that the spread of values is kept whatever averaging did to the nets."""
+    """[rows, F]: one series in the units of `marginals`. A long run of the generator itself tells how far its scores
+    are from normal, so that the spread of values is kept whatever averaging did to the nets."""
     reference = _raw(arrays, task, _REFERENCE_ROWS, np.random.default_rng(0), start, max(step_s, 120.0))
-    levels = (np.arange(400) + 0.5) / 400
-    scores = ndtri(levels)
-    out = _raw(arrays, task, rows, rng, start, step_s)
+    made = _raw(arrays, task, rows, rng, start, step_s)
+    return marginals.values(_levelled(made, reference))
+
+
+_RANKS: Final = (np.arange(400) + 0.5) / 400
+_RANK_SCORES: Final = ndtri(_RANKS)
+
+
+def _levelled(made: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`made` by the monotone maps that give every column of `reference` the standard normal law."""
+    out = np.empty_like(made)
     for column in range(out.shape[1]):
-        own = np.quantile(reference[:, column], levels) + 1e-9 * np.arange(400)
-        slope = (scores[-1] - scores[-2]) / (own[-1] - own[-2] + 1e-9)
-        series = out[:, column]
-        beyond = np.clip(series - own[-1], 0, 1) * min(slope, 2.0) + np.clip(series - own[0], -1, 0)
-        out[:, column] = np.interp(series, own, scores) + beyond
+        own = np.quantile(reference[:, column], _RANKS) + 1e-9 * np.arange(len(_RANKS))
+        series = made[:, column]
+        beyond = np.clip(series - own[-1], 0, 1) + np.clip(series - own[0], -1, 0)
+        out[:, column] = np.interp(series, own, _RANK_SCORES) + beyond
     return out
 
 
@@ -84,24 +90,38 @@ def _raw(
     arrays: Mapping[str, NDArray[np.float32]], task: Task, rows: int, rng: np.random.Generator,
     start: Nanoseconds, step_s: float,
 ) -> NDArray[np.float64]:  # fmt: skip
-    scales, channels = int(task.settings.get("scales", SCALES)), int(task.settings.get("channels", CHANNELS))
+    scales = int(task.settings.get("scales", SCALES))
     clock = CLOCKS[str(task.settings.get("clock", "day"))]
     time = np.arange(rows)
     knots = [
-        (1 << scale, rng.uniform(), rng.standard_normal((rows // (1 << scale) + 3, channels)))
+        (1 << scale, rng.uniform(), _drawn(rows // (1 << scale) + 3, len(task.features), rng))
         for scale in range(scales)
     ]
     out = np.empty((rows, len(task.features)))
     for begin in range(0, rows, _CHUNK):
         part = time[begin : begin + _CHUNK]
         inputs = [_between(drawn, part, apart, phase) for apart, phase, drawn in knots]
-        if clock:
-            turn = 2 * np.pi * (start % DAY_NS / DAY_NS + part * (step_s / 86_400))
-            inputs.append(
-                np.stack([wave(k * turn) for k in range(1, clock // 2 + 1) for wave in (np.sin, np.cos)], axis=1)
-            )
+        inputs.append(clock_inputs(start, part, step_s, clock))
         out[begin : begin + len(part)] = _net(arrays, np.concatenate(inputs, axis=1))
     return out
+
+
+def _drawn(count: int, channels: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Noise; where there is enough of it, with exactly its law's mean and spread, so that a short series is
+    not off by its few slow knots."""
+    noise = rng.standard_normal((count, channels))
+    if count >= _EXACT_FROM:
+        noise = (noise - noise.mean(0)) / noise.std(0)
+    return noise
+
+
+def clock_inputs(
+    start: Nanoseconds, steps: NDArray[np.int64], step_s: float, count: int
+) -> NDArray[np.float64]:
+    """[T, count]: what the generator is told of the time of day."""
+    turn = 2 * np.pi * (start % DAY_NS / DAY_NS + steps * (step_s / 86_400))
+    waves = [wave(k * turn) for k in range(1, count // 2 + 1) for wave in (np.sin, np.cos)]
+    return np.stack(waves, axis=1) if waves else np.empty((len(steps), 0))
 
 
 def _between(
@@ -134,8 +154,8 @@ def _check(arrays: Mapping[str, NDArray[np.float32]], task: Task, card: Card | N
         raise ContractError(f"model {task.model!r} is a {task.kind.value}: only a gan makes synthetic series")
     if card is not None and card.task.features != task.features:
         raise ContractError(f"model {task.model!r}: the card is about other features than the task")
-    scales, channels = int(task.settings.get("scales", SCALES)), int(task.settings.get("channels", CHANNELS))
-    inputs = scales * channels + CLOCKS[str(task.settings.get("clock", "day"))]
+    scales = int(task.settings.get("scales", SCALES))
+    inputs = scales * len(task.features) + CLOCKS[str(task.settings.get("clock", "day"))]
     direct = arrays.get("generator.direct")
     if direct is None or direct.shape != (inputs, len(task.features)):
         found = "missing" if direct is None else list(direct.shape)

@@ -7,7 +7,7 @@ and the marginals are arrays of the model and are joined over domains like those
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Final
+from typing import Any, Final
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +18,10 @@ from domain_twin.learning.fidelity import quick
 from domain_twin.learning.learner import Arrays, Trained
 from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.models.gan_nets import Shape, epoch, initial
+from domain_twin.learning.models.gan_start import mixing
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.rivals import block_bootstrap, copula
-from domain_twin.learning.synthetic import CLOCKS, DAY_NS, normal_series
+from domain_twin.learning.synthetic import CLOCKS, DAY_NS, clock_inputs, series
 from domain_twin.learning.task import Task
 
 __all__ = ["LEAST_WINDOWS", "GanLearner", "make"]
@@ -28,11 +29,11 @@ __all__ = ["LEAST_WINDOWS", "GanLearner", "make"]
 LEAST_WINDOWS: Final = 64
 JUDGED_ROWS: Final = 4_000
 _BATCH: Final = 64
-_INTEGERS: Final = {"window", "scales", "channels", "hidden", "critic", "steps"}
+_INTEGERS: Final = {"window", "scales", "hidden", "critic", "steps"}
 
 
 def make(task: Task) -> GanLearner:
-    """The learner of `task`. Settings: window, scales, channels, hidden, critic, steps, adversarial, lag_weight
+    """The learner of `task`. Settings: window, scales, hidden, critic, steps, adversarial, lag_weight
     (see `Shape`), and clock: `day` or `none`. Raises ConfigError for others."""
     settings = dict(task.settings)
     clock = str(settings.pop("clock", "day"))
@@ -45,9 +46,12 @@ def make(task: Task) -> GanLearner:
     if clock not in CLOCKS:
         raise ConfigError(f"model {task.model!r}: clock is {clock!r}; it may be {' or '.join(CLOCKS)}")
     shape = Shape(
-        len(task.features), clock=CLOCKS[clock], learning_rate=task.learning_rate, batch=min(task.batch, _BATCH)
+        len(task.features),
+        clock=CLOCKS[clock],
+        learning_rate=task.learning_rate,
+        batch=min(task.batch, _BATCH),
     )
-    limits = {"window": 512, "scales": 14, "channels": 32, "hidden": 512, "critic": 512, "steps": 10_000}
+    limits = {"window": 512, "scales": 14, "hidden": 512, "critic": 512, "steps": 10_000}
     for name, value in settings.items():
         number = _number(task, name, value)
         if name in limits and not 1 <= number <= limits[name]:
@@ -68,10 +72,9 @@ class GanLearner:
         self.shape = shape
 
     def initial(self, rng: np.random.Generator) -> Arrays:
-        """Both nets at random; marginals of zeros."""
+        """Both nets at random; marginals that know nothing."""
         count = self.shape.features
-        levels, resolution = Marginals(np.zeros((count, 64)), np.zeros(count)).packed()
-        return {**initial(self.shape, rng), "marginals.levels": levels, "marginals.resolution": resolution}
+        return {**initial(self.shape, rng), **Marginals.none(count).packed()}
 
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
         """`task.epochs` epochs of `steps` steps. Raises ContractError below 64 whole windows."""
@@ -79,7 +82,6 @@ class GanLearner:
         values = panel.training()
         marginals = Marginals.fit(values)
         scores = marginals.scores(values, rng)
-        series = scores.reshape(-1, scores.shape[-1])
         starts = _starts(scores, self.shape.window)
         if len(starts) < LEAST_WINDOWS:
             raise ContractError(
@@ -88,20 +90,26 @@ class GanLearner:
             )
         step = panel.step_s / 86_400
         turns = panel.start % DAY_NS / DAY_NS + np.arange(values.shape[1]) * step
-        params = {name: jnp.asarray(held) for name, held in arrays.items() if not name.startswith("marg")}
+        if not arrays["generator.direct"].any():
+            hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, self.shape.clock)
+            begun = mixing(scores, marginals, hours, self.shape.scales).astype(np.float32)
+            arrays = {**arrays, "generator.direct": begun}
+        params = {
+            name: jnp.asarray(held) for name, held in arrays.items() if not name.startswith("marginals.")
+        }
         metrics: dict[str, float] = {}
-        data = jnp.asarray(np.nan_to_num(series), jnp.float32)
-        when = jnp.asarray(np.tile(turns % 1.0, values.shape[0]), jnp.float32)
+        # one size for many lengths: code is compiled once, and not for every domain
+        data = jnp.asarray(_padded(np.nan_to_num(scores.reshape(-1, scores.shape[-1]))), jnp.float32)
+        when = jnp.asarray(_padded(np.tile(turns % 1.0, values.shape[0])), jnp.float32)
+        units = jnp.asarray(marginals.hermite()[1], jnp.float32)
+        begins = jnp.asarray(_padded(starts))
         for _ in range(self.task.epochs):
             params, found = epoch(
-                self.shape, params, data, jnp.asarray(starts), when, step, int(rng.integers(2**31))
+                self.shape, params, data, begins, len(starts), when, units, step, int(rng.integers(2**31))
             )
             metrics = {name: float(value) for name, value in found.items()}
-        levels, resolution = marginals.packed()
         trained = {name: np.asarray(value, np.float32) for name, value in params.items()}
-        return Trained(
-            {**trained, "marginals.levels": levels, "marginals.resolution": resolution}, len(starts), metrics
-        )
+        return Trained({**trained, **marginals.packed()}, len(starts), metrics)
 
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
         """How far synthetic series in this domain's units are from the holdout, beside both rivals; no judge."""
@@ -116,8 +124,8 @@ class GanLearner:
         marginals = Marginals.fit(training)
         rows = min(JUDGED_ROWS, max(holdout.shape[1], 4 * self.shape.window))
         start = panel.start + round(panel.holdout_from * panel.step_s * 1e9)
-        made = normal_series(arrays, self.task, rows, rng, start=start, step_s=panel.step_s)
-        found = quick(marginals.values(made), holdout)
+        made = series(arrays, self.task, marginals, rows, rng, start=start, step_s=panel.step_s)
+        found = quick(made, holdout)
         out = {"loss": float(sum(found.values())), **found}
         out["naive:bootstrap"] = sum(quick(block_bootstrap(training, rows, rng), holdout).values())
         out["naive:copula"] = sum(quick(copula(training, rows, rng), holdout).values())
@@ -141,6 +149,12 @@ def _starts(scores: NDArray[np.float64], window: int) -> NDArray[np.int32]:
         return np.empty(0, np.int32)
     element, begin = np.nonzero(since[:, window:] - since[:, :-window] == 0)
     return (element * steps + begin).astype(np.int32)
+
+
+def _padded(values: NDArray[Any]) -> NDArray[Any]:
+    """With zeros below, up to 16,384 rows or the next power of two."""
+    rows = max(16_384, 1 << (len(values) - 1).bit_length())
+    return np.concatenate([values, np.zeros((rows - len(values), *values.shape[1:]), values.dtype)])
 
 
 def _number(task: Task, name: str, value: float | str) -> float:

@@ -28,11 +28,10 @@ class Shape:
     """What the nets are like; hashable, since compiled code depends on it."""
 
     features: int
-    window: int = 96
-    scales: int = 10
-    channels: int = 6
-    hidden: int = 64
-    critic: int = 64
+    window: int = 80
+    scales: int = 9
+    hidden: int = 48
+    critic: int = 48
     clock: int = 4
     batch: int = 64
     steps: int = 100
@@ -44,12 +43,12 @@ class Shape:
     @property
     def inputs(self) -> int:
         """Noise and clock, per step."""
-        return self.scales * self.channels + self.clock
+        return self.scales * self.features + self.clock
 
     @property
     def lags(self) -> tuple[int, ...]:
         """Time lags whose products are held, in steps."""
-        return tuple(k for k in (0, 1, 2, 3, 5, 8, 12, 18, 26, 36, 48, 60, 72) if k <= self.window * 3 // 4)
+        return tuple(k for k in (0, 1, 2, 4, 8, 16, 32, 48, 60) if k <= self.window * 3 // 4)
 
 
 def initial(shape: Shape, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
@@ -63,12 +62,12 @@ def initial(shape: Shape, rng: np.random.Generator) -> dict[str, NDArray[np.floa
 
     h, c, f = shape.hidden, shape.critic, shape.features
     return {
-        "generator.direct": dense(shape.inputs, f),
+        "generator.direct": np.zeros((shape.inputs, f), np.float32),  # the first domain to train fits it
         "generator.in": dense(shape.inputs, h),
         "generator.in_bias": zeros(h),
         "generator.mid": dense(h, h, 1.4),
         "generator.mid_bias": zeros(h),
-        "generator.out": dense(h, f, 0.3),
+        "generator.out": dense(h, f, 0.1),
         "generator.out_bias": zeros(f),
         "critic.first": dense(_FOLD * 2 * f, c, 1.4),
         "critic.first_bias": zeros(c),
@@ -84,23 +83,22 @@ _FOLD = 4  # steps that a layer of the critic joins
 
 
 def noise(shape: Shape, key: jax.Array, batch: int) -> jax.Array:
-    """[batch, window, scales * channels]: unit variance; channel group j is linear between knots 2^j apart."""
-    parts = []
+    """[batch, window, scales * F]: unit variance; channel group j is linear between knots 2^j apart."""
+    apart = [1 << scale for scale in range(shape.scales)]
+    counts = [shape.window // each + 3 for each in apart]
+    for_knots, for_phases = jax.random.split(key)
+    drawn = jax.random.normal(for_knots, (batch, sum(counts), shape.features))  # one draw compiles fast
+    phases = jax.random.uniform(for_phases, (batch, shape.scales))
     time = jnp.arange(shape.window, dtype=jnp.float32)
-    for scale in range(shape.scales):
-        key, knots, phases = jax.random.split(key, 3)
-        apart = 1 << scale
-        if apart == 1:
-            parts.append(jax.random.normal(knots, (batch, shape.window, shape.channels)))
-            continue
-        drawn = jax.random.normal(knots, (batch, shape.window // apart + 3, shape.channels))
-        at = time[None] / apart + jax.random.uniform(phases, (batch, 1))
-        low = jnp.floor(at)
-        share = (at - low)[..., None]
-        index = low.astype(jnp.int32)[..., None]
-        left = jnp.take_along_axis(drawn, index, axis=1)
-        right = jnp.take_along_axis(drawn, index + 1, axis=1)
-        parts.append(((1 - share) * left + share * right) / jnp.sqrt((1 - share) ** 2 + share**2))
+    parts = [drawn[:, : shape.window]]
+    begin = counts[0]
+    for scale in range(1, shape.scales):
+        knots = drawn[:, begin : begin + counts[scale]]
+        begin += counts[scale]
+        at = time[None] / apart[scale] + phases[:, scale, None]
+        weights = jnp.maximum(1 - jnp.abs(at[..., None] - jnp.arange(counts[scale])), 0)
+        weights = weights / jnp.sqrt((weights**2).sum(-1, keepdims=True))
+        parts.append(weights @ knots)
     return jnp.concatenate(parts, axis=-1)
 
 
@@ -141,24 +139,39 @@ def judged(params: Params, windows: jax.Array, clock: jax.Array) -> jax.Array:
     return out
 
 
-def moments(shape: Shape, windows: jax.Array, clock: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What is held of windows [batch, window, F]: laws of values and changes; products over lags."""
-    points = jnp.linspace(-2.5, 2.5, 13)
-    laws = [jax.nn.sigmoid((windows[..., None] - points) * 4).mean((0, 1)).ravel()]
-    for apart in (1, 4):
-        change = windows[:, apart:] - windows[:, :-apart]
-        laws.append(jax.nn.sigmoid((change[..., None] - points) * 4).mean((0, 1)).ravel())
+def moments(
+    shape: Shape, windows: jax.Array, clock: jax.Array, units: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What is held of windows [batch, window, F]: laws of values and changes; products over lags.
+
+    `units` [6, F] are coefficients of the polynomials that make standardised units of normal scores.
+    """
+    batch, length, features = windows.shape
+    points = jnp.linspace(-2.4, 2.4, 9)
+
+    def law(values: jax.Array) -> jax.Array:
+        return jnp.clip((values[..., None] - points) * 1.5, -0.5, 0.5).mean((0, 1)).ravel()
+
+    laws = [law(windows[:, ::2])]
+    laws += [law((windows[:, apart:] - windows[:, :-apart])[:, ::2]) for apart in (1, 4)]
     if shape.clock:
-        by_hour = jnp.einsum("btf,btc->fc", windows, clock) / (windows.shape[0] * windows.shape[1])
-        laws.append(by_hour.ravel())
-    spread = jnp.exp(jnp.clip(windows, -3.5, 3.5) * 0.7) - 1.28  # heavy upper tails, as rates have them
-    products = []
-    for lag in shape.lags:
-        count = windows.shape[0] * (shape.window - lag)
-        for kind in (windows, spread * 0.7):
-            earlier, later = kind[:, : shape.window - lag], kind[:, lag:]
-            products.append((jnp.einsum("btf,btg->fg", earlier, later) / count).ravel())
-    return jnp.concatenate(laws), jnp.concatenate(products)
+        laws.append(jnp.einsum("btf,btc->fc", windows, clock).ravel() / (batch * length))
+    # beside the scores, standardised units: heavy tails weigh there as in the data
+    cut, spread = jnp.clip(windows, -3.2, 3.2), jnp.zeros_like(windows)
+    for coefficient in units[::-1]:
+        spread = spread * cut + coefficient
+    rows = jnp.concatenate([windows, spread], -1).reshape(batch * length, 2 * features)
+    rows = jnp.concatenate([rows, jnp.zeros((shape.lags[-1], 2 * features))])
+    step = jnp.arange(batch * length)[:, None] % length
+
+    def product(_: None, lag: jax.Array) -> tuple[None, jax.Array]:
+        earlier = jnp.where(step < length - lag, rows[: batch * length], 0.0)
+        later = jax.lax.dynamic_slice_in_dim(rows, lag, batch * length)
+        return None, 0.7 * earlier.T @ later / (batch * (length - lag))
+
+    # one loop, and not a product after the other in the code: that took minutes to compile
+    products = jax.lax.scan(product, None, jnp.asarray(shape.lags))[1]
+    return jnp.concatenate(laws), products.ravel()
 
 
 def _clocked(shape: Shape, turns: jax.Array) -> jax.Array:
@@ -177,13 +190,15 @@ def epoch(
     params: Params,
     series: jax.Array,
     starts: jax.Array,
+    count: int,
     turns: jax.Array,
+    units: jax.Array,
     step: float,
     seed: int,
 ) -> tuple[Params, dict[str, jax.Array]]:
     """`shape.steps` steps of both nets on `series` [T, F], normal scores, at windows that begin at `starts`.
 
-    `turns` is the time of day of every step of `series`, in days; `step` the length of one. Gives the
+    The first `count` of `starts` count. `turns` is the time of day of every step of `series`, in days; `step` the length of one. Gives the
     generator's running mean, which is steadier than its last state.
     """
     generator = {name: value for name, value in params.items() if name.startswith("generator.")}
@@ -191,51 +206,51 @@ def epoch(
     optimiser = optax.adam(optax.cosine_decay_schedule(shape.learning_rate, shape.steps, 0.3), b1=0.5, b2=0.9)
     span = jnp.arange(shape.window)
 
-    def real(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-        chosen = starts[jax.random.randint(key, (count,), 0, len(starts))]
+    def real(key: jax.Array, wanted: int) -> tuple[jax.Array, jax.Array]:
+        chosen = starts[jax.random.randint(key, (wanted,), 0, count)]
         return series[chosen[:, None] + span], _clocked(shape, turns[chosen][:, None] + span * step)
 
-    def fake(generator: Params, key: jax.Array, clock: jax.Array) -> jax.Array:
-        drawn = noise(shape, key, clock.shape[0])
-        return generated(generator, jnp.concatenate([drawn, clock], -1))
-
-    def critic_loss(critic: Params, true: jax.Array, false: jax.Array, clock: jax.Array) -> jax.Array:
-        first = clock[:, 0]
-        return (
-            jax.nn.relu(1 - judged(critic, true, first)).mean()
-            + jax.nn.relu(1 + judged(critic, false, first)).mean()
-        )
+    def critic_loss(critic: Params, true: jax.Array, false: jax.Array, first: jax.Array) -> jax.Array:
+        found = judged(critic, jnp.concatenate([true, false]), jnp.concatenate([first, first]))
+        return jax.nn.relu(1 - found[: shape.batch]).mean() + jax.nn.relu(1 + found[shape.batch :]).mean()
 
     def generator_loss(
-        generator: Params, critic: Params, key: jax.Array, clock: jax.Array, targets: tuple[jax.Array, ...]
-    ) -> tuple[jax.Array, jax.Array]:
-        made = fake(generator, key, clock)
-        half = shape.batch // 2
-        one, other = moments(shape, made[:half], clock[:half]), moments(shape, made[half:], clock[half:])
-        laws, lags = ((a - t) @ (b - t) for a, b, t in zip(one, other, targets, strict=True))
-        held = laws / shape.features * 4 + shape.lag_weight * lags / shape.features
-        return held - shape.adversarial * judged(critic, made, clock[:, 0]).mean(), held
+        generator: Params, critic: Params, key: jax.Array, clock: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        drawn = noise(shape, key, shape.batch)
+        made = generated(generator, jnp.concatenate([drawn, clock], -1))
+        halves = jax.vmap(lambda each, when: moments(shape, each, when, units))(
+            made.reshape(2, -1, *made.shape[1:]), clock.reshape(2, -1, *clock.shape[1:])
+        )
+        laws, lags = ((pair[0] - t) @ (pair[1] - t) for pair, t in zip(halves, targets, strict=True))
+        held = (4 * laws + shape.lag_weight * lags) / shape.features
+        return held - shape.adversarial * judged(critic, made, clock[:, 0]).mean(), (held, made)
 
-    spaced = starts[jnp.linspace(0, len(starts) - 1, shape.judged_windows).astype(jnp.int32)]
-    at = spaced[:, None] + span
-    targets = moments(shape, series[at], _clocked(shape, turns[spaced][:, None] + span * step))
+    spaced = starts[jnp.arange(shape.judged_windows) * count // shape.judged_windows]
+    targets = moments(
+        shape,
+        series[spaced[:, None] + span],
+        _clocked(shape, turns[spaced][:, None] + span * step),
+        units,
+    )
 
     def step_of(carry: Any, key: jax.Array) -> Any:
         generator, critic, of_generator, of_critic, mean = carry
-        for_real, for_false, for_generator = jax.random.split(key, 3)
+        for_real, for_generator = jax.random.split(key)
         true, clock = real(for_real, shape.batch)
-        false = fake(generator, for_false, clock)
-        loss, change = jax.value_and_grad(critic_loss)(critic, true, false, clock)
-        update, of_critic = optimiser.update(change, of_critic)
-        critic = optax.apply_updates(critic, update)
-        (_, held), change = jax.value_and_grad(generator_loss, has_aux=True)(
-            generator, critic, for_generator, clock, targets
+        (_, (held, made)), change = jax.value_and_grad(generator_loss, has_aux=True)(
+            generator, critic, for_generator, clock
         )
         update, of_generator = optimiser.update(change, of_generator)
         generator = optax.apply_updates(generator, update)
+        loss, change = jax.value_and_grad(critic_loss)(critic, true, jax.lax.stop_gradient(made), clock[:, 0])
+        update, of_critic = optimiser.update(change, of_critic)
+        critic = optax.apply_updates(critic, update)
         mean = jax.tree.map(lambda m, p: 0.95 * m + 0.05 * p, mean, generator)
         return (generator, critic, of_generator, of_critic, mean), (loss, held)
 
     carry = (generator, critic, optimiser.init(generator), optimiser.init(critic), generator)
-    carry, (losses, held) = jax.lax.scan(step_of, carry, jax.random.split(jax.random.key(seed), shape.steps))
+    carry, (losses, held) = jax.lax.scan(
+        step_of, carry, jax.random.split(jax.random.key(seed, impl="unsafe_rbg"), shape.steps)
+    )
     return {**carry[4], **carry[1]}, {"critic_loss": losses.mean(), "loss": held[-20:].mean()}
