@@ -78,6 +78,14 @@ def test_training_is_the_same_wherever_it_runs_and_differs_by_domain_and_round()
     assert contribution.fingerprint(trained(answer(asked(), other))) != made
 
 
+def test_the_proximal_term_keeps_a_domain_near_what_it_began_with() -> None:
+    def length(mu: float) -> float:
+        task = shorter(settings={**TASK.settings, "proximal_mu": mu})
+        return contribution.norm(contribution.update(trained(answer(asked(task=task))), START))
+
+    assert length(100.0) < 0.7 * length(0.0)
+
+
 def test_judging_answers_with_numbers_only() -> None:
     reply = answer(asked("evaluate"))
 

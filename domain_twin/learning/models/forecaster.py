@@ -40,7 +40,7 @@ LEAST_STEPS: Final = 32
 """Steps of descent in one round, however few the windows are."""
 MOST_WINDOWS: Final = 200_000
 """Windows of one epoch; of more, a random part is taken."""
-_SETTINGS: Final = {"hidden": 48.0, "decay": 1.0}
+_SETTINGS: Final = {"hidden": 48.0, "decay": 1.0, "proximal_mu": 0.0}
 _CHUNK: Final = 8_192
 _AT_ONCE: Final = 30_000_000
 """Floats of windows that are held in memory at once."""
@@ -85,6 +85,7 @@ class Forecaster:
         self.task = task
         self._hidden = int(_setting(task, "hidden", least=1, most=1024))
         self._decay = _setting(task, "decay", least=0, most=100)
+        self._proximal_mu = _setting(task, "proximal_mu", least=0, most=1000)
         self.levels = tuple(sorted({*task.quantiles, *LEVELS}))
         self._taus = np.array(self.levels, np.float32)
         self._heads = len(targets_of(task)) * len(task.horizons)
@@ -113,6 +114,7 @@ class Forecaster:
         """Train on windows of the panel's training part. Raises ContractError where they are too few."""
         windows = windows_of(self.task, panel)
         picks = self._training(windows)
+        base = arrays
         arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
         adam = _Adam(arrays, self.task.learning_rate, self._decay)
         losses: list[float] = []
@@ -125,7 +127,12 @@ class Forecaster:
             for read, simple, truth in self._batches(windows, picks, rng):
                 out = _Pass(arrays, read, simple, len(self.levels))
                 losses.append(out.loss(truth, self._taus))
-                adam.step(arrays, out.gradients(truth, self._taus))
+                gradients = out.gradients(truth, self._taus)
+                if mu := np.float32(self._proximal_mu):  # FedProx (Li et al. 2020), eq. 2
+                    gradients = {
+                        name: one + mu * (arrays[name] - base[name]) for name, one in gradients.items()
+                    }
+                adam.step(arrays, gradients)
                 if epoch == epochs - 1 and 2 * len(losses) > batches:
                     counted += 1
                     for name, array in arrays.items():
