@@ -13,6 +13,7 @@ import resource
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from domain_twin.learning.panel import Panel
     from domain_twin.learning.task import Task
 
-__all__ = ["ChildSettings", "main"]
+__all__ = ["ChildSettings", "main", "own_app"]
 
 _RUNS: Final = 4
 _ONE_THREAD: Final = {
@@ -47,6 +48,8 @@ class ChildSettings:
     epsilon: float = 8.0
     """Privacy that the domain spends on all models together, at `delta`."""
     delta: float = 1e-5
+    app: str = ""
+    """A Python file of the domain's own, whose `client_app` answers rounds."""
 
 
 def main(pipe: Connection, settings: ChildSettings) -> None:
@@ -97,6 +100,22 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def own_app(path: Path) -> Callable[..., ClientApp]:
+    """The function `client_app` of a domain's own file, as it is now. Raises ConfigError, which names it."""
+    import runpy
+
+    from domain_twin.errors import ConfigError
+
+    try:
+        made = runpy.run_path(str(path))["client_app"]
+    except KeyError:
+        raise ConfigError(f"{path}: has no function client_app(source, *, domain, task)") from None
+    except Exception as error:
+        raise ConfigError(f"{path}: cannot be used for learning ({type(error).__name__}: {error})") from error
+    found: Callable[..., ClientApp] = made
+    return found
+
+
 class _Work:
     """The operations; their names are what the agent asks."""
 
@@ -120,7 +139,8 @@ class _Work:
         if told.profile is Profile.PRIVATE:
             app = self._private(told, panel)
         else:
-            app = client_app(lambda _: panel, domain=self._settings.domain, task=told)
+            make = own_app(Path(self._settings.app)) if self._settings.app else client_app
+            app = make(lambda _: panel, domain=self._settings.domain, task=told)
         self._runs[run] = Endpoint(app, limit_bytes=self._settings.max_bytes)
         while len(self._runs) > _RUNS:
             self._runs.popitem(last=False)

@@ -103,7 +103,13 @@ class Learning:
         self._begun: dict[str, Nanoseconds] = {}
         self.store = ModelStore(folder / "models", owner=domain, max_bytes=self._max_bytes)
         settings = ChildSettings(
-            domain, str(folder), config.memory_mb << 20, self._max_bytes, config.epsilon, config.delta
+            domain,
+            str(folder),
+            config.memory_mb << 20,
+            self._max_bytes,
+            config.epsilon,
+            config.delta,
+            str(config.app or ""),
         )
         self.process = LearnerProcess(settings, step_s=config.message_s, idle_s=config.idle_s)
 

@@ -119,6 +119,8 @@ class Task:
     """Share of every series, its end, that is judged on and never trained on."""
     seed: int = 0
     privacy: Privacy | None = None
+    explain: bool = True
+    """Ask at the end what each domain brought and gained: as long as all rounds once more, in every domain."""
     settings: Mapping[str, float | str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:

@@ -15,6 +15,7 @@ from federation.cli.console import iso, plain
 if TYPE_CHECKING:
     from federation.cli.demo.dependence import Compared
     from federation.cli.demo.evidence import Evidence
+    from federation.cli.demo.learning import Learned
     from federation.cli.demo.outage import Outage
     from federation.cli.demo.partnering import Partnership
     from federation.cli.demo.prediction import Verdict
@@ -83,6 +84,7 @@ class Account:
     impacts: list[Compared] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     partners: list[Partnership] = field(default_factory=list)
+    trainings: list[Learned] = field(default_factory=list)
     audits: list[Evidence] = field(default_factory=list)
     history_samples: int = 0
     outcome: str = "unfinished"
@@ -140,6 +142,7 @@ class Account:
                 for each in self.outages
             ],
             "partners": [_partner(each) for each in self.partners],
+            "trainings": plain(self.trainings),
             "audits": plain(self.audits),
             "history_samples": self.history_samples,
         }

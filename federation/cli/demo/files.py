@@ -11,6 +11,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from federation.cli.demo.learning_files import APP, HONEST, LIAR, learning_table
 from federation.cli.demo.partner_files import (
     API_NAME,
     GUEST,
@@ -134,6 +135,8 @@ def write_all(folder: Path, *, seed: int) -> DemoFiles:
         own = folder / operator.domain
         OperatorCA.create(operator.name, own / "ca").issue(Role.AGENT, operator.domain, own / "pki")
         files.agent(operator.domain).write_text(agent_toml(operator, files.broker_address), encoding="utf-8")
+        if operator.domain == LIAR:
+            (files.agent(LIAR).parent / APP).write_text(HONEST, encoding="utf-8")
     files.broker.write_text(broker_toml(files.broker_address), encoding="utf-8")
     files.client.write_text(client_toml(files.broker_address), encoding="utf-8")
     write_api(files, operator=BROKER_OPERATOR, profile=_profile(files.broker_address))
@@ -170,10 +173,10 @@ signing_key = "pki/agent-{domain}-signing.key"
 # Metrics and health, for this machine alone; which port it is, state/metrics.address says.
 [metrics]
 listen = "127.0.0.1:0"
-
+{learning_table(domain)}
 # Who sees anything, and what: border points, published end points, and the figures between them, also as they
-# would be (what-if), as a graph (query), in partners' twins (sandbox), and to learn from (train: what is learned
-# leaves, never what it is learned from). No device, no router, no inner link.
+# would be (what-if), as a graph (query), in partners' twins (sandbox), and to learn from (train: changes of a
+# model leave, never what it learned from). No device, no router, no inner link.
 [[agreement]]
 id = "{domain}-exchange"
 peer = "{BROKER_IDENTITY}"

@@ -80,6 +80,8 @@ class Story:
             await self._screen.pause(3)
             await self._partner()
             await self._screen.pause(4)
+            await self._learn()
+            await self._screen.pause(4)
             await self._outage(twin, watcher)
             await self._screen.pause(3)
             await self._history(twin, began)
@@ -412,6 +414,22 @@ class Story:
             told = await be_partner(self._files, steps)
         self._account.partners.append(told)
         partner_screen.show(self._screen, told)
+
+    async def _learn(self) -> None:
+        from federation.cli.demo import learning_screen
+        from federation.cli.demo.learning import STEPS, learn_together
+        from federation.cli.demo.learning_files import LIAR
+
+        self._screen.act(
+            "Learning together",
+            "What will each link carry in some seconds? The four train one forecaster: each on what its own"
+            " agent has recorded in this demo, and only changes of the model leave it. Then the operator of"
+            f" {LIAR} puts a file of its own into its agent, which sends poison.",
+        )
+        async with self._screen.steps(STEPS) as steps:
+            told = await learn_together(self._files, steps)
+        self._account.trainings.append(told)
+        learning_screen.show(self._screen, told)
 
     async def _outage(self, twin: TwinClient, watcher: Watcher) -> None:
         from federation.cli.demo.outage import suffer

@@ -13,10 +13,11 @@ from federation.cli.forecast import drawings, reading
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
 
     from domain_twin.model.job import Report
 
-__all__ = ["MOST_ROWS", "render"]
+__all__ = ["MOST_ROWS", "render", "style"]
 
 MOST_ROWS = 2000
 """Rows of one table; what is more is counted, and in the JSON."""
@@ -40,6 +41,7 @@ def render(report: Report) -> str:
     }
     return _template().render(
         title=title,
+        style=style(),
         report=report,
         changes=reading.change_lines(report.scenario),
         sweep=reading.sweep_words(report.scenario),
@@ -81,6 +83,14 @@ def _shares(flow: Any) -> list[tuple[str, float | None, float | None]]:
         (domain or "between domains", before.get(domain), after.get(domain))
         for domain in dict.fromkeys([*before, *after])
     ]
+
+
+@cache
+def style() -> markupsafe.Markup:
+    """The style of all pages."""
+    from markupsafe import Markup
+
+    return Markup(files("federation.cli.forecast").joinpath("style.css").read_text(encoding="utf-8"))
 
 
 @cache

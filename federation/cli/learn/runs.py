@@ -65,6 +65,12 @@ def start(
         str,
         typer.Option("--of", metavar="KIND", help="link, border, cell, network-function or host."),
     ] = "",
+    gains: Annotated[
+        bool,
+        typer.Option(
+            "--gains/--no-gains", help="Find out who gained what: takes as long as all rounds once more."
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option("--seed", help="The same seed trains the same model.")] = -1,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
     show: Annotated[bool, typer.Option("--show-task", help="Print the task and stop.")] = False,
@@ -87,6 +93,7 @@ def start(
         last=last,
         element_kind=element_kind,
         seed=seed,
+        gains=gains,
     )
     if show:
         import json
@@ -161,6 +168,7 @@ def _task(
     last: str,
     element_kind: str,
     seed: int,
+    gains: bool,
 ) -> Task:
     from dataclasses import replace
 
@@ -185,6 +193,8 @@ def _task(
         task = replace(task, window=Window(nanoseconds(last, "--last") / 1e9))
     if element_kind:
         task = replace(task, element_kind=element_kind)
+    if not gains:
+        task = replace(task, explain=False)
     if seed >= 0:
         task = replace(task, seed=seed)
     return Task.from_json(task.to_json())  # options are held to the same bounds as files
