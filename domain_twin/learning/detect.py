@@ -80,7 +80,25 @@ class _Element:
 
     above: int = 0
     below: int = 0
+    alarmed: bool = False
     standing: Detection | None = None
+
+    def takes(self, score: float) -> bool | None:
+        """Take the next score, in thresholds: True: it raises, False: it clears, None: all stays.
+
+        NaN, which is not known, neither raises nor clears.
+        """
+        if math.isnan(score):
+            return None
+        self.above = self.above + 1 if score >= 1 else 0
+        self.below = self.below + 1 if score < CLEAR_BELOW else 0
+        if not self.alarmed and self.above >= CONFIRM_STEPS:
+            self.alarmed = True
+            return True
+        if self.alarmed and self.below >= CLEAR_STEPS:
+            self.alarmed = False
+            return False
+        return None
 
 
 @dataclass(slots=True)
@@ -109,6 +127,8 @@ class Watch:
                 f"model {task.model!r}: {training.shape[1]} steps to learn what is usual from; at least"
                 f" {detector.LEAST_STEPS} are needed"
             )
+        if task.kind is Kind.DETECTOR:
+            arrays = detector.personal(task, arrays, panel)
         scale_of = local_scale if task.kind is Kind.VAE else detector.reference
         trial = scale_of(training[:, :half]).to_z(training)
         usual = _scores(task, arrays, trial)[:, half:]
@@ -126,6 +146,7 @@ class Watch:
         stood = {one.element: one for one in before.standing}
         for element, state in zip(self.elements, self._states, strict=True):
             state.standing = stood.get(element)
+            state.alarmed = state.standing is not None
         self._seen = before._seen
         return self
 
@@ -133,6 +154,17 @@ class Watch:
         """[E, T]: scores in thresholds. Raises ContractError: other elements than this was fitted to."""
         self._check(panel)
         return _scores(self.task, self.arrays, self.scale.to_z(panel.values)) / self.limit
+
+    def alarmed(self, panel: Panel) -> NDArray[np.bool_]:
+        """[E, T]: when each element would have been alarmed, from the first step on; keeps nothing."""
+        scores = self.scores(panel)
+        found = np.zeros(scores.shape, bool)
+        for row, own in zip(found, scores, strict=True):
+            state = _Element()
+            for at, score in enumerate(own):
+                state.takes(float(score))
+                row[at] = state.alarmed
+        return found
 
     def observe(self, panel: Panel) -> tuple[list[Detection], list[Detection]]:
         """Take the steps of `panel` that are new: what began and what ended in them.
@@ -151,15 +183,11 @@ class Watch:
         ended: list[Detection] = []
         for number, state in enumerate(self._states):
             for at in fresh:
-                score = float(scores[number, at])
-                if math.isnan(score):  # what is not known neither alarms nor clears
-                    continue
-                state.above = state.above + 1 if score >= 1 else 0
-                state.below = state.below + 1 if score < CLEAR_BELOW else 0
-                if state.standing is None and state.above >= CONFIRM_STEPS:
+                turned = state.takes(float(scores[number, at]))
+                if turned is True:
                     state.standing = self._detection(panel, (number, int(at)), scores[number], z)
                     began.append(state.standing)
-                elif state.standing is not None and state.below >= CLEAR_STEPS:
+                elif turned is False and state.standing is not None:
                     ended.append(state.standing)
                     state.standing = None
         self._seen = int(ends[-1])

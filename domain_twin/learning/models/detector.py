@@ -10,7 +10,7 @@ element's own scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "DetectorLearner",
     "deviations",
     "make",
+    "personal",
     "plain_t2q",
     "reference",
     "residuals",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 LEAST_STEPS: Final = 40
+MIXTURES: Final = (0.0, 0.5, 1.0)
+"""Shares of a domain's own statistics beside those of all domains."""
 _SETTINGS: Final = {"smooth": 5.0}
 _RIDGE: Final = 0.05
 _FARTHEST: Final = 15.0
@@ -173,6 +176,29 @@ class DetectorLearner:
             if min(len(run) for run in known) >= LEAST_STEPS // 4:
                 trials.append(tuple(known))
         return trials
+
+
+def personal(task: Task, arrays: Arrays, panel: Panel) -> Arrays:
+    """The mixture of everybody's statistics and the domain's own that best finds faults injected here.
+
+    Injected in the last 30 % of the training part. The own statistics never leave; without enough data for
+    them it is everybody's alone.
+    """
+    made = make(task)
+    try:
+        own = made.statistics(panel)
+        trial = replace(panel, holdout_from=int(panel.holdout_from * 0.7))
+        trial = replace(trial, values=panel.training())
+        mixed = [
+            {
+                name: (share * own[name] + (1 - share) * arrays[name]).astype(arrays[name].dtype)
+                for name in arrays
+            }
+            for share in MIXTURES
+        ]
+        return min(mixed, key=lambda one: made.evaluate(one, trial)["loss"])
+    except ContractError:
+        return arrays
 
 
 def reference(values: Floats) -> Scale:
