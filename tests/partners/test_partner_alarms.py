@@ -1,5 +1,7 @@
 """Alarms of partners' twins: live ones follow what the sandbox shows, predicted ones what runs found."""
 
+import asyncio
+
 import pytest
 from run_parts import ACME, CUT, FLOW, GLOBEX, Desks, NoDomains, Twin, desks, limit
 
@@ -318,3 +320,25 @@ async def test_tasks_do_not_change(tmp_path):
         done = await task(at, Kind.ACK_ALARM, [{"id": own["id"]}], ackSystemId="s", ackUserId="u")
         with pytest.raises(Conflict, match="the task is done"):
             await at.partners.change(ACME, Kind.ACK_ALARM, done["id"], {"ackUserId": "eve"})
+
+
+async def test_many_patterns_over_many_alarms_keep_nobody_waiting(tmp_path):
+    async with desks(tmp_path, NoDomains(), alarms=False) as at:
+        mine = at.store.of(ACME)
+        alarm = {"alarmType": "x", "perceivedSeverity": "minor"}
+        await asyncio.gather(*(mine.create(Kind.ALARM, {**alarm, "n": n}) for n in range(2000)))
+        patterns = [{**alarm, "n": -number} for number in range(1, 101)]
+        task = {"ackSystemId": "noc", "ackUserId": "ann", "alarmPattern": patterns}
+        acking = asyncio.create_task(at.partners.create(ACME, Kind.ACK_ALARM, task))
+        turns = 0
+        while not mine.list(Kind.ACK_ALARM):
+            await asyncio.sleep(0)
+            turns += not acking.done()
+            if turns > 10:  # others have theirs while it looks
+                break
+        held = at.store.draft().sequence  # nothing of it was written by then
+        done = (await acking).record
+
+    assert turns > 10
+    assert done.sequence > held
+    assert done.body["ackedAlarm"] == []
