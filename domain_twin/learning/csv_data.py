@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,11 @@ from domain_twin.learning.task import Task
 __all__ = ["panel_of", "read_csv", "resample"]
 
 Floats = NDArray[np.float64]
+
+_MOST_CELLS: Final = 20_000_000
+"""Elements times steps times features: 160 MB of doubles."""
+_LATEST_S: Final = 9e9
+"""Seconds since 1970 that nanoseconds in 64 bits hold, as a whole number: the year 2255."""
 
 
 def panel_of(task: Task, files: Sequence[Path], *, time: str = "time", delimiter: str = ",") -> Panel:
@@ -33,7 +39,13 @@ def panel_of(task: Task, files: Sequence[Path], *, time: str = "time", delimiter
     step = round(task.step_s * 1e9)
     start = min(int(times[0]) for times, _ in series) // step * step
     end = max(int(times[-1]) for times, _ in series) // step * step + step
-    values = np.stack([resample(times, rows, start, step, (end - start) // step) for times, rows in series])
+    steps = (end - start) // step
+    if len(series) * steps * len(wanted) > _MOST_CELLS:
+        raise ConfigError(
+            f"{files[0]} and what else is given span {steps} steps of {task.step_s:g} s, more than"
+            f" {_MOST_CELLS} values: take a longer step, or files of nearer times"
+        )
+    values = np.stack([resample(times, rows, start, step, steps) for times, rows in series])
     holdout = values.shape[1] - round(values.shape[1] * task.holdout)
     return Panel(tuple(path.stem for path in files), tuple(wanted), values, start, task.step_s, holdout)
 
@@ -102,17 +114,15 @@ def _time(path: Path, line: int, text: str) -> int:
     """ISO 8601 (UTC where it does not say) or seconds since 1970, as ns."""
     try:
         at = float(text)
-        if math.isfinite(at):
-            return round(at * 1e9)
     except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ConfigError(
-            f"{path}, line {line}: {text!r} is no time; ISO 8601 or seconds since 1970"
-        ) from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e9)
+        try:
+            moment = datetime.fromisoformat(text.strip())
+            at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            at = math.nan
+    if not abs(at) < _LATEST_S:
+        raise ConfigError(f"{path}, line {line}: {text!r} is no time; ISO 8601 or seconds since 1970")
+    return round(at * 1e9)
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
