@@ -28,7 +28,14 @@ def add_to(group: typer.Typer) -> None:
         ("models", models, ("fedtwin learn models", "fedtwin learn models demand --json")),
         ("card", card, ("fedtwin learn card demand", "fedtwin learn card demand 2 --report demand.html")),
         ("rollback", rollback, ("fedtwin learn rollback demand 1",)),
-        ("forecast", forecast, ("fedtwin learn forecast demand --at .fedtwin/demo/core/state/agent.sock",)),
+        (
+            "forecast",
+            forecast,
+            (
+                "fedtwin learn forecast demand --at .fedtwin/demo/core/state/agent.sock",
+                "fedtwin learn forecast demand --hindsight --at .fedtwin/demo/core/state/agent.sock",
+            ),
+        ),
         ("export", export, ("fedtwin learn export demand --out demand-model/",)),
     ):
         command(group, name, section=SECTION, group="learn", example=example)(function)
@@ -109,6 +116,12 @@ def forecast(
     element: Annotated[
         list[str] | None, typer.Option("--element", metavar="ID", help="Only this one; may be repeated.")
     ] = None,
+    hindsight: Annotated[
+        bool,
+        typer.Option(
+            "--hindsight", help="What it would have said of the last part of the history, and what came true."
+        ),
+    ] = False,
     at: At = "",
     as_json: Json = False,
 ) -> None:
@@ -118,35 +131,24 @@ def forecast(
     """
     from federation.cli.console import emit, out
     from federation.cli.learn.asking import ask
-    from federation.cli.learn.screens import forecast_table
+    from federation.cli.learn.screens import forecast_document, forecast_table
 
     found, version = ask(
-        at, lambda learning: learning.forecast(model, element or ()), "asking for the forecast"
+        at,
+        lambda learning: learning.forecast(model, element or (), hindsight=hindsight),
+        "asking for the forecast",
     )
     if as_json:
-        from federation.cli.console import iso
-
-        emit(
-            {
-                "model": model,
-                "version": version,
-                "forecasts": [
-                    {
-                        "element": each.element,
-                        "kpi": each.kpi,
-                        "unit": each.unit,
-                        "at": each.at,
-                        "times": [iso(time) for time in each.times],
-                        "quantiles": each.quantiles,
-                        "values": each.values,
-                    }
-                    for each in found
-                ],
-            }
-        )
+        forecasts = [forecast_document(each) for each in found]
+        emit({"model": model, "version": version, "forecasts": forecasts})
         return
     if not found:
         out().print(f"{model} {version} foretells nothing here: too little is known of these elements")
+        return
+    if hindsight:
+        from federation.cli.learn.hindsight import hindsight_screen
+
+        out().print(hindsight_screen(found, width=min(out().width, 110)))
         return
     out().print(forecast_table(found))
 

@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from federation.cli.console import age, clock, count, domain_style, span
+from federation.cli.console import age, clock, count, domain_style, iso, span
+from federation.cli.learn.scores import scores_rows
 from federation.cli.tables import grid
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from federation.wire.learning import ElementForecast
 
 __all__ = [
-    "card_document", "card_screen", "document", "forecast_table", "models_table", "round_line", "run_screen",
+    "card_document", "card_screen", "document", "forecast_document", "forecast_table", "models_table",
+    "round_line", "run_screen",
     "runs_table",
 ]  # fmt: skip
 
@@ -184,6 +186,24 @@ def forecast_table(forecasts: Sequence[ElementForecast]) -> Table:
     return table
 
 
+def forecast_document(forecast: ElementForecast) -> dict[str, Any]:
+    """A forecast in JSON's types; looked back on, with what came true and how good it was."""
+    document: dict[str, Any] = {
+        "element": forecast.element,
+        "kpi": forecast.kpi,
+        "unit": forecast.unit,
+        "at": forecast.at,
+        "times": [iso(time) for time in forecast.times],
+        "quantiles": forecast.quantiles,
+        "values": forecast.values,
+    }
+    if forecast.truth:
+        from federation.cli.learn.hindsight import judged
+
+        document |= {"truth": forecast.truth, "judged": dataclasses.asdict(judged(forecast))}
+    return document
+
+
 def _what(task: Task) -> Text:
     kpis = ", ".join(feature.kpi.removeprefix("ndt:") for feature in task.features)
     return Text(
@@ -245,25 +265,11 @@ def _result(result: Mapping[str, Any], run: Run) -> list[RenderableType]:
 
 
 def _scores_table(card: Card) -> Table:
-    """A row a model, rival or operator; what is said of rivals (`nmae:mean-5`) goes to their rows."""
-    rows = {
-        name: {key: value for key, value in row.items() if ":" not in key}
-        for name, row in card.scores.items()
-    }
-    for key, value in card.scores.get("model", {}).items():
-        measure, _, rival = key.partition(":")
-        if measure != "naive" and f"naive:{rival}" in rows:
-            rows[f"naive:{rival}"][measure] = value
-    measures = sorted(
-        {name for row in rows.values() for name in row}, key=lambda name: (name != "loss", name)
-    )
+    measures, rows = scores_rows(card)
     table = grid("on the holdouts", *measures, right=measures)
     for name, row in rows.items():
-        words = name.replace("operator:", "at ").replace("naive:", "naive: ")
-        table.add_row(
-            Text(words, "bold" if name == "model" else ""),
-            *(_figure(row.get(measure)) for measure in measures),
-        )
+        words = Text(name, "bold" if name == "model" else "")
+        table.add_row(words, *(_figure(row.get(measure)) for measure in measures))
     return table
 
 
