@@ -72,6 +72,7 @@ _STAGES: Final = {
     Stage.UNMASK: "unmasking",
 }
 _HEADER_BYTES: Final = 4096
+_POLL_S: Final = 0.1
 _AGAIN: Final = -1  # the round of a model that was judged before
 
 log = logging.getLogger(__name__)
@@ -399,6 +400,7 @@ class _Training:
     def go(self, start: Arrays, stop: threading.Event) -> None:
         """All rounds, and the judgement of what the last one made."""
         self._best = start
+        self._stop = stop
         made: _Made | None = _Made(0, start, {}, time.time_ns())
         failed = 0
         number = 0
@@ -425,6 +427,7 @@ class _Training:
     def _round(self, number: int, base: _Made | None) -> tuple[bool, _Made | None]:
         """Train on from `base`, or from the best where the last was dropped; whether something came of it."""
         base = base or _Made(_AGAIN, self._best, {})
+        self._await_domains()
         started_at, began_s, traffic = time.time_ns(), time.monotonic(), _traffic(self._grid)
         summed = sum_round(
             self._task, self._grid, base.arrays, number=number, timeout_s=self._plan.deadline_s
@@ -446,6 +449,13 @@ class _Training:
         }
         took_s = time.monotonic() - began_s
         return True, _Made(number, arrays, domains, started_at, took_s, (out - traffic[0], in_ - traffic[1]))
+
+    def _await_domains(self) -> None:
+        """Wait until enough domains are there, for a round's time at most: some may be on their way back."""
+        deadline = time.monotonic() + self._plan.deadline_s
+        while len(list(self._grid.get_node_ids())) < LEAST_DOMAINS and time.monotonic() < deadline:
+            if self._stop.wait(_POLL_S):
+                return
 
     def _last(self, number: int, made: _Made) -> None:
         try:

@@ -54,8 +54,9 @@ class Result:
 
 def admit(folder: Path) -> Mapping[int, str]:
     """Store the signed app in the SuperLink of `folder`, register the keys in `nodes/`; domains by node."""
-    store_app(build_app(folder / APP_FOLDER), folder / "state" / "superlink.db", [folder / "app.key"])
     with _control(folder) as control:
+        control.online()  # raises where it does not run: two that make a new database would ruin it
+        store_app(build_app(folder / APP_FOLDER), folder / "state" / "superlink.db", [folder / "app.key"])
         return {
             control.admit(path.stem, path): path.stem for path in sorted((folder / "nodes").glob("*.pub"))
         }

@@ -14,6 +14,7 @@ import pytest
 from learning_parts import DOMAINS, TASK, holding, panel
 
 import domain_twin.learning.private as domain_side
+from domain_twin.agent.learner_child import ChildSettings, _Work
 from domain_twin.learning import contribution
 from domain_twin.learning.client import Endpoint, client_app
 from domain_twin.learning.contribution import Absence
@@ -499,6 +500,37 @@ def test_unmasking_that_reveals_a_domain_is_refused(tmp_path: Path, how: str) ->
         summed = one_round(Lying(inner))
 
     assert summed.absent[node_number("ran")] == (Stage.UNMASK, Absence.MALFORMED)
+
+
+def test_agents_own_process_keeps_the_ledger_in_its_state(tmp_path: Path) -> None:
+    settings = ChildSettings("ran", str(tmp_path), 4 << 30, 1 << 24, epsilon=0.001, delta=1e-5)
+    work = _Work(settings)
+    work.open("run", TOLD.to_json(), panel(0))
+
+    def ask(side: _Work) -> str:
+        return word(decode(side.message("run", encode(asked(Stage.SETUP, SETUP), run="run")) or b""))
+
+    assert ask(work) == Absence.SPENT  # no round fits the domain's own limit, whatever the task says
+    generous = _Work(replace(settings, epsilon=50.0))
+    generous.open("run", TOLD.to_json(), panel(0))
+    assert ask(generous) == ""
+    (tmp_path / "privacy.json").write_text("{")
+    assert ask(generous) == Absence.SPENT
+
+
+def test_domains_that_come_late_are_waited_for(tmp_path: Path) -> None:
+    with apps(tmp_path) as inner:
+
+        class Late(Spied):
+            asked_for = 0
+
+            def domains(self) -> Sequence[str]:
+                self.asked_for += 1
+                return DOMAINS[:1] if self.asked_for < 6 else DOMAINS
+
+        outcome = train(replace(TOLD, rounds=1), CarriedGrid(Late(inner), "run"), plan=PLAN)
+
+    assert outcome.accepted == 1
 
 
 def test_plain_training_is_refused_on_both_sides(tmp_path: Path) -> None:
