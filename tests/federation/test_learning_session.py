@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -444,18 +445,22 @@ async def test_a_domain_whose_operator_is_no_longer_trusted_is_left_out(running:
 
 
 async def test_a_domain_whose_certificate_has_expired_takes_no_part(running: Running) -> None:
-    life = timedelta(seconds=4)
-    running.made.made.pki.identity(OPERATORS["ran"], Role.AGENT, "ran", life=life)
-    await asyncio.sleep(life.total_seconds())
-    async with asyncio.timeout(60):
-        while "ran" in running.broker.sessions:  # noqa: ASYNC110 - seen from outside only
-            await asyncio.sleep(0.1)
+    ran, pki = running.domain("ran"), running.made.made.pki
+    assert ran.session
+    await ran.session.close("it begins anew, with a certificate that ends soon")
+    await until(lambda: _connected(running, "ran", False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pki, "identity", partial(pki.identity, life=timedelta(seconds=8)))
+        async with running.made.made.agent("ran", running.broker):
+            await until(lambda: _connected(running, "ran"))
+            await until(lambda: _connected(running, "ran", False))
 
-    run = await running.trained(replace(TASK, model="expired"))
+            asked = await running.client.start(replace(TASK, model="expired"), ["ran", "transport"])
+            run = await ended(running.client, asked)
 
     assert run.state is RunState.FAILED
-    assert run.problem.startswith("1 domains take part, 2 must")
+    assert run.problem == "1 domains take part, 2 must: ran: not connected"
 
 
-async def _connected(running: Running, domain: str) -> bool:
-    return domain in running.broker.sessions
+async def _connected(running: Running, domain: str, there: bool = True) -> bool:
+    return (domain in running.broker.sessions) is there
