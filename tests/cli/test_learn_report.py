@@ -43,7 +43,11 @@ def _run() -> Run:
         domains = {"ran": {"loss": loss, "state": "took-part"}, "core": {"loss": None, "state": "too-late"}}
         return {"round": number, "loss": loss, "accepted": accepted, "reason": "", "domains": domains}
 
-    log = ({"refused": {"edge": "no"}}, entry(0, 0.4, accepted=True), entry(1, None, accepted=False))
+    log: tuple[dict[str, Any], ...] = (
+        {"refused": {"edge": "no"}},
+        entry(0, 0.4, accepted=True),
+        entry(1, None, accepted=False),
+    )
     log += (entry(2, 0.3, accepted=True), entry(3, 0.9, accepted=False))
     return Run("run-1", preset("demand"), ("ran", "core"), RunState.DONE, 1, log=log)
 
