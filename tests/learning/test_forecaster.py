@@ -192,6 +192,8 @@ def test_slopes_are_those_of_the_loss_record_by_record() -> None:
     made = make(replace(TASK, settings={"hidden": 3}))
     rng = np.random.default_rng(0)
     records = {name: array[:7].astype(float) for name, array in made.records(panel(steps=80)).items()}
+    # Far from the quantiles, where the loss has a kink that training rounds off.
+    records["truth"] = rng.choice([-6.0, 6.0], records["truth"].shape)
     records["truth"][2, 0] = np.nan
     arrays = {
         name: array.astype(float) + rng.normal(0, 0.1, array.shape)
@@ -204,8 +206,7 @@ def test_slopes_are_those_of_the_loss_record_by_record() -> None:
         along = rng.normal(0, 1, array.shape)
         expected = _slope_along(made, arrays, records, name, along)
         found = (slopes[name].reshape(7, -1) * along.ravel()).sum(axis=1)
-        # The kink is rounded off, so slopes beside it differ a little.
-        np.testing.assert_allclose(found, expected, atol=0.1 * np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01 * np.abs(expected).max())
 
 
 def _slope_along(
