@@ -236,7 +236,8 @@ def threshold(usual: Floats, step_s: float, per_day: float) -> float:
     """The score that is reached by chance so many times a day, by usual scores [E, T] of a trial.
 
     The tail above the 95th percentile is taken for exponential (Pickands 1975), so that a short trial can
-    say what is rare; never less than the worst that was seen, where the trial was shorter than that.
+    say what is rare, with two standard errors of its mean for how short the trial was; never less than the
+    worst that was seen, where the trial was shorter than what is rare.
     """
     twice = np.fmin(usual[:, 1:], usual[:, :-1])  # CONFIRM_STEPS in a row
     known = np.sort(twice[np.isfinite(twice)])
@@ -249,7 +250,8 @@ def threshold(usual: Floats, step_s: float, per_day: float) -> float:
     if not len(beyond):
         return max(at, worst, 1e-6) * _MARGIN
     wanted = max(_episodes(twice, at) / days / per_day, 1.0)
-    return max(at + float(beyond.mean()) * math.log(wanted), worst * _MARGIN)
+    excess = float(beyond.mean()) * (1 + 2 / math.sqrt(len(beyond)))
+    return max(at + excess * math.log(wanted), worst * _MARGIN)
 
 
 def _episodes(twice: Floats, limit: float) -> int:
