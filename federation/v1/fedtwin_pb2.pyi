@@ -1902,15 +1902,17 @@ class RollBackResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[LearnedModel, _Mapping]] = ..., outcomes: _Optional[_Iterable[_Union[DomainOutcome, _Mapping]]] = ...) -> None: ...
 
 class GetForecastRequest(_message.Message):
-    __slots__ = ("model", "elements")
+    __slots__ = ("model", "elements", "hindsight")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    HINDSIGHT_FIELD_NUMBER: _ClassVar[int]
     model: str
     elements: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., elements: _Optional[_Iterable[str]] = ...) -> None: ...
+    hindsight: bool
+    def __init__(self, model: _Optional[str] = ..., elements: _Optional[_Iterable[str]] = ..., hindsight: _Optional[bool] = ...) -> None: ...
 
 class Forecast(_message.Message):
-    __slots__ = ("element", "kpi", "unit", "at", "times", "quantiles", "values")
+    __slots__ = ("element", "kpi", "unit", "at", "times", "quantiles", "values", "truth")
     ELEMENT_FIELD_NUMBER: _ClassVar[int]
     KPI_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -1918,6 +1920,7 @@ class Forecast(_message.Message):
     TIMES_FIELD_NUMBER: _ClassVar[int]
     QUANTILES_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    TRUTH_FIELD_NUMBER: _ClassVar[int]
     element: str
     kpi: str
     unit: str
@@ -1925,7 +1928,8 @@ class Forecast(_message.Message):
     times: _containers.RepeatedScalarFieldContainer[int]
     quantiles: _containers.RepeatedScalarFieldContainer[float]
     values: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, element: _Optional[str] = ..., kpi: _Optional[str] = ..., unit: _Optional[str] = ..., at: _Optional[int] = ..., times: _Optional[_Iterable[int]] = ..., quantiles: _Optional[_Iterable[float]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
+    truth: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, element: _Optional[str] = ..., kpi: _Optional[str] = ..., unit: _Optional[str] = ..., at: _Optional[int] = ..., times: _Optional[_Iterable[int]] = ..., quantiles: _Optional[_Iterable[float]] = ..., values: _Optional[_Iterable[float]] = ..., truth: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GetForecastResponse(_message.Message):
     __slots__ = ("forecasts", "version")
