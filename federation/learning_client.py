@@ -103,9 +103,15 @@ class LearningClient(Connection):
         request = pb.RollBackRequest(model=model, version=version)
         return wire.decode_rolled_back(await self._ask("RollBack", request))
 
-    async def forecast(self, model: str, elements: Sequence[str] = ()) -> tuple[list[ElementForecast], int]:
-        """What the model in service foretells, and its version; an agent only. Raises NotFound, NotShared."""
-        answer = await self._ask("GetForecast", pb.GetForecastRequest(model=model, elements=elements))
+    async def forecast(
+        self, model: str, elements: Sequence[str] = (), *, hindsight: bool = False
+    ) -> tuple[list[ElementForecast], int]:
+        """What the model in service foretells, and its version; an agent only. Raises NotFound, NotShared.
+
+        With `hindsight` what it would have foretold over its holdout, one horizon ahead, and what came true.
+        """
+        request = pb.GetForecastRequest(model=model, elements=elements, hindsight=hindsight)
+        answer = await self._ask("GetForecast", request)
         return [wire.decode_forecast(item) for item in answer.forecasts], int(answer.version)
 
     async def _model(self, request: Any) -> tuple[Kept, bytes]:

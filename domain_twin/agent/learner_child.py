@@ -176,3 +176,11 @@ class _Work:
         from domain_twin.learning.task import Task
 
         return forecast(decode_arrays(arrays, self._settings.max_bytes), Task.from_json(task), panel)
+
+    def hindsight(self, task: bytes, arrays: bytes, panel: Panel, only: tuple[str, ...]) -> Any:
+        """What was foretold over the holdout of `panel`, and came true. Raises ContractError."""
+        from domain_twin.learning.arrays import decode_arrays
+        from domain_twin.learning.hindsight import hindsight
+        from domain_twin.learning.task import Task
+
+        return hindsight(decode_arrays(arrays, self._settings.max_bytes), Task.from_json(task), panel, only)

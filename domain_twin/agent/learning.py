@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,11 +25,12 @@ from domain_twin.agent.learner_process import LearnerProcess
 from domain_twin.config import LearningConfig
 from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity, TwinError
 from domain_twin.learning.store import REFUSED, Kept, ModelStore
-from domain_twin.learning.task import Card, Profile, Task
+from domain_twin.learning.task import Card, Kind, Profile, Task
 from domain_twin.model import Finding, Nanoseconds, Network
 
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History
+    from domain_twin.learning.hindsight import Hindsight
     from domain_twin.learning.models.forecaster import Forecast
     from domain_twin.learning.panel import Panel
 
@@ -332,15 +333,26 @@ class Learning:
 
     async def forecast(self, model: str) -> tuple[Forecast, Card]:
         """What the model in service foretells from the newest data. Raises NotFound, ContractError."""
-        from domain_twin.learning.task import Kind
-
-        card = self.store.get(model).card
-        if card.task.kind is not Kind.FORECASTER:
-            raise ContractError(f"model {model!r} is a {card.task.kind.value} and foretells nothing")
-        card, data = await asyncio.to_thread(self.store.whole, model)
+        card, data = await self._forecaster(model)
         panel = await self.newest(card.task)
         made: Forecast = await self.process.ask("forecast", card.task.to_json(), data, panel)
         return made, card
+
+    async def hindsight(self, model: str, elements: Sequence[str] = ()) -> tuple[Hindsight, Card]:
+        """What the model in service would have foretold over its holdout. Raises NotFound, ContractError."""
+        card, data = await self._forecaster(model)
+        panel = await self.newest(card.task)
+        if unknown := sorted(set(elements) - set(panel.elements)):
+            raise NotFound(f"{self._domain}: nothing is known of {unknown[0]!r} that {model!r} could use")
+        question = (card.task.to_json(), data, panel, tuple(elements))
+        made: Hindsight = await self.process.ask("hindsight", *question)
+        return made, card
+
+    async def _forecaster(self, model: str) -> tuple[Card, bytes]:
+        card = self.store.get(model).card
+        if card.task.kind is not Kind.FORECASTER:
+            raise ContractError(f"model {model!r} is a {card.task.kind.value} and foretells nothing")
+        return await asyncio.to_thread(self.store.whole, model)
 
     async def newest(self, task: Task) -> Panel:
         """The newest data that a model of `task` reads. Raises NotFound."""

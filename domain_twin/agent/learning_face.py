@@ -17,9 +17,10 @@ from federation.wire.learning import ElementForecast, RolledBack
 
 if TYPE_CHECKING:
     from domain_twin.agent.learning import Learning
+    from domain_twin.learning.hindsight import Hindsight
     from domain_twin.learning.models.forecaster import Forecast
 
-__all__ = ["LocalLearning", "element_forecasts"]
+__all__ = ["LocalLearning", "element_forecasts", "element_hindsights"]
 
 
 class _Twin(Protocol):
@@ -70,8 +71,13 @@ class LocalLearning:
         """Use an earlier version in this domain, whatever others use. Raises NotFound."""
         return RolledBack(await self._learning().put_back(model, version), ())
 
-    async def forecasts(self, model: str, elements: Sequence[str]) -> tuple[Sequence[ElementForecast], int]:
+    async def forecasts(
+        self, model: str, elements: Sequence[str], *, hindsight: bool
+    ) -> tuple[Sequence[ElementForecast], int]:
         """What the model in service foretells from the newest data. Raises NotFound, ContractError."""
+        if hindsight:
+            past, card = await self._learning().hindsight(model, elements)
+            return element_hindsights(past), card.version
         forecast, card = await self._learning().forecast(model)
         if unknown := sorted(set(elements) - set(forecast.elements)):
             raise NotFound(
@@ -102,4 +108,33 @@ def element_forecasts(forecast: Forecast, elements: Sequence[str] = ()) -> list[
             rows = tuple(tuple(map(float, row)) for row in forecast.quantiles[place, target])
             if all(math.isfinite(value) for row in rows for value in row):
                 found.append(ElementForecast(element, kpi, unit, forecast.at, times, forecast.levels, rows))
+    return found
+
+
+def element_hindsights(past: Hindsight) -> list[ElementForecast]:
+    """A look back by element and KPI: times of which both forecast and truth are known."""
+    found = []
+    for place, element in enumerate(past.elements):
+        for target, (kpi, unit) in enumerate(zip(past.targets, past.units, strict=True)):
+            quantiles, truth = past.quantiles[place, target].tolist(), past.truth[place, target].tolist()
+            known = [
+                step
+                for step, row in enumerate(quantiles)
+                if math.isfinite(truth[step]) and all(map(math.isfinite, row))
+            ]
+            if not known:
+                continue
+            times = tuple(past.times[step] for step in known)
+            found.append(
+                ElementForecast(
+                    element,
+                    kpi,
+                    unit,
+                    times[0] - round(past.horizon_s * 1e9),
+                    times,
+                    past.levels,
+                    tuple(tuple(quantiles[step]) for step in known),
+                    tuple(truth[step] for step in known),
+                )
+            )
     return found

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -43,16 +43,11 @@ def series_plot(
     level: float | None = None,
 ) -> Text:
     """`(nanoseconds, value)` as a step line: a value holds until the next one; nan is a gap."""
-    import plotext
-
     known = [value for _, value in points if math.isfinite(value)]
     if not known:
         return Text("nothing to draw: no value in this time", "dim")
     first, last = points[0][0], points[-1][0]
-    figure = plotext.figure
-    figure.clear()
-    figure.plot_size(width, height)
-    figure.theme("colorless")
+    figure = _empty(width, height)
     for part in _unbroken(points):
         xs, ys = _steps(part, last)
         figure.draw(figure.signal([(x - first) / 1e9 for x in xs], ys, marker="hd").lines())
@@ -63,6 +58,41 @@ def series_plot(
     for mark in marks:
         if first <= mark <= last:
             figure.line((mark - first) / 1e9, orientation="vertical", style="dotted")
+    return _finished(figure, (first, last), (low, high), unit)
+
+
+def band_plot(
+    points: Sequence[tuple[int, float]],
+    band: Sequence[tuple[float, float]],
+    *,
+    width: int,
+    height: int = HEIGHT,
+    unit: str = "",
+) -> Text:
+    """`(nanoseconds, value)` as a line, and between which bounds it was expected as dots; all finite."""
+    first, last = points[0][0], points[-1][0]
+    figure = _empty(width, height)
+    xs = [(at - first) / 1e9 for at, _ in points]
+    for bound in (0, 1):
+        figure.draw(figure.signal(xs, [pair[bound] for pair in band], marker="·"))
+    values = [value for _, value in points]
+    figure.draw(figure.signal(xs, values, marker="hd").lines())
+    low, high = min(values + [pair[0] for pair in band]), max(values + [pair[1] for pair in band])
+    return _finished(figure, (first, last), (low, high), unit)
+
+
+def _empty(width: int, height: int) -> Any:
+    import plotext
+
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(width, height)
+    figure.theme("colorless")
+    return figure
+
+
+def _finished(figure: Any, times: tuple[int, int], values: tuple[float, float], unit: str) -> Text:
+    (first, last), (low, high) = times, values
     margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     figure.ruler("y").lim(max(0.0, low - margin) if low >= 0 else low - margin, high + margin)
     ticks = [(last - first) / 1e9 * i / (_TICKS - 1) for i in range(_TICKS)]

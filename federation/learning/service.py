@@ -97,7 +97,9 @@ class BrokerLearning:
         kept, outcomes = await self._desk.roll_back(model, version, self._caller())
         return RolledBack(kept, tuple(outcomes))
 
-    async def forecasts(self, model: str, elements: Sequence[str]) -> tuple[Sequence[ElementForecast], int]:
+    async def forecasts(
+        self, model: str, elements: Sequence[str], *, hindsight: bool
+    ) -> tuple[Sequence[ElementForecast], int]:
         """Refused: raises NotShared."""
         raise NotShared(
             "what a model foretells rests on a domain's own data; ask the domain's agent, on its socket"

@@ -41,6 +41,8 @@ class ElementForecast:
     times: tuple[Nanoseconds, ...]
     quantiles: tuple[float, ...]
     values: tuple[tuple[float, ...], ...]
+    truth: tuple[float, ...] = ()
+    """With hindsight: what came true at each of `times`, each foretold `times[0] - at` before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ def encode_forecast(forecast: ElementForecast) -> pb.Forecast:
         times=forecast.times,
         quantiles=forecast.quantiles,
         values=[value for row in forecast.values for value in row],
+        truth=forecast.truth,
     )
 
 
@@ -136,6 +139,8 @@ def decode_forecast(message: pb.Forecast) -> ElementForecast:
         raise ContractError(
             f"Forecast: {len(message.values)} values for {len(message.times)} times, {width} levels"
         )
+    if len(message.truth) not in (0, len(message.times)):
+        raise ContractError(f"Forecast: {len(message.truth)} truths for {len(message.times)} times")
     rows = tuple(
         tuple(message.values[first : first + width]) for first in range(0, len(message.values), max(1, width))
     )
@@ -147,4 +152,5 @@ def decode_forecast(message: pb.Forecast) -> ElementForecast:
         tuple(message.times),
         tuple(message.quantiles),
         rows,
+        tuple(message.truth),
     )

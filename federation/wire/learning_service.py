@@ -61,8 +61,10 @@ class LearningFace(Protocol):
     async def roll_back(self, model: str, version: int) -> RolledBack:
         """Put an earlier version back into service."""
 
-    async def forecasts(self, model: str, elements: Sequence[str]) -> tuple[Sequence[ElementForecast], int]:
-        """What the model in service foretells, and its version."""
+    async def forecasts(
+        self, model: str, elements: Sequence[str], *, hindsight: bool
+    ) -> tuple[Sequence[ElementForecast], int]:
+        """What the model in service foretells, or would have over its holdout, and its version."""
 
 
 class LearningService(fedtwin_pb2_grpc.LearningServicer):  # type: ignore[misc]  # generated
@@ -167,7 +169,9 @@ class LearningService(fedtwin_pb2_grpc.LearningServicer):  # type: ignore[misc] 
         """What the model in service foretells."""
 
         async def work() -> Any:
-            found, version = await self._face.forecasts(request.model, tuple(request.elements))
+            found, version = await self._face.forecasts(
+                request.model, tuple(request.elements), hindsight=request.hindsight
+            )
             return pb.GetForecastResponse(
                 forecasts=[wire.encode_forecast(item) for item in found], version=version
             )

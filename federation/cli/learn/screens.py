@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "card_document", "card_screen", "document", "forecast_document", "forecast_table", "models_table",
-    "round_line", "run_screen",
-    "runs_table",
+    "round_line", "run_screen", "runs_table",
 ]  # fmt: skip
 
 _STATES = {"done": "good", "failed": "bad", "stopped": "warn"}
