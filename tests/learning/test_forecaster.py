@@ -206,14 +206,14 @@ def test_slopes_are_those_of_the_loss_record_by_record() -> None:
         along = rng.normal(0, 1, array.shape)
         expected = _slope_along(made, arrays, records, name, along)
         found = (slopes[name].reshape(7, -1) * along.ravel()).sum(axis=1)
-        np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.01 * np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02 * np.abs(expected).max())
 
 
 def _slope_along(
     made: Forecaster, arrays: Arrays, records: dict[str, np.ndarray], name: str, along: np.ndarray
 ) -> np.ndarray:
     """Finite differences of every record's loss, times the outputs known of it."""
-    step = 1e-3
+    step = 2e-2  # losses are single precision
     losses = [
         made.gradients({**arrays, name: arrays[name] + sign * step * along}, records)[0] for sign in (1, -1)
     ]
