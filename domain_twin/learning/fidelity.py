@@ -17,11 +17,12 @@ from scipy.stats import wasserstein_distance
 
 from domain_twin.errors import ContractError
 
-__all__ = ["MEASURES", "Fidelity", "measure", "quick"]
+__all__ = ["MEASURES", "Fidelity", "attacks", "measure", "membership", "quick"]
 
 Series = NDArray[np.float64]
 
 ACF_LAGS: Final = 60
+_LEAST_ATTACKED: Final = 20
 MEASURES: Final = ("w1", "acf_mse", "correlation_error", "tstr_ratio", "discriminative", "membership_auc")
 """Lower is better in each; `membership_auc` counts from .5, which is a coin."""
 
@@ -101,38 +102,51 @@ def measure(
 
 
 def membership(
-    synthetic: Series, members: Series, outsiders: Series, *, window: int = 24, seed: int = 0, most: int = 1500
+    synthetic: Series, members: Series, outsiders: Series, *, window: int = 24, seed: int = 0
 ) -> tuple[float, float]:
-    """AUC of the best attack, and the ratio of nearest-neighbour distances.
+    """AUC of the best of `attacks`, .5 at least, and the ratio of nearest-neighbour distances at full length."""
+    found, ratio = attacks(synthetic, members, outsiders, window=window, seed=seed)
+    return max(0.5, *found.values()), ratio
 
-    Attacks score a window by its distance to the nearest synthetic one, plainly and over its distance to the
-    nearest of a random half of its own kind (which takes away how common it is); at full length and at a
-    quarter of it. Raises ContractError where there are too few windows.
+
+def attacks(
+    synthetic: Series,
+    members: Series,
+    outsiders: Series,
+    *,
+    window: int = 24,
+    seed: int = 0,
+    most: int = 1000,
+) -> tuple[dict[str, float], float]:
+    """AUC by attack, and the ratio of nearest-neighbour distances; all series [E, T, F].
+
+    An attack scores a window by its distance to the nearest synthetic one: plainly, and over its distance to
+    the nearest of half of all windows that are asked about, which takes away how common it is; at the full
+    length and at a quarter. Raises ContractError below 20 windows of either kind.
     """
     rng = np.random.default_rng(seed)
     scale = np.nanstd(members.reshape(-1, members.shape[-1]), axis=0) + 1e-12
-    best, ratio = 0.5, 1.0
+    found, ratio = {}, 1.0
     for length in (window, max(window // 4, 2)):
         pool = windows_of(synthetic, length, 1)
         inside, outside = windows_of(members, length, length), windows_of(outsiders, length, length)
-        if min(len(inside), len(outside)) < 20:
+        if min(len(inside), len(outside)) < _LEAST_ATTACKED:
             raise ContractError(
-                f"membership needs 20 windows of {length} steps on either side; there are {len(inside)} that were"
-                f" trained on and {len(outside)} others"
+                f"membership needs {_LEAST_ATTACKED} windows of {length} steps on either side; there are"
+                f" {len(inside)} that were trained on and {len(outside)} others"
             )
         inside = inside[rng.permutation(len(inside))[:most]]
         outside = outside[rng.permutation(len(outside))[:most]]
         near_in, near_out = _nearest(inside, pool, scale), _nearest(outside, pool, scale)
         others = np.concatenate([inside[::2], outside[::2]])
         own_in, own_out = _nearest(inside[1::2], others, scale), _nearest(outside[1::2], others, scale)
-        best = max(
-            best,
-            _auc(-near_in, -near_out),
-            _auc(-near_in[1::2] / (own_in + 1e-9), -near_out[1::2] / (own_out + 1e-9)),
+        found[f"nearest of {length}"] = _auc(-near_in, -near_out)
+        found[f"calibrated, of {length}"] = _auc(
+            -near_in[1::2] / (own_in + 1e-9), -near_out[1::2] / (own_out + 1e-9)
         )
         if length == window:
             ratio = float(np.median(near_in) / (np.median(near_out) + 1e-12))
-    return best, ratio
+    return found, ratio
 
 
 def windows_of(series: Series, length: int, stride: int) -> Series:
