@@ -136,6 +136,16 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
     assert (partner["delay_ms"] > partner["threshold_ms"]) is (partner["verdict"] == "fail")
     assert partner["same_refusal"] is True
     assert partner["ended"] == "terminated"
+    (learned,) = told["trainings"]
+    assert learned["problem"] is None
+    together, attacked, averaged = (learned[name] for name in ("together", "attacked", "averaged"))
+    assert together["accepted"] > 0
+    assert together["after"] < together["before"]
+    assert attacked["left_out"]["transport"] == attacked["rounds"]
+    assert attacked["after"] < together["after"] * 1.2
+    assert averaged["worst"] is None or averaged["worst"] > 2 * together["after"]
+    assert averaged["used_by"] == []
+    assert learned["forecast"] or not together["used_by"]
     assert told["history_samples"] > 10
     for words in (
         "What the broker sees",
@@ -146,6 +156,7 @@ def test_the_story_is_told_and_its_numbers_agree_with_the_packets(place: Path) -
         "Who depends on this link?",
         "as was said",
         "A partner orders a twin",
+        "Learning together",
         "<commit> is sent",
         "The same minute, once more",
         "One figure changed in a copy",

@@ -142,7 +142,7 @@ class Account:
                 for each in self.outages
             ],
             "partners": [_partner(each) for each in self.partners],
-            "trainings": plain(self.trainings),
+            "trainings": [{**plain(each), "problem": each.problem or None} for each in self.trainings],
             "audits": plain(self.audits),
             "history_samples": self.history_samples,
         }

@@ -50,7 +50,7 @@ def show(screen: Screen, told: Learned) -> None:
 
 def trainings(told: Learned) -> Table:
     """Loss of each training on the domains' own holdouts, beside the best naive rival."""
-    domains = sorted(told.together.domains)
+    domains = sorted({*told.together.domains, *told.attacked.domains})
     table = grid(
         "", "loss before", "after", *domains, "took", right=("loss before", "after", *domains, "took")
     )
