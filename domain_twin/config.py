@@ -240,6 +240,12 @@ class LearningConfig(_Strict):
         8.0, gt=0, description="privacy spent under `private` on all models together, ever, at `delta`"
     )
     delta: float = Field(1e-5, gt=0, lt=1e-3, description="delta at which `epsilon` is counted")
+    peers: dict[str, Path] = Field(
+        default_factory=dict,
+        description="spiffe://OPERATOR/agent/DOMAIN = PEM file with that operator's roots: the only ones with"
+        " whom private rounds are joined, by keys that they signed; without it the broker is believed whose"
+        " keys they are",
+    )
     min_interval_s: float = Field(
         0.0, ge=0, description="least time between two trainings of one model, seconds"
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from domain_twin.learning.flower import ClientApp
     from domain_twin.learning.panel import Panel
     from domain_twin.learning.task import Task
+    from domain_twin.learning.vouching import Vouching
 
 __all__ = ["ChildSettings", "main", "own_app"]
 
@@ -48,6 +49,8 @@ class ChildSettings:
     epsilon: float = 8.0
     """Privacy that the domain spends on all models together, at `delta`."""
     delta: float = 1e-5
+    vouching: Vouching | None = None
+    """How the domain's keys in private rounds are signed, and whose are taken; None: nobody's are checked."""
     app: str = ""
     """A Python file of the domain's own, whose `client_app` answers rounds."""
 
@@ -153,7 +156,13 @@ class _Work:
         ledger = Ledger(
             Path(settings.folder) / "privacy.json", epsilon=settings.epsilon, delta=settings.delta
         )
-        return private_app(lambda _: panel, domain=settings.domain, ledger=ledger, task=task)
+        return private_app(
+            lambda _: panel,
+            domain=settings.domain,
+            ledger=ledger,
+            task=task,
+            vouching=settings.vouching,
+        )
 
     def message(self, run: str, message: bytes) -> bytes | None:
         """Answer one message of a round; None: the run's data is not here. Raises ContractError."""

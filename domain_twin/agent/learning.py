@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from domain_twin.learning.hindsight import Hindsight
     from domain_twin.learning.models.forecaster import Forecast
     from domain_twin.learning.panel import Panel
+    from domain_twin.learning.vouching import Vouching
 
 __all__ = ["Learned", "Learning", "Step"]
 
@@ -89,6 +90,7 @@ class Learning:
         domain: str,
         network: Callable[[], Network],
         history: History | None,
+        vouching: Vouching | None = None,
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
         """`folder` is the part of the agent's state that is learning's."""
@@ -110,6 +112,7 @@ class Learning:
             self._max_bytes,
             config.epsilon,
             config.delta,
+            vouching,
             str(config.app or ""),
         )
         self.process = LearnerProcess(settings, step_s=config.message_s, idle_s=config.idle_s)

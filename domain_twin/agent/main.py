@@ -193,13 +193,18 @@ def _peer_queries(config: AgentConfig, twin: DomainTwin) -> PeerQueries:
 
 def _learning(config: AgentConfig, twin: DomainTwin, history: History | None) -> Learning:
     from domain_twin.agent.learning import Learning
+    from domain_twin.learning.vouching import Vouching
 
+    vouching = None
+    if config.learning.peers and config.identity is not None:
+        vouching = Vouching(config.operator, config.domain, config.identity, config.learning.peers)
     return Learning(
         config.learning,
         config.state / "learning",
         domain=config.domain,
         network=twin.network,
         history=history,
+        vouching=vouching,
     )
 
 

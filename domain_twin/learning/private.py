@@ -39,6 +39,7 @@ from domain_twin.learning.secagg import (
     stage_of,
 )
 from domain_twin.learning.task import Privacy, Profile, Task
+from domain_twin.learning.vouching import Vouching
 
 __all__ = ["CONFIG", "LOSS_LIMIT", "MEASURES", "UPDATE_NORM", "private_app"]
 
@@ -59,15 +60,23 @@ log = logging.getLogger(__name__)
 Call = Callable[[Message, Context], Message]
 
 
-def private_app(source: Source, *, domain: str, ledger: Ledger, task: Task | None = None) -> ClientApp:
+def private_app(
+    source: Source,
+    *,
+    domain: str,
+    ledger: Ledger,
+    task: Task | None = None,
+    vouching: Vouching | None = None,
+) -> ClientApp:
     """The ClientApp of `domain` under `private`; `ledger` is asked before every training.
 
-    With `task` (what the domain agreed to), messages of other tasks are refused.
+    With `task` (what the domain agreed to), messages of other tasks are refused. With `vouching`, only rounds
+    whose members are known and have signed their keys: without it, a broker that lies can unmask.
     """
     side = _Domain(source, domain, ledger, task)
     app = ClientApp()
 
-    @app.train(mods=[side.guarded, Guard(), secaggplus_mod])
+    @app.train(mods=[side.guarded, Guard(vouching), secaggplus_mod])
     def train(message: Message, held: Context) -> Message:
         return side.train(message, held)
 

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from domain_twin.errors import ConfigError, ContractError
-from domain_twin.learning.flower import ConfigRecord, Context, Message
+from domain_twin.learning.flower import ConfigRecord, Context, Message, node_number
+from domain_twin.learning.vouching import Vouching
 
 # isort: split
 # Flower's own module sets what is switched off before flwr is imported; these follow it.
@@ -54,6 +55,7 @@ __all__ = [
     "RANGE",
     "RECORD_KEY_CONFIGS",
     "RECORD_KEY_STATE",
+    "VOUCHED",
     "Code",
     "FitIns",
     "FitRes",
@@ -82,6 +84,8 @@ __all__ = [
 
 LEAST_DOMAINS: Final = 3
 """Of a sum over two, each of them learns the other's part."""
+VOUCHED: Final = "vouched"
+"""The record with what domains signed of their keys."""
 RANGE: Final = 1.0
 """Largest absolute value that is summed; larger ones are cut off."""
 MODULUS: Final = 1 << 32
@@ -141,10 +145,15 @@ def stage_of(message: Message) -> str:
 
 
 class Guard:
-    """What a domain checks of each stage before Flower's own code sees it.
+    """What a domain checks of each stage before Flower's own code sees it; its memory is the Context.
 
-    Keeps its memory in the Context.
+    With `vouching`, it signs its keys, and goes on only with keys that domains which it knows have signed.
     """
+
+    def __init__(self, vouching: Vouching | None = None) -> None:
+        self._vouching = vouching
+        known = vouching.names if vouching is not None else ()
+        self._names = {node_number(name): name for name in known}
 
     def __call__(
         self, message: Message, held: Context, call: Callable[[Message, Context], Message]
@@ -156,11 +165,39 @@ class Guard:
             _check_setup(configs)
         elif stage == Stage.SHARE_KEYS:
             _check_keys(configs, _state(held))
+            self._check_vouched(message, configs)
         elif stage == Stage.COLLECT_MASKED_VECTORS:
             _check_sources(configs, _state(held), message.metadata.dst_node_id)
         elif stage == Stage.UNMASK:
             _check_unmask(configs, _state(held), message.metadata.dst_node_id)
-        return call(message, held)
+        reply = call(message, held)
+        if stage == Stage.SETUP and self._vouching is not None and not reply.has_error():
+            keys = _keys(reply.content.config_records[RECORD_KEY_CONFIGS])
+            stated = self._vouching.state(message.metadata.run_id, int(message.metadata.group_id), keys)
+            reply.content[VOUCHED] = ConfigRecord({"statement": stated})
+        return reply
+
+    def _check_vouched(self, message: Message, configs: ConfigRecord) -> None:
+        if self._vouching is None:
+            return
+        statements = message.content.config_records.get(VOUCHED, ConfigRecord())
+        of = message.metadata
+        for node in (name for name in configs if name != Key.STAGE and int(name) != of.dst_node_id):
+            pair, statement = configs[node], statements.get(node)
+            if not isinstance(pair, list) or len(pair) != 2 or not isinstance(statement, bytes):
+                raise ContractError("private round: keys that nobody signed")
+            first, second = pair
+            if not isinstance(first, bytes) or not isinstance(second, bytes):
+                raise ContractError("private round: keys that are none")
+            domain = self._names.get(int(node), "")
+            self._vouching.check(domain, of.run_id, int(of.group_id), (first, second), statement)
+
+
+def _keys(said: ConfigRecord) -> tuple[bytes, bytes]:
+    first, second = said[Key.PUBLIC_KEY_1], said[Key.PUBLIC_KEY_2]
+    if not isinstance(first, bytes) or not isinstance(second, bytes):
+        raise ContractError("secure aggregation: no keys")
+    return first, second
 
 
 def _state(held: Context) -> ConfigRecord:

@@ -43,6 +43,7 @@ from domain_twin.learning.secagg import (
     MODULUS,
     RANGE,
     RECORD_KEY_CONFIGS,
+    VOUCHED,
     FitIns,
     FitRes,
     GridClientProxy,
@@ -137,6 +138,7 @@ class _TellingGrid(Grid):
         self._config = config
         self._shapes = [(), *shapes]  # Flower puts the weight before the vectors
         self.absent: dict[int, tuple[str, Absence]] = {}
+        self._vouched: dict[str, bytes] = {}
 
     def set_run(self, run: Run) -> None:
         self._inner.set_run(run)
@@ -175,6 +177,8 @@ class _TellingGrid(Grid):
         content = RecordDict({CONFIG: self._config})
         for name, record in message.content.items():
             content[name] = record
+        if self._vouched and content.config_records[RECORD_KEY_CONFIGS].get(Key.STAGE) == Stage.SHARE_KEYS:
+            content[VOUCHED] = ConfigRecord(dict(self._vouched))
         of = message.metadata
         return Message(content, of.dst_node_id, of.message_type, ttl=of.ttl, group_id=of.group_id)
 
@@ -183,6 +187,9 @@ class _TellingGrid(Grid):
         if not reply.has_error():
             try:
                 self._check(reply.content.config_records[RECORD_KEY_CONFIGS], stage)
+                stated = reply.content.config_records.get(VOUCHED, ConfigRecord()).get("statement")
+                if stage == Stage.SETUP and isinstance(stated, bytes):
+                    self._vouched[str(node)] = stated
             except (KeyError, TypeError, ValueError, ContractError) as error:
                 reply = Message(Error(0, Absence.MALFORMED.value), reply_to=reply)
                 reply.metadata.__dict__["_src_node_id"] = node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -15,6 +16,8 @@ from learning_parts import DOMAINS, TASK, holding, panel
 
 import domain_twin.learning.private as domain_side
 from domain_twin.agent.learner_child import ChildSettings, _Work
+from domain_twin.config import IdentityConfig
+from domain_twin.errors import ContractError
 from domain_twin.learning import contribution
 from domain_twin.learning.client import Endpoint, client_app
 from domain_twin.learning.contribution import Absence
@@ -30,8 +33,19 @@ from domain_twin.learning.flower import (
 from domain_twin.learning.learner import Arrays, Trained, learner
 from domain_twin.learning.ledger import Ledger
 from domain_twin.learning.private import CONFIG, private_app
-from domain_twin.learning.secagg import MAX_WEIGHT, RECORD_KEY_CONFIGS, Key, Stage, quantization, threshold
+from domain_twin.learning.secagg import (
+    MAX_WEIGHT,
+    RECORD_KEY_CONFIGS,
+    VOUCHED,
+    Key,
+    Stage,
+    quantization,
+    threshold,
+)
 from domain_twin.learning.task import Privacy, Profile
+from domain_twin.learning.vouching import Vouching
+from domain_twin.trust.ca import OperatorCA
+from domain_twin.trust.identity import Role
 from federation.learning.grid import CarriedGrid, InProcess
 from federation.learning.private import RoundRefused, Summed, sum_round
 from federation.learning.reports import RoundReport
@@ -559,3 +573,129 @@ def test_task_that_was_not_agreed_to_is_refused(tmp_path: Path) -> None:
 
     assert word(answer(side, asked(Stage.SETUP, SETUP, told=weaker))) == Absence.MALFORMED
     assert word(answer(side, asked(Stage.SETUP, SETUP))) == ""
+
+
+# Keys that domains sign, so that a broker cannot put its own in their place.
+
+
+def vouchings(folder: Path) -> dict[str, Vouching]:
+    """Of all DOMAINS, each with an operator and a CA of its own."""
+    made = {}
+    for domain in DOMAINS:
+        ca = OperatorCA.create(f"{domain}.example", folder / domain)
+        made[domain] = (ca, ca.issue(Role.AGENT, domain, folder / domain))
+    return {
+        domain: Vouching(
+            f"{domain}.example",
+            domain,
+            IdentityConfig(
+                certificate=issued.certificate,
+                key=issued.key,
+                signing_certificate=issued.signing_certificate,
+                signing_key=issued.signing_key,
+            ),
+            {str(other.identity): authority.root for authority, other in made.values()},
+        )
+        for domain, (_, issued) in made.items()
+    }
+
+
+def vouched_apps(folder: Path, vouching: Mapping[str, Vouching]) -> InProcess:
+    return InProcess(
+        {
+            domain: private_app(
+                holding(panel(index)),
+                domain=domain,
+                ledger=Ledger(folder / f"{domain}.json", epsilon=50.0),
+                vouching=vouching.get(domain),
+            )
+            for index, domain in enumerate(DOMAINS)
+        }
+    )
+
+
+def test_round_with_signed_keys_comes_to_a_sum(tmp_path: Path, trained: list[Any]) -> None:
+    with vouched_apps(tmp_path, vouchings(tmp_path)) as carrier:
+        summed = one_round(carrier)
+
+    assert len(summed.contributors) == 4
+    for name, expected in mean_of(trained).items():
+        np.testing.assert_allclose(summed.changes[name], expected, atol=1e-6)
+
+
+LIES = ("another's statement", "no statement", "its own keys", "another round's")
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_keys_that_a_domain_did_not_sign_are_refused(tmp_path: Path, lie: str) -> None:
+    """A broker that shows `ran` keys of its own in the place of `core`'s."""
+    from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
+
+    core = str(node_number("core"))
+
+    class Lying(Spied):
+        def carry(self, domain: str, message: bytes, timeout_s: float) -> Future[bytes]:
+            if domain == "ran" and stage_in(message) == Stage.SHARE_KEYS:
+                told = decode(message)
+                configs = told.content.config_records[RECORD_KEY_CONFIGS]
+                vouched = told.content.config_records[VOUCHED]
+                if lie == "another's statement":
+                    vouched[core] = vouched[str(node_number("edge"))]
+                elif lie == "no statement":
+                    del vouched[core]
+                elif lie == "another round's":
+                    vouched[core] = vouching["core"].state(
+                        told.metadata.run_id,
+                        7,
+                        tuple(configs[core]),  # type: ignore[arg-type]
+                    )
+                else:
+                    configs[core] = [public_key_to_bytes(generate_key_pairs()[1]) for _ in range(2)]
+                message = encode(told, run="run", message_id=told.metadata.message_id)
+            return super().carry(domain, message, timeout_s)
+
+    vouching = vouchings(tmp_path)
+    with vouched_apps(tmp_path, vouching) as inner:
+        summed = one_round(Lying(inner))
+
+    assert summed.absent[node_number("ran")] == (Stage.SHARE_KEYS, Absence.MALFORMED)
+    assert len(summed.contributors) == 3
+
+
+def test_domain_that_is_no_peer_is_refused(tmp_path: Path) -> None:
+    """Somebody whom the broker brought along, with good certificates of nobody's operator."""
+    vouching = vouchings(tmp_path)
+    known = {name: root for name, root in vouching["ran"].peers.items() if "core" not in name}
+    vouching["ran"] = replace(vouching["ran"], peers=known)
+
+    with vouched_apps(tmp_path, vouching) as inner:
+        summed = one_round(Spied(inner))
+
+    assert summed.absent[node_number("ran")] == (Stage.SHARE_KEYS, Absence.MALFORMED)
+
+
+def test_agents_own_process_signs_its_keys(tmp_path: Path) -> None:
+    vouching = pickle.loads(pickle.dumps(vouchings(tmp_path)["ran"]))  # as it reaches that process
+    work = _Work(ChildSettings("ran", str(tmp_path), 4 << 30, 1 << 24, epsilon=50.0, vouching=vouching))
+    work.open("run", TOLD.to_json(), panel(0))
+
+    reply = decode(work.message("run", encode(asked(Stage.SETUP, SETUP), run="run")) or b"")
+
+    said = reply.content.config_records[RECORD_KEY_CONFIGS]
+    keys = (said[Key.PUBLIC_KEY_1], said[Key.PUBLIC_KEY_2])
+    statement = reply.content.config_records[VOUCHED]["statement"]
+    others = vouchings(tmp_path / "others")
+    vouching.check("ran", reply.metadata.run_id, 1, keys, statement)
+    with pytest.raises(ContractError, match="are not its own"):
+        others["core"].check("ran", reply.metadata.run_id, 1, keys, statement)  # type: ignore[arg-type]
+    for broken in (b"", b"{}", b"[1]", b'{"certificate": "x", "signature": "y"}', b"x" * 100_000):
+        with pytest.raises(ContractError):
+            vouching.check("ran", reply.metadata.run_id, 1, keys, broken)
+
+
+def test_domains_that_sign_do_not_go_on_with_one_that_does_not(tmp_path: Path) -> None:
+    vouching = vouchings(tmp_path)
+    del vouching["core"]
+
+    with vouched_apps(tmp_path, vouching) as inner, pytest.raises(RoundRefused, match="1 of 4 domains"):
+        one_round(Spied(inner))
