@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import os
 import tempfile
 import uuid
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +88,8 @@ with warnings.catch_warnings():
     from flwr.supercore.run import Run
     from flwr.supercore.task_identity import TaskIdentity
 
+_BEFORE_HEADER: Final = 10
+_MAX_HEADER_BYTES: Final = 1024
 _SERVER: Final = 1  # the node that asks; domains have the number of their name
 _BITS: Final = 62  # fits Flower's signed and unsigned fields alike
 
@@ -158,25 +162,33 @@ def arrays_in(record: ArrayRecord) -> Arrays:
 
 
 def _read(name: str, array: Array) -> np.ndarray[Any, Any]:
-    stream = io.BytesIO(array.data)
+    data = array.data
+    begin = _BEFORE_HEADER + int.from_bytes(data[_BEFORE_HEADER - 2 : _BEFORE_HEADER], "little")
     try:
-        if array.stype != "numpy.ndarray" or np.lib.format.read_magic(stream) != (1, 0):
+        if array.stype != "numpy.ndarray" or begin > _MAX_HEADER_BYTES:
             raise ValueError
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except Exception:
+        shape, fortran, dtype = _header(data[:begin])
+    except Exception:  # whatever a stranger's header makes numpy raise
         raise ContractError(f"array {name[:64]!r}: not an array as numpy writes it") from None
     if str(dtype) not in DTYPES:
+        kinds = " or ".join(sorted(DTYPES))
+        raise ContractError(f"array {name[:64]!r}: dtype {str(dtype)[:32]}; {kinds} is taken")
+    if len(data) - begin != math.prod(shape) * dtype.itemsize:
         raise ContractError(
-            f"array {name[:64]!r}: dtype {str(dtype)[:32]}; {' or '.join(sorted(DTYPES))} is taken"
+            f"array {name[:64]!r}: {len(data) - begin} bytes do not fill shape {list(shape)[:8]}"
         )
-    body = array.data[stream.tell() :]
-    count = 1
-    for length in shape:
-        count *= length
-    if len(body) != count * dtype.itemsize:
-        raise ContractError(f"array {name[:64]!r}: {len(body)} bytes do not fill shape {list(shape)[:8]}")
-    flat: np.ndarray[Any, Any] = np.frombuffer(body, dtype)
+    flat: np.ndarray[Any, Any] = np.frombuffer(data, dtype, offset=begin)
     return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+@lru_cache(maxsize=1024)
+def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype. A model's headers come again in every message."""
+    stream = io.BytesIO(header)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError
+    read: tuple[tuple[int, ...], bool, np.dtype[Any]] = np.lib.format.read_array_header_1_0(stream)
+    return read
 
 
 def context(node: int, run_id: int) -> Context:
