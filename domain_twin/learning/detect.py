@@ -50,7 +50,7 @@ class Onset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one KPI was, and what it would be expected to be from the other KPIs; both in its unit.
+    """What one KPI was, and what the other KPIs let expect (a VAE: its mean); both in its unit.
 
     `deviations` says how far apart they are, in usual distances, with a sign.
     """
@@ -220,10 +220,15 @@ class Watch:
         )
 
     def _evidence(self, panel: Panel, element: int, at: int, z: Floats) -> tuple[Evidence, ...]:
-        away, spread = _away(self.task, self.arrays, z[element : element + 1, : at + 1])
-        distance = np.nan_to_num(away[0, -1])
+        part = z[element : element + 1, : at + 1]
+        if self.task.kind is Kind.VAE:
+            distance, usual = unlikely(self.task, self.arrays, part)[0, -1], np.zeros(part.shape[2])
+        else:
+            distance = detector.residuals(self.arrays, part, detector.make(self.task).smooth)[0, -1]
+            usual = detector.expected(self.arrays, part[0, -1])
+        distance = np.nan_to_num(distance)
         values = panel.values[element, at]
-        expected = from_z(self.scale, z[element, at] - distance * spread, element)
+        expected = from_z(self.scale, usual, element)
         order = np.argsort(-np.abs(distance))[:_SHOWN]
         return tuple(
             Evidence(panel.features[i], float(values[i]), float(expected[i]), float(distance[i]))
@@ -264,14 +269,6 @@ def _scores(task: Task, arrays: Arrays, z: Floats) -> Floats:
     if task.kind is Kind.VAE:
         return np.asarray(np.sqrt(np.nanmean(np.square(_filled(unlikely(task, arrays, z))), axis=2)))
     return detector.scores(arrays, z, detector.make(task).smooth)
-
-
-def _away(task: Task, arrays: Arrays, z: Floats) -> tuple[Floats, Floats]:
-    """How far each KPI is from what the others let expect, in usual distances, and those distances."""
-    if task.kind is Kind.VAE:
-        away = unlikely(task, arrays, z)
-        return away, np.ones(z.shape[2])
-    return detector.residuals(arrays, z, detector.make(task).smooth), detector.spreads(arrays)
 
 
 def _filled(away: Floats) -> Floats:

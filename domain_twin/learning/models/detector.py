@@ -27,27 +27,27 @@ __all__ = [
     "LEAST_STEPS",
     "DetectorLearner",
     "deviations",
+    "expected",
     "make",
     "personal",
     "plain_t2q",
     "reference",
     "residuals",
     "scores",
-    "spreads",
 ]
 
 LEAST_STEPS: Final = 40
 MIXTURES: Final = (0.0, 0.5, 1.0)
 """Shares of a domain's own statistics beside those of all domains."""
 _SETTINGS: Final = {"smooth": 5.0}
-_RIDGE: Final = 0.05
+_RIDGE: Final = 0.002
 _FARTHEST: Final = 15.0
 _STILL: Final = 1e-6
 _SHARES: Final = (0.3, 0.5)
 """Of the training part, what counts as the reference of a trial run; the rest is watched."""
 _SCALE: Final = "drift.log"
 _CORRELATION: Final = "drift.correlation"
-_INJECTED: Final = 40
+_INJECTED: Final = 24
 
 Floats = NDArray[np.float64]
 
@@ -233,9 +233,12 @@ def residuals(arrays: Arrays, z: Floats, smooth: float) -> Floats:
     return np.where(np.isfinite(at), found, np.nan)
 
 
-def spreads(arrays: Arrays) -> Floats:
-    """[F]: how far each KPI usually is from what the others let expect, on the elements' scale."""
-    return np.asarray(1.0 / np.sqrt(np.diagonal(_precision(arrays, 1))))
+def expected(arrays: Arrays, z: Floats) -> Floats:
+    """z [..., F] with each KPI as the others of its step let expect it; what is not known counts as usual."""
+    precision = _precision(arrays, 0)
+    known = np.nan_to_num(z)
+    found: Floats = known - (known @ precision) / np.diagonal(precision)
+    return found
 
 
 def plain_t2q(z: Floats, trained: int, share: float = 0.9) -> Floats:
