@@ -80,6 +80,7 @@ WORDS = {
     "scenario",
     "twin",
     "calibrate",
+    "learn",
     "demo", "emulate", "agent", "broker", "ca", "domains", "devices", "view", "path", "services", "watch",
     "history", "findings", "fault", "record", "replay", "config", "mapping",
 }  # fmt: skip
