@@ -9,8 +9,7 @@ the mean over `down` and `up` of RMSE beside the mean, MAE the mean over the 5, 
 
 Every seed is one training; figures are means over seeds, `spread` their standard deviation. The point
 forecast is one for both measures: between the median and the mean of the foretold distribution, beside a
-short moving mean. How much of each is chosen once for all sites, at cuts within the training data, from sums
-that sites send.
+short moving mean. How much of each every site chooses for itself, at three cuts within its training data.
 
     python -m benchmarks.barcelona --data DIR [--test DIR] [--quick] [--seeds 5] [--jobs 2]
 """
@@ -173,30 +172,32 @@ def foretell(asked: Task, arrays: Arrays, site: Site) -> Forecasts:
 
 
 def beside_naive(cut: tuple[float, float], sites: Sequence[Site], rounds: int) -> Floats:
-    """[blends, 2]: NRMSE and MAE of every blend, summed over the sites, beside the best rival's sum.
+    """[sites, blends, 2]: NRMSE and MAE of every blend, beside those of the site's best rivals.
 
     Of a model that is trained on what lies before `cut` (shares of the training data) and judged within it.
     """
     asked = task(1_000, Profile.TRUSTED, rounds)
     inner = [site.inner(*cut) for site in sites]
     arrays = federated(asked, inner)
-    errors = np.zeros((len(BLENDS), 2))
-    for site in inner:
+    found = np.zeros((len(sites), len(BLENDS), 2))
+    for row, site in zip(found, inner, strict=True):
         forecasts = foretell(asked, arrays, site)
-        errors += [measures(site.truth, blend.point(forecasts)) for blend in BLENDS]
-    said = [naive(site) for site in inner]
-    names = set.intersection(*(set(rows) for rows in said))
-    rivals = np.min([np.sum([rows[name] for rows in said], axis=0) for name in names], axis=0)
-    found: Floats = errors / rivals
+        errors = [measures(site.truth, blend.point(forecasts)) for blend in BLENDS]
+        row[:] = np.array(errors) / np.min(list(naive(site).values()), axis=0)
     return found
 
 
-def choose(cuts: Sequence[Floats]) -> tuple[Blend, dict[str, Any]]:
-    """The blend that errs least, over all cuts and both measures."""
+def choose(sites: Sequence[Site], cuts: Sequence[Floats]) -> tuple[dict[str, Blend], dict[str, Any]]:
+    """Each site's blend: the one that errs least there, over all cuts and both measures."""
     totals = np.stack(cuts)
-    best = int(totals.mean(axis=(0, 2)).argmin())
-    said = {"cuts": CUTS, "beside_best_naive": totals[:, best].round(4).tolist()}
-    return BLENDS[best], {**asdict(BLENDS[best]), **said}
+    best = totals.mean(axis=(0, 3)).argmin(axis=1)
+    blends = {site.name: BLENDS[index] for site, index in zip(sites, best, strict=True)}
+    beside = {
+        site.name: totals[:, row, index].round(4).tolist()
+        for row, (site, index) in enumerate(zip(sites, best, strict=True))
+    }
+    said = {"sites": {name: asdict(blend) for name, blend in blends.items()}}
+    return blends, {**said, "cuts": CUTS, "beside_best_naive": beside}
 
 
 def naive(site: Site) -> Rows:
@@ -206,7 +207,7 @@ def naive(site: Site) -> Rows:
     return {name: measures(site.truth, made) for name, made in forecasts.items() if np.isfinite(made).all()}
 
 
-def trained(kind: str, seed: int, sites: Sequence[Site], blend: Blend, rounds: int) -> Rows:
+def trained(kind: str, seed: int, sites: Sequence[Site], blends: Mapping[str, Blend], rounds: int) -> Rows:
     """One training of one kind, judged; runs in a process of its own."""
     profile = Profile.MISTRUSTFUL if kind == "federated_default" else Profile.TRUSTED
     asked = task(seed, profile, rounds)
@@ -215,7 +216,7 @@ def trained(kind: str, seed: int, sites: Sequence[Site], blend: Blend, rounds: i
     else:
         models = [pooled(asked, sites) if kind == "pooled" else federated(asked, sites)] * len(sites)
     return {
-        site.name: measures(site.truth, blend.point(foretell(asked, arrays, site)))
+        site.name: measures(site.truth, blends[site.name].point(foretell(asked, arrays, site)))
         for site, arrays in zip(sites, models, strict=True)
     }
 
@@ -305,11 +306,11 @@ def main() -> None:
         try:
             with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
                 judged = [pool.submit(beside_naive, cut, sites, rounds) for cut in CUTS]
-                blend, chosen = choose([run.result() for run in judged])
-                progress(f"chosen within the training data: {blend}; {time.monotonic() - began:.0f} s")
+                blends, chosen = choose(sites, [run.result() for run in judged])
+                progress(f"chosen within the training data: {blends}; {time.monotonic() - began:.0f} s")
                 made: dict[str, list[Rows]] = {kind: [] for kind in KINDS}
                 runs = {
-                    (kind, seed): pool.submit(trained, kind, seed, sites, blend, rounds)
+                    (kind, seed): pool.submit(trained, kind, seed, sites, blends, rounds)
                     for seed in range(seeds)
                     for kind in KINDS
                 }
