@@ -58,7 +58,7 @@ from federation.wire.framing import STREAM_OPTIONS
 DOMAINS = ("core", "edge", "ran", "transport")
 SIZES = {"10 kB": 24, "1 MB": 480}  # hidden units
 AIMS = {"in process": 0.1, "session": 0.5}
-PLAN = Plan(deadline_s=120.0, explain=False, tolerance=1e9)
+PLAN = Plan(deadline_s=120.0, tolerance=1e9)
 
 
 def task_of(hidden: int, rounds: int) -> Task:
@@ -102,24 +102,27 @@ def averaged(made: Sequence[Arrays], shares: Sequence[float]) -> Arrays:
     }
 
 
-def by_grid(task: Task, carrier: Carrier, run: str) -> tuple[list[float], float, list[int]]:
-    """Seconds of each round over `carrier`; the final loss; bytes of a round out and in."""
-    outcome = train(task, CarriedGrid(carrier, run), plan=PLAN)
+def by_grid(task: Task, carrier: Carrier, run: str) -> dict[str, Any]:
+    """Figures of rounds over `carrier`; the final loss; bytes of a round out and in."""
+    cpu: list[float] = []
+    outcome = train(
+        task, CarriedGrid(carrier, run), plan=PLAN, on_round=lambda _: cpu.append(time.process_time())
+    )
     rounds = outcome.rounds[1:]
     for report in rounds:
         if len(report.domains) != len(DOMAINS) or not report.accepted:
             raise SystemExit(f"round {report.round}: {report.reason} {dict(report.domains)}")
     last = rounds[-1]
-    return [report.took_s for report in rounds], last.loss or 0.0, [last.bytes_out, last.bytes_in]
+    return figures([report.took_s for report in rounds], (cpu[-1] - cpu[0]) / task.rounds) | {
+        "loss": last.loss,
+        "bytes_out_in": [last.bytes_out, last.bytes_in],
+    }
 
 
 def in_process(task: Task) -> dict[str, Any]:
     apps = {domain: client_app(_holding(panel_of(domain)), domain=domain) for domain in DOMAINS}
     with InProcess(apps) as carrier:
-        cpu = time.process_time()
-        took, loss, traffic = by_grid(task, carrier, "in-process")
-        cpu = time.process_time() - cpu
-    return figures(took, cpu / task.rounds) | {"loss": round(loss, 6), "bytes_out_in": traffic}
+        return by_grid(task, carrier, "in-process")
 
 
 def _holding(held: Panel) -> Any:
@@ -212,14 +215,8 @@ async def by_session(folder: Path, tasks: Mapping[str, Task]) -> dict[str, Any]:
             carrier = SessionCarrier(host.sessions.get, f"run-{len(found)}", task, max_bytes=15_000_000)
             refused = await carrier.offer(DOMAINS)
             assert not refused, refused
-            cpu = time.process_time()
-            took, loss, traffic = await asyncio.to_thread(by_grid, task, carrier, f"run-{len(found)}")
-            cpu = time.process_time() - cpu
+            found[name] = await asyncio.to_thread(by_grid, task, carrier, f"run-{len(found)}")
             carrier.end()
-            found[name] = figures(took, cpu / task.rounds) | {
-                "loss": round(loss, 6),
-                "bytes_out_in": traffic,
-            }
     finally:
         await service.close("the benchmark is over")
         await server.stop(1)

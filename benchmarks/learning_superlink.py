@@ -48,11 +48,11 @@ SAMPLED_EVERY_S = 0.2
 def keeping(kept: list[Outcome], plan: Plan) -> Callable[[Task, Carrier, str], Any]:
     """As `learning_rounds.by_grid`, and the outcome is kept."""
 
-    def by_grid(task: Task, carrier: Carrier, run: str) -> tuple[list[float], float, list[int]]:
+    def by_grid(task: Task, carrier: Carrier, run: str) -> dict[str, Any]:
         outcome = train(task, CarriedGrid(carrier, run), plan=plan)
         kept.append(outcome)
         rounds = outcome.rounds[1:]
-        return [one.took_s for one in rounds], rounds[-1].loss or 0.0, []
+        return learning_rounds.figures([one.took_s for one in rounds], 0.0) | {"loss": rounds[-1].loss}
 
     return by_grid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -86,39 +87,39 @@ def test_a_report_is_json() -> None:
         assert set(record["domains"]) == set(DOMAINS)
 
 
-@pytest.mark.parametrize(
-    ("tamper", "word"),
-    [
-        (poison(filled(np.nan)), "malformed"),
-        (poison(filled(np.inf)), "malformed"),
-        (poison(lambda base, made: {**made, "out": made["out"].T.copy()}), "malformed"),
-        (poison(lambda base, made: {**made, "out": made["out"].astype(np.float64)}), "malformed"),
-        (poison(lambda base, made: {"out": made["out"]}), "malformed"),
-        (poison(lambda base, made: {**made, "more": made["out"]}), "malformed"),
-        (lambda asked, reply: b"\xff" * 1000, "malformed"),
-        (lambda asked, reply: b"", "malformed"),
-        (lambda asked, reply: answer_to(decode(asked), padded(decode(reply).content)), "malformed"),
-        (says("num-examples", 0, "train"), "malformed"),
-        (says("num-examples", float("nan"), "train"), "malformed"),
-        (lambda asked, reply: answer_to(decode(asked), RecordDict()), "malformed"),
-        (
-            lambda asked, reply: answer_to(
-                decode(asked), RecordDict({"metrics": MetricRecord({"num-examples": [1, 2], "loss": 1.0})})
-            ),
-            "malformed",
+BAD: dict[str, tuple[Callable[[bytes, bytes], bytes], str]] = {
+    "nan": (poison(filled(np.nan)), "malformed"),
+    "infinite": (poison(filled(np.inf)), "malformed"),
+    "shape": (poison(lambda base, made: {**made, "out": made["out"].T.copy()}), "malformed"),
+    "dtype": (poison(lambda base, made: {**made, "out": made["out"].astype(np.float64)}), "malformed"),
+    "missing": (poison(lambda base, made: {"out": made["out"]}), "malformed"),
+    "unknown": (poison(lambda base, made: {**made, "more": made["out"]}), "malformed"),
+    "noise": (lambda asked, reply: b"\xff" * 1000, "malformed"),
+    "empty": (lambda asked, reply: b"", "malformed"),
+    "oversize": (lambda asked, reply: answer_to(decode(asked), padded(decode(reply).content)), "malformed"),
+    "no-samples": (says("num-examples", 0, "train"), "malformed"),
+    "nan-samples": (says("num-examples", float("nan"), "train"), "malformed"),
+    "no-records": (lambda asked, reply: answer_to(decode(asked), RecordDict()), "malformed"),
+    "list": (
+        lambda asked, reply: answer_to(
+            decode(asked), RecordDict({"metrics": MetricRecord({"num-examples": [1, 2], "loss": 1.0})})
         ),
-        (lambda asked, reply: asked, "replayed"),
-    ],
-)
-def test_a_round_goes_on_without_a_contribution_that_is_none(tamper: object, word: str) -> None:
-    with in_process(sources()) as carrier:
-        grid = CarriedGrid(Tampering(carrier, {"edge": tamper}), "a-run", limit_bytes=1 << 20)  # type: ignore[dict-item]
-        outcome = train(shorter(rounds=1), grid, plan=PLAN)
+        "malformed",
+    ),
+    "echo": (lambda asked, reply: asked, "replayed"),
+}
+
+
+def test_a_round_goes_on_without_contributions_that_are_none() -> None:
+    made = {**sources(DOMAINS[:3]), **{name: holding(panel(0)) for name in BAD}}
+    with in_process(made) as carrier:
+        tampering = Tampering(carrier, {name: tamper for name, (tamper, _) in BAD.items()})
+        outcome = train(shorter(rounds=1), CarriedGrid(tampering, "a-run", limit_bytes=1 << 20), plan=PLAN)
 
     assert outcome.accepted == 1
-    assert states(outcome.rounds[1])["edge"] == word
-    assert "edge" not in outcome.contributors
-    assert len(outcome.contributors) == 3
+    said = states(outcome.rounds[1])
+    assert {name: said[name] for name in BAD} == {name: word for name, (_, word) in BAD.items()}
+    assert outcome.contributors == DOMAINS[:3]
 
 
 def test_a_reply_of_an_earlier_message_is_refused() -> None:

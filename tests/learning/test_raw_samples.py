@@ -40,13 +40,13 @@ def found(sent: list[tuple[str, bytes]]) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("profile", [Profile.MISTRUSTFUL, Profile.TRUSTED])
 def test_no_message_of_a_training_carries_a_sample(profile: Profile) -> None:
-    task = shorter(profile=profile)
+    task = shorter(profile=profile, rounds=1)
     with in_process(sources()) as inner:
         carrier = Tampering(inner, {})
         outcome = run(carrier, task=task, plan=replace(PLAN, explain=True))
 
     kinds = {decode(data).metadata.message_type for _, data in carrier.sent}
-    assert outcome.accepted == TASK.rounds
+    assert outcome.accepted == 1
     assert kinds == {"train", "evaluate", "query.alone"}
     assert {domain for domain, _ in carrier.sent} == set(DOMAINS)
     assert found(carrier.sent) == {}
@@ -108,7 +108,7 @@ def test_what_is_planted_is_found(what: str, plant: Callable[[Message, Message],
         planted.append(plant(message, decode(reply)))
         return planted[-1]
 
-    with in_process(sources()) as inner:
+    with in_process(sources(DOMAINS[:2])) as inner:
         carrier = Tampering(inner, {"edge": tamper})
         run(carrier, task=shorter(rounds=1))
 
@@ -118,7 +118,7 @@ def test_what_is_planted_is_found(what: str, plant: Callable[[Message, Message],
     assert all(one.startswith("edge: ") for one in said["edge"])
 
 
-def test_chance_finds_nothing_in_a_megabyte() -> None:
-    weights = np.random.default_rng(1).normal(0, 1, 1 << 18).astype(np.float32).tobytes()
+def test_chance_finds_nothing_in_many_weights() -> None:
+    weights = np.random.default_rng(1).normal(0, 1, 1 << 15).astype(np.float32).tobytes()
 
     assert [scanner.findings(weights) for scanner in SCANNERS.values()] == [[]] * len(DOMAINS)
