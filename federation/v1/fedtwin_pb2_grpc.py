@@ -1511,7 +1511,7 @@ class LearningServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRun(self, request, context):
-        """The run now, then at every change until it ends.
+        """The run now, then at every change until it ends; each entry of its log is sent once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
