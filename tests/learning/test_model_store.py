@@ -153,7 +153,7 @@ def test_arrays_that_are_not_those_of_the_card_are_refused(tmp_path: Path) -> No
         made.put(Card("demand", 1, TASK, card.arrays, 1, "run", 3, (), digest=digest_of(odd)), odd)
     for name in ("../demand", "Demand", ""):
         with pytest.raises(ContractError, match="cannot be kept"):
-            made.put(Card(name, 1, TASK, card.arrays, 1, "run", 3, (), digest=card.digest), data)
+            made.put(Card(name, 1, Task(name), card.arrays, 1, "run", 3, (), digest=card.digest), data)
     assert list(tmp_path.iterdir()) == []
 
 
