@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from domain_twin.learning.client import Endpoint
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChildSettings", "main", "own_app"]
 
+T = TypeVar("T")
 _RUNS: Final = 4
 _ONE_THREAD: Final = {
     "OMP_NUM_THREADS": "1",
@@ -110,13 +111,21 @@ def own_app(path: Path) -> Callable[..., ClientApp]:
     from domain_twin.errors import ConfigError
 
     try:
-        made = runpy.run_path(str(path))["client_app"]
-    except KeyError:
-        raise ConfigError(f"{path}: has no function client_app(source, *, domain, task)") from None
-    except Exception as error:
+        made = runpy.run_path(str(path)).get("client_app")
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}: cannot be used for learning ({type(error).__name__}: {error})") from error
+    if not callable(made):
+        raise ConfigError(f"{path}: has no function client_app(source, *, domain, task)")
     found: Callable[..., ClientApp] = made
     return found
+
+
+def _an_app(made: object) -> ClientApp:
+    from domain_twin.learning.flower import ClientApp
+
+    if not isinstance(made, ClientApp):
+        raise TypeError(f"client_app answered {type(made).__name__}, not a ClientApp of Flower")
+    return made
 
 
 class _Work:
@@ -129,9 +138,12 @@ class _Work:
     def check(self, task: bytes) -> None:
         """See whether the model of a task can be made here. Raises ConfigError, ContractError."""
         from domain_twin.learning.learner import learner
-        from domain_twin.learning.task import Task
+        from domain_twin.learning.task import Profile, Task
 
-        learner(Task.from_json(task))
+        told = Task.from_json(task)
+        learner(told)
+        if told.profile is not Profile.PRIVATE and self._settings.app:
+            self._own(lambda make: make)
 
     def open(self, run: str, task: bytes, panel: Panel) -> None:
         """Take a run's data in."""
@@ -142,11 +154,28 @@ class _Work:
         if told.profile is Profile.PRIVATE:
             app = self._private(told, panel)
         else:
-            make = own_app(Path(self._settings.app)) if self._settings.app else client_app
-            app = make(lambda _: panel, domain=self._settings.domain, task=told)
+            about = {"domain": self._settings.domain, "task": told}
+            if self._settings.app:
+                app = self._own(lambda make: _an_app(make(lambda _: panel, **about)))
+            else:
+                app = client_app(lambda _: panel, **about)
         self._runs[run] = Endpoint(app, limit_bytes=self._settings.max_bytes)
         while len(self._runs) > _RUNS:
             self._runs.popitem(last=False)
+
+    def _own(self, use: Callable[[Callable[..., ClientApp]], T]) -> T:
+        """`use` of what makes the domain's own app. Raises ConfigError, which names no file and no data."""
+        from domain_twin.errors import ConfigError
+
+        try:
+            return use(own_app(Path(self._settings.app)))
+        except Exception as error:  # others are told no more than that
+            logging.getLogger(__name__).error(
+                "the domain's own app cannot be used: %s", error, exc_info=not isinstance(error, ConfigError)
+            )
+            raise ConfigError(
+                f"{self._settings.domain} cannot use its own app for learning; its log says why"
+            ) from None
 
     def _private(self, task: Task, panel: Panel) -> ClientApp:
         from domain_twin.learning.ledger import Ledger
