@@ -51,6 +51,21 @@ def test_nothing_that_comes_later_is_read(at: int, seed: int) -> None:
     np.testing.assert_array_equal(first.base[:, at], second.base[:, at])
 
 
+def test_a_horizon_of_more_than_a_day_reads_older_days() -> None:
+    task = replace(TASK, horizons=(1, 30))
+    before = panel()
+    changed = before.values.copy()
+    changed[:, 81:] = 1e6
+    scale = local_scale(before.training())
+    elements, steps = np.array([0, 1]), np.array([80, 80])
+
+    first = Windows(task, before, scale).candidates(elements, steps)
+    second = Windows(task, replace(before, values=changed), scale).candidates(elements, steps)
+
+    np.testing.assert_array_equal(first, second)
+    assert (first[..., 1, -2] != 0).all()
+
+
 def test_a_window_is_as_long_as_is_said_and_finite() -> None:
     windows = Windows(TASK, panel())
 
