@@ -29,6 +29,9 @@ _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 _Positive = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
+_Seconds = Annotated[float, Field(ge=1e-3, le=1e9)]
+_Instant = Annotated[Nanoseconds, Field(ge=0, lt=1 << 63)]
+_Text = Annotated[str, Field(max_length=256)]
 
 
 class Kind(StrEnum):
@@ -62,8 +65,8 @@ class Feature:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    kpi: str
-    unit: str
+    kpi: _Text
+    unit: _Text
     role: Role = Role.TARGET
 
 
@@ -73,9 +76,9 @@ class Window:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    length_s: _Positive = 86_400.0
-    start: Nanoseconds = 0
-    end: Nanoseconds = 0
+    length_s: _Seconds = 86_400.0
+    start: _Instant = 0
+    end: _Instant = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +106,12 @@ class Task:
 
     model: _Name
     kind: Kind = Kind.FORECASTER
-    element_kind: str = "link"
+    element_kind: _Text = "link"
     features: Annotated[tuple[Feature, ...], Field(max_length=MAX_FEATURES)] = ()
-    step_s: _Positive = 60.0
+    step_s: _Seconds = 60.0
     lags: _Count = 10
     horizons: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=64)] = (1,)
-    quantiles: tuple[_Share, ...] = (0.05, 0.5, 0.95)
+    quantiles: Annotated[tuple[_Share, ...], Field(min_length=1, max_length=64)] = (0.05, 0.5, 0.95)
     window: Window = Window()
     profile: Profile = Profile.MISTRUSTFUL
     rounds: _Count = 10
@@ -117,11 +120,11 @@ class Task:
     learning_rate: _Positive = 1e-3
     holdout: _Share = 0.2
     """Share of every series, its end, that is judged on and never trained on."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     privacy: Privacy | None = None
     explain: bool = True
     """Ask at the end what each domain brought and gained: as long as all rounds once more, in every domain."""
-    settings: Mapping[str, float | str] = field(default_factory=dict)
+    settings: Annotated[Mapping[_Text, float | _Text], Field(max_length=64)] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """This task as canonical JSON in UTF-8."""

@@ -59,7 +59,7 @@ def brought(losses: Mapping[str, float], without: Mapping[str, Mapping[str, floa
             and math.isfinite(theirs[other])
             and math.isfinite(losses[other])
         ]
-        if changes:
+        if changes := [change for change in changes if math.isfinite(change)]:
             result[domain] = statistics.median(changes)
     return result
 

@@ -8,7 +8,9 @@ when it was killed is found so at its next start. For one event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import secrets
 import threading
 import time
@@ -385,6 +387,9 @@ def _not_used(reasons: str) -> str:
 
 def _numbers(scores: Any) -> dict[str, float]:
     items: Iterable[tuple[Any, Any]] = scores.items() if isinstance(scores, dict) else ()
-    return {
-        str(name)[:64]: float(value) for name, value in list(items)[:64] if isinstance(value, int | float)
-    }
+    kept: dict[str, float] = {}
+    for name, value in list(items)[:64]:
+        with contextlib.suppress(OverflowError):  # JSON has whole numbers that no double holds
+            if isinstance(value, int | float) and math.isfinite(value):
+                kept[str(name)[:64]] = float(value)
+    return kept

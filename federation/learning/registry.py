@@ -81,6 +81,8 @@ class ModelRegistry:
             data = await asyncio.to_thread(encode_arrays, made.arrays)
             highest = await asyncio.to_thread(self.store.highest, task.model)
             version = max(highest, min(above, highest + _MOST_AHEAD)) + 1
+            spent = made.privacy_spent or {}
+            unsaid = sorted(domain for domain, said in spent.items() if not math.isfinite(said))
             card = Card(
                 model=task.model,
                 version=version,
@@ -92,9 +94,9 @@ class ModelRegistry:
                 contributors=tuple(made.contributors),
                 scores=_finite(made.scores),
                 gains={domain: gain for domain, gain in made.gains.items() if math.isfinite(gain)},
-                privacy_spent=made.privacy_spent or {},
+                privacy_spent={domain: said for domain, said in spent.items() if math.isfinite(said)},
                 digest=digest_of(data),
-                notes=tuple(made.notes),
+                notes=(*made.notes, *(f"{domain} does not say what it spent" for domain in unsaid)),
             )
             await self._written(self.store.put, card, data)
         self.record(
