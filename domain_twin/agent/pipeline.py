@@ -29,6 +29,7 @@ from domain_twin.yang.quarantine import Quarantined, Typer
 log = logging.getLogger(__name__)
 
 
+_FRACTION_DIGITS = (9, 6, 4, 3, 2, 1, 0)
 MAX_LEAVES = 1_000_000
 """Leaves of one device; a core router with 10,000 interfaces has about half of that."""
 
@@ -121,12 +122,10 @@ class Pipeline:
     def impute(self, updates: Sequence[Update], now: Nanoseconds) -> int:
         """Let values stand in for leaves whose sessions are lost; how many leaves changed.
 
-        What would break a leaf's type is left out, and its last value stays.
+        Numbers are rounded to what the leaf's type takes; what still breaks it is left out.
         """
-        batch = UpdateBatch("imputed", now, tuple(updates))
-        typed, refused = self._typer.type_batch(batch)
-        self._typer.counts.subtract(bad.device for bad in refused)  # no device said it
-        delta = self.store.impute(typed.updates, now=now)
+        kept = [typed for update in updates if (typed := self._fitting(update, now))]
+        delta = self.store.impute(kept, now=now)
         if delta is None:
             return 0
         if self._history:
@@ -134,6 +133,17 @@ class Pipeline:
         self._mapper.apply(delta)
         self._on_change(delta, self._mapper.restructured)
         return len(delta.changes)
+
+    def _fitting(self, update: Update, now: Nanoseconds) -> Update | None:
+        """An imputed number in its leaf's type (decimal64 has so many fraction digits and no more)."""
+        for digits in _FRACTION_DIGITS:
+            text = f"{update.value:.{digits}f}"
+            batch = UpdateBatch("imputed", now, (update._replace(value=text if digits else int(text)),))
+            typed, refused = self._typer.type_batch(batch)
+            self._typer.counts.subtract(bad.device for bad in refused)  # no device said it
+            if not refused:
+                return typed.updates[0]
+        return None
 
     def _without_new_leaves(self, batch: UpdateBatch) -> UpdateBatch:
         """A batch without what would add to a device that has more leaves than it may."""
