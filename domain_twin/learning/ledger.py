@@ -64,11 +64,21 @@ class Spent:
     steps: int
 
 
+def _rdp() -> Any:
+    try:
+        from dp_accounting import rdp
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "the profile private needs the extra `ai`, for its accounting: pip install 'fedtwin[ai]'"
+        ) from None
+    return rdp
+
+
 @lru_cache(maxsize=256)
 def _step_rdp(noise_multiplier: float, rate: float) -> tuple[float, ...]:
     """Renyi divergence of one step, by order."""
+    rdp = _rdp()
     import dp_accounting
-    from dp_accounting import rdp
 
     accountant = rdp.RdpAccountant(
         _ORDERS, neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
@@ -86,8 +96,7 @@ def epsilon_of(spent: Iterable[Spent], delta: float) -> float:
         steps[entry.noise_multiplier, entry.rate] += entry.steps
     if not steps:
         return 0.0
-    from dp_accounting import rdp
-
+    rdp = _rdp()
     total = [0.0] * len(_ORDERS)
     for (noise_multiplier, rate), count in steps.items():
         for index, value in enumerate(_step_rdp(noise_multiplier, rate)):

@@ -36,7 +36,7 @@ class Vouching:
     peers: Mapping[str, Path]
 
     def state(self, run: int, round_: int, keys: tuple[bytes, bytes]) -> bytes:
-        """That `keys` are its own in this round; renewed certificates are taken up. Raises CredentialError."""
+        """That `keys` are its own in this round; takes up renewed certificates. Raises CredentialError."""
         own = load_identity(self.identity, operator=self.operator, role=Role.AGENT, name=self.domain)
         signature = own.signer.sign(_payload(self.domain, run, round_, keys), kind=_KIND)
         return json.dumps({"certificate": own.signing_chain.decode(), "signature": signature}).encode()

@@ -23,10 +23,7 @@ def add_to(group: typer.Typer) -> None:
         (
             "deploy",
             deploy,
-            (
-                "fedtwin learn start demand --show-task > task.json",
-                "fedtwin learn deploy flower --task task.json --domains ran,core,transport",
-            ),
+            ("fedtwin learn deploy flower --task task.json --domains ran,core,transport",),
         ),
         (
             "superlink",

@@ -435,6 +435,7 @@ def test_setup_as_agreed_is_answered_with_keys_only(tmp_path: Path) -> None:
         {Key.THRESHOLD: 0},
         {Key.SAMPLE_NUMBER: 2, Key.SHARE_NUMBER: 2, Key.THRESHOLD: 2, Key.TARGET_RANGE: quantization(2)},
         {Key.SAMPLE_NUMBER: 9, Key.SHARE_NUMBER: 4},
+        {Key.SAMPLE_NUMBER: 9, Key.SHARE_NUMBER: 5, Key.THRESHOLD: 5, Key.TARGET_RANGE: quantization(9)},
         {Key.THRESHOLD: True},
         {Key.MOD_RANGE: 1 << 8},
         {Key.CLIPPING_RANGE: 1e9},
