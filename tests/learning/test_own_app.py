@@ -1,4 +1,4 @@
-"""A domain's own ClientApp (`[learning] app`): it is used, its faults stay its own, its poison does not pay."""
+"""A domain's own ClientApp (`[learning] app`): it is used, its faults stay its own, its poison fails."""
 
 from __future__ import annotations
 
