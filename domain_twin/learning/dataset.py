@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain_twin.errors import ConfigError, Conflict, ContractError
 from domain_twin.learning.fidelity import Fidelity
 from domain_twin.learning.history import ELEMENT_KINDS, kpi_of, unit_factor
+from domain_twin.learning.learner import Arrays
 from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.synthetic import generate
@@ -66,7 +66,7 @@ class Exported:
 
 
 def export_synthetic(
-    arrays: Mapping[str, NDArray[Any]], task: Task, card: Card | None, folder: Path, *,
+    arrays: Arrays, task: Task, card: Card | None, folder: Path, *,
     rows: int, elements: int = 1, seed: int = 0, start: Nanoseconds = 0, form: str = "csv",
     marginals: Marginals | None = None, fidelity: Fidelity | None = None, record: bool = True,
 ) -> Exported:  # fmt: skip
@@ -137,7 +137,8 @@ def _leaves(task: Task) -> list[tuple[Row, float]]:
         own = [row for row in rows if row.attribute == kpi_of(feature)]
         if not own:
             raise ContractError(
-                f"feature {feature.kpi}: no device reports it of a {task.element_kind}; export without a recording"
+                f"feature {feature.kpi}: no device reports it of a {task.element_kind};"
+                " export without a recording"
             )
         found.append((own[0], float(own[0].convert(1.0)) * unit_factor(feature)))
     return found

@@ -104,7 +104,7 @@ def measure(
 def membership(
     synthetic: Series, members: Series, outsiders: Series, *, window: int = 24, seed: int = 0
 ) -> tuple[float, float]:
-    """AUC of the best of `attacks`, .5 at least, and the ratio of nearest-neighbour distances at full length."""
+    """AUC of the best of `attacks`, .5 at least, and the ratio of nearest-neighbour distances."""
     found, ratio = attacks(synthetic, members, outsiders, window=window, seed=seed)
     return max(0.5, *found.values()), ratio
 
@@ -189,8 +189,8 @@ def _elements(series: Series) -> Series:
 def _w1(made: Series, real: Series) -> Series:
     out = []
     for one, other in zip(made.T, real.T, strict=True):
-        one, other = one[np.isfinite(one)], other[np.isfinite(other)]
-        out.append(wasserstein_distance(one, other) / (other.std() + 1e-12))
+        known = other[np.isfinite(other)]
+        out.append(wasserstein_distance(one[np.isfinite(one)], known) / (known.std() + 1e-12))
     return np.array(out)
 
 

@@ -1,8 +1,12 @@
-"""Small nets that judge synthetic series: a forecaster, and one that tells windows apart. Needs the extra `ai`."""
+"""Small nets that judge synthetic series: a forecaster, and one that tells windows apart.
+
+Owns how they are trained, not what their verdict means. Needs the extra `ai`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -110,7 +114,7 @@ def _fit(
     sizes = (scaled.shape[1], _HIDDEN, _HIDDEN, wanted.shape[1])
     params: list[Any] = [
         ((rng.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32), np.zeros(b, np.float32))
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in pairwise(sizes)
     ]
     held = rng.random(len(scaled)) < 0.1
     train, stop = (
@@ -131,7 +135,7 @@ def _fit(
 
     state = optimiser.init(params)
     best, kept = np.inf, params
-    judged = jax.jit(lambda params: loss(_mlp(params, stop[0]), stop[1]))
+    judged = jax.jit(lambda params: loss(_mlp(params, stop[0]), jnp.asarray(stop[1])))
     for _ in range(10):
         chosen = rng.integers(len(train[0]), size=(steps // 10, batch))
         params, state = run(params, state, train[0][chosen], train[1][chosen])

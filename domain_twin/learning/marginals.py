@@ -22,6 +22,8 @@ __all__ = ["LEAST_VALUES", "Marginals"]
 
 LEAST_VALUES: Final = 200
 """Known values that each KPI needs: the outermost bins are means over one in two hundred."""
+_LEAST: Final = 5
+"""Values that a mean of a bin is over, at least."""
 
 _EDGES: Final = np.concatenate(
     ([0.0, 0.005, 0.01, 0.02, 0.035], np.linspace(0.05, 0.95, 55), [0.965, 0.98, 0.99, 0.995, 1.0])
@@ -54,7 +56,7 @@ class Marginals:
                     " a longer window, or another KPI"
                 )
             cuts = np.round(_EDGES * len(known)).astype(int)
-            levels[column] = [known[a:b].mean() for a, b in pairwise(cuts)]
+            levels[column] = [_mean(known, first, last) for first, last in pairwise(cuts)]
             resolution[column] = _resolution(known)
         return cls(levels, resolution)
 
@@ -92,7 +94,7 @@ class Marginals:
         return orders * np.sqrt(factorials)[:, None], powers
 
     def scores(self, values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-        """Normal scores of `values` [..., F]; NaN stays. Values on a grid are spread over their step first."""
+        """Normal scores of `values` [..., F]; NaN stays. Values on a grid are spread over their step."""
         out = np.empty(values.shape)
         for column, levels in enumerate(self.levels):
             series = values[..., column]
@@ -122,6 +124,12 @@ class Marginals:
             step = self.resolution[column]
             out[..., column] = np.round(result / step) * step if step else result
         return out
+
+
+def _mean(known: NDArray[np.float64], first: int, last: int) -> float:
+    """Mean of a bin of ordered values; where it holds fewer than `_LEAST`, of those around it, too."""
+    first = max(0, min(first, len(known) - _LEAST))
+    return float(known[first : max(last, first + _LEAST)].mean())
 
 
 def _rising(levels: NDArray[np.float64]) -> NDArray[np.float64]:

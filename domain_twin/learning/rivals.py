@@ -56,7 +56,9 @@ def copula(
     known = [np.sort(column[np.isfinite(column)]) for column in series.T]
     for index, column in enumerate(series.T):
         finite = np.isfinite(column)
-        jittered = column[finite] + rng.uniform(-1e-9, 1e-9, int(finite.sum())) * (np.ptp(known[index]) + 1e-30)
+        jittered = column[finite] + rng.uniform(-1e-9, 1e-9, int(finite.sum())) * (
+            np.ptp(known[index]) + 1e-30
+        )
         ranks = np.argsort(np.argsort(jittered))
         scores[finite, index] = ndtri((ranks + 0.5) / finite.sum())
     coefficients, residuals = zip(*(_ar(column, most) for column in scores.T), strict=True)
@@ -88,7 +90,7 @@ def _spread(weights: NDArray[np.float64], variance: float) -> float:
 
 
 def _ar(scores: NDArray[np.float64], most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Yule-Walker coefficients of the order with the least AIC, and residuals at their steps (NaN at gaps)."""
+    """Yule-Walker coefficients of the order with the least AIC, and residuals (NaN at gaps)."""
     finite = np.isfinite(scores)
     filled = np.where(finite, scores, 0.0)
     count = np.array([(finite[k:] & finite[: len(finite) - k]).sum() for k in range(most + 1)])

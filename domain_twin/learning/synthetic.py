@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from domain_twin.errors import ContractError
+from domain_twin.learning.learner import Arrays
 from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Card, Kind, Task
@@ -23,6 +24,7 @@ __all__ = ["CLOCKS", "DAY_NS", "MAX_ROWS", "SCALES", "clock_inputs", "generate",
 CLOCKS: Final[Mapping[str, int]] = {"day": 4, "none": 0}
 """Inputs that tell the time of day: sine and cosine of one and two turns."""
 SCALES: Final = 9
+MAX_SCALES: Final = 14
 MAX_ROWS: Final = 1_000_000
 DAY_NS: Final = 86_400 * 10**9
 _REFERENCE_ROWS: Final = 20_000
@@ -31,14 +33,14 @@ _EXACT_FROM: Final = 12
 
 
 def generate(
-    arrays: Mapping[str, NDArray[np.float32]], task: Task, card: Card | None, rows: int, rng: np.random.Generator, *,
+    arrays: Arrays, task: Task, card: Card | None, rows: int, rng: np.random.Generator, *,
     elements: int = 1, start: Nanoseconds = 0, marginals: Marginals | None = None, name: str = "synthetic",
 ) -> Panel:  # fmt: skip
     """`elements` independent series of `rows` steps in the features' units, from `start` on.
 
     `marginals` are those of a domain's own values; by default the model's, which is the mean over the domains
     that trained it. `card` is checked against `task`. Raises ContractError where arrays, card and
-    task do not fit, and beyond 1,000,000 values of rows times elements.
+    task do not fit, and beyond 1,000,000 rows of all elements together.
     """
     _check(arrays, task, card)
     if rows < 1 or elements < 1 or rows * elements > MAX_ROWS:
@@ -61,11 +63,14 @@ def generate(
 
 
 def series(
-    arrays: Mapping[str, NDArray[np.float32]], task: Task, marginals: Marginals, rows: int, rng: np.random.Generator, *,
+    arrays: Arrays, task: Task, marginals: Marginals, rows: int, rng: np.random.Generator, *,
     start: Nanoseconds, step_s: float,
 ) -> NDArray[np.float64]:  # fmt: skip
-    """[rows, F]: one series in the units of `marginals`. A long run of the generator itself tells how far its scores
-    are from normal, so that the spread of values is kept whatever averaging did to the nets."""
+    """[rows, F]: one series in the units of `marginals`.
+
+    A long run of the generator itself tells how far its scores are from normal, so that the spread of values
+    is kept whatever averaging did to the nets.
+    """
     reference = _raw(arrays, task, _REFERENCE_ROWS, np.random.default_rng(0), start, max(step_s, 120.0))
     made = _raw(arrays, task, rows, rng, start, step_s)
     return marginals.values(_levelled(made, reference))
@@ -86,12 +91,10 @@ def _levelled(made: NDArray[np.float64], reference: NDArray[np.float64]) -> NDAr
     return out
 
 
-def _raw(
-    arrays: Mapping[str, NDArray[np.float32]], task: Task, rows: int, rng: np.random.Generator,
-    start: Nanoseconds, step_s: float,
-) -> NDArray[np.float64]:  # fmt: skip
-    scales = int(task.settings.get("scales", SCALES))
-    clock = CLOCKS[str(task.settings.get("clock", "day"))]
+def _raw(  # noqa: PLR0917
+    arrays: Arrays, task: Task, rows: int, rng: np.random.Generator, start: Nanoseconds, step_s: float
+) -> NDArray[np.float64]:
+    scales, clock = _inputs(task)
     time = np.arange(rows)
     knots = [
         (1 << scale, rng.uniform(), _drawn(rows // (1 << scale) + 3, len(task.features), rng))
@@ -107,8 +110,7 @@ def _raw(
 
 
 def _drawn(count: int, channels: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Noise; where there is enough of it, with exactly its law's mean and spread, so that a short series is
-    not off by its few slow knots."""
+    """Noise; where there is enough, with exactly its law's mean and spread: few slow knots mislead less."""
     noise = rng.standard_normal((count, channels))
     if count >= _EXACT_FROM:
         noise = (noise - noise.mean(0)) / noise.std(0)
@@ -137,7 +139,7 @@ def _between(
     return mixed / np.sqrt((1 - share) ** 2 + share**2)
 
 
-def _net(arrays: Mapping[str, NDArray[np.float32]], inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _net(arrays: Arrays, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
     def leaky(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.maximum(values, 0.2 * values)
 
@@ -149,13 +151,13 @@ def _net(arrays: Mapping[str, NDArray[np.float32]], inputs: NDArray[np.float64])
     return out
 
 
-def _check(arrays: Mapping[str, NDArray[np.float32]], task: Task, card: Card | None) -> None:
+def _check(arrays: Arrays, task: Task, card: Card | None) -> None:
     if task.kind is not Kind.GAN:
         raise ContractError(f"model {task.model!r} is a {task.kind.value}: only a gan makes synthetic series")
     if card is not None and card.task.features != task.features:
         raise ContractError(f"model {task.model!r}: the card is about other features than the task")
-    scales = int(task.settings.get("scales", SCALES))
-    inputs = scales * len(task.features) + CLOCKS[str(task.settings.get("clock", "day"))]
+    scales, clock = _inputs(task)
+    inputs = scales * len(task.features) + clock
     direct = arrays.get("generator.direct")
     if direct is None or direct.shape != (inputs, len(task.features)):
         found = "missing" if direct is None else list(direct.shape)
@@ -163,3 +165,14 @@ def _check(arrays: Mapping[str, NDArray[np.float32]], task: Task, card: Card | N
             f"model {task.model!r}: array 'generator.direct' is {found},"
             f" this task's is {[inputs, len(task.features)]}"
         )
+
+
+def _inputs(task: Task) -> tuple[int, int]:
+    """Time scales of noise, and inputs that tell the time. Raises ContractError."""
+    scales, clock = task.settings.get("scales", SCALES), str(task.settings.get("clock", "day"))
+    if clock not in CLOCKS or not isinstance(scales, int | float) or not 1 <= scales <= MAX_SCALES:
+        raise ContractError(
+            f"model {task.model!r}: scales is {scales!r} and clock {clock!r}; accepted are 1 to {MAX_SCALES},"
+            f" and {' or '.join(CLOCKS)}"
+        )
+    return int(scales), CLOCKS[clock]

@@ -1,12 +1,13 @@
 """A generative adversarial network over windows of all KPIs: synthetic telemetry (needs the extra `ai`).
 
-Owns the learner, its settings and what a domain trains on: normal scores, by marginals of its own. Both nets
-and the marginals are arrays of the model and are joined over domains like those of any other.
+Owns the learner, its settings and what a domain trains on: normal scores, by marginals of its own. Marginals
+and the mixing of noise are statistics that every domain takes anew of its own data; their means over domains
+are in the model for whoever has none. The nets are what is learned together.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import jax.numpy as jnp
@@ -18,10 +19,10 @@ from domain_twin.learning.fidelity import quick
 from domain_twin.learning.learner import Arrays, Trained
 from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.models.gan_nets import Shape, epoch, initial
-from domain_twin.learning.models.gan_start import mixing
+from domain_twin.learning.models.gan_start import own
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.rivals import block_bootstrap, copula
-from domain_twin.learning.synthetic import CLOCKS, DAY_NS, clock_inputs, series
+from domain_twin.learning.synthetic import CLOCKS, DAY_NS, series
 from domain_twin.learning.task import Task
 
 __all__ = ["LEAST_WINDOWS", "GanLearner", "make"]
@@ -34,7 +35,8 @@ _INTEGERS: Final = {"window", "scales", "hidden", "critic", "steps"}
 
 def make(task: Task) -> GanLearner:
     """The learner of `task`. Settings: window, scales, hidden, critic, steps, adversarial, lag_weight
-    (see `Shape`), and clock: `day` or `none`. Raises ConfigError for others."""
+    (see `Shape`), and clock: `day` or `none`. Raises ConfigError for others.
+    """
     settings = dict(task.settings)
     clock = str(settings.pop("clock", "day"))
     known = _INTEGERS | {"adversarial", "lag_weight"}
@@ -49,7 +51,7 @@ def make(task: Task) -> GanLearner:
         len(task.features),
         clock=CLOCKS[clock],
         learning_rate=task.learning_rate,
-        batch=min(task.batch, _BATCH),
+        batch=min(task.batch, _BATCH) // 2 * 2,
     )
     limits = {"window": 512, "scales": 14, "hidden": 512, "critic": 512, "steps": 10_000}
     for name, value in settings.items():
@@ -80,20 +82,17 @@ class GanLearner:
         """`task.epochs` epochs of `steps` steps. Raises ContractError below 64 whole windows."""
         self._check(arrays)
         values = panel.training()
-        marginals = Marginals.fit(values)
-        scores = marginals.scores(values, rng)
+        arrays, scores = own(arrays, panel, self.shape.clock, rng)
         starts = _starts(scores, self.shape.window)
         if len(starts) < LEAST_WINDOWS:
             raise ContractError(
                 f"model {self.task.model!r}: the training part has {len(starts)} windows of"
-                f" {self.shape.window} steps without gaps, {LEAST_WINDOWS} are needed: a longer window of history"
+                f" {self.shape.window} steps without gaps, {LEAST_WINDOWS} are needed: a longer"
+                " window of history"
             )
         step = panel.step_s / 86_400
         turns = panel.start % DAY_NS / DAY_NS + np.arange(values.shape[1]) * step
-        if not arrays["generator.direct"].any():
-            hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, self.shape.clock)
-            begun = mixing(scores, marginals, hours, self.shape.scales).astype(np.float32)
-            arrays = {**arrays, "generator.direct": begun}
+        marginals = Marginals.unpacked(arrays)
         params = {
             name: jnp.asarray(held) for name, held in arrays.items() if not name.startswith("marginals.")
         }
@@ -109,10 +108,10 @@ class GanLearner:
             )
             metrics = {name: float(value) for name, value in found.items()}
         trained = {name: np.asarray(value, np.float32) for name, value in params.items()}
-        return Trained({**trained, **marginals.packed()}, len(starts), metrics)
+        return Trained({**arrays, **trained}, len(starts), metrics)
 
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
-        """How far synthetic series in this domain's units are from the holdout, beside both rivals; no judge."""
+        """How far synthetic series in this domain's units are from the holdout, beside both rivals."""
         self._check(arrays)
         rng = np.random.default_rng(self.task.seed)
         training, holdout = panel.training(), panel.values[:, panel.holdout_from :]
@@ -121,10 +120,10 @@ class GanLearner:
                 f"model {self.task.model!r}: the holdout has {holdout.shape[1]} steps, a window has"
                 f" {self.shape.window}: a longer window of history, or a larger holdout"
             )
-        marginals = Marginals.fit(training)
+        mine, _ = own(arrays, panel, self.shape.clock, rng)
         rows = min(JUDGED_ROWS, max(holdout.shape[1], 4 * self.shape.window))
         start = panel.start + round(panel.holdout_from * panel.step_s * 1e9)
-        made = series(arrays, self.task, marginals, rows, rng, start=start, step_s=panel.step_s)
+        made = series(mine, self.task, Marginals.unpacked(mine), rows, rng, start=start, step_s=panel.step_s)
         found = quick(made, holdout)
         out = {"loss": float(sum(found.values())), **found}
         out["naive:bootstrap"] = sum(quick(block_bootstrap(training, rows, rng), holdout).values())
@@ -136,7 +135,8 @@ class GanLearner:
             if name not in arrays or arrays[name].shape != wanted.shape:
                 found = list(arrays[name].shape) if name in arrays else "missing"
                 raise ContractError(
-                    f"model {self.task.model!r}: array {name!r} is {found}, this task's is {list(wanted.shape)}"
+                    f"model {self.task.model!r}: array {name!r} is {found},"
+                    f" this task's is {list(wanted.shape)}"
                 )
 
 
@@ -148,7 +148,8 @@ def _starts(scores: NDArray[np.float64], window: int) -> NDArray[np.int32]:
     if steps < window:
         return np.empty(0, np.int32)
     element, begin = np.nonzero(since[:, window:] - since[:, :-window] == 0)
-    return (element * steps + begin).astype(np.int32)
+    found: NDArray[np.int32] = (element * steps + begin).astype(np.int32)
+    return found
 
 
 def _padded(values: NDArray[Any]) -> NDArray[Any]:
@@ -162,6 +163,3 @@ def _number(task: Task, name: str, value: float | str) -> float:
         return float(value)
     except ValueError:
         raise ConfigError(f"model {task.model!r}: {name} is {value!r}, not a number") from None
-
-
-assert {item.name for item in fields(Shape)} >= _INTEGERS

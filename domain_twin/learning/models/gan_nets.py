@@ -62,7 +62,7 @@ def initial(shape: Shape, rng: np.random.Generator) -> dict[str, NDArray[np.floa
 
     h, c, f = shape.hidden, shape.critic, shape.features
     return {
-        "generator.direct": np.zeros((shape.inputs, f), np.float32),  # the first domain to train fits it
+        "generator.direct": np.zeros((shape.inputs, f), np.float32),  # every domain fits its own
         "generator.in": dense(shape.inputs, h),
         "generator.in_bias": zeros(h),
         "generator.mid": dense(h, h, 1.4),
@@ -83,7 +83,7 @@ _FOLD = 4  # steps that a layer of the critic joins
 
 
 def noise(shape: Shape, key: jax.Array, batch: int) -> jax.Array:
-    """[batch, window, scales * F]: unit variance; channel group j is linear between knots 2^j apart."""
+    """[batch, window, scales * F]: unit variance; group j of channels is linear between knots 2^j apart."""
     apart = [1 << scale for scale in range(shape.scales)]
     counts = [shape.window // each + 3 for each in apart]
     for_knots, for_phases = jax.random.split(key)
@@ -185,7 +185,7 @@ def _clocked(shape: Shape, turns: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def epoch(
+def epoch(  # noqa: PLR0917 (jax counts static arguments by place)
     shape: Shape,
     params: Params,
     series: jax.Array,
@@ -196,12 +196,16 @@ def epoch(
     step: float,
     seed: int,
 ) -> tuple[Params, dict[str, jax.Array]]:
-    """`shape.steps` steps of both nets on `series` [T, F], normal scores, at windows that begin at `starts`.
+    """`shape.steps` steps of both nets on `series` [T, F], normal scores.
 
-    The first `count` of `starts` count. `turns` is the time of day of every step of `series`, in days; `step` the length of one. Gives the
-    generator's running mean, which is steadier than its last state.
+    Windows begin at the first `count` of `starts`. `turns` is the time of day of every step of
+    `series`, in days; `step` the length of one. Gives the generator's running mean, which is steadier than
+    its last state.
     """
-    generator = {name: value for name, value in params.items() if name.startswith("generator.")}
+    direct = {"generator.direct": params["generator.direct"]}  # the domain's own: it is not trained
+    generator = {
+        name: value for name, value in params.items() if name.startswith("generator.") and name not in direct
+    }
     critic = {name: value for name, value in params.items() if name.startswith("critic.")}
     optimiser = optax.adam(optax.cosine_decay_schedule(shape.learning_rate, shape.steps, 0.3), b1=0.5, b2=0.9)
     span = jnp.arange(shape.window)
@@ -218,9 +222,9 @@ def epoch(
         generator: Params, critic: Params, key: jax.Array, clock: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         drawn = noise(shape, key, shape.batch)
-        made = generated(generator, jnp.concatenate([drawn, clock], -1))
+        made = generated({**generator, **direct}, jnp.concatenate([drawn, clock], -1))
         halves = jax.vmap(lambda each, when: moments(shape, each, when, units))(
-            made.reshape(2, -1, *made.shape[1:]), clock.reshape(2, -1, *clock.shape[1:])
+            *(each.reshape(2, shape.batch // 2, *each.shape[1:]) for each in (made, clock))
         )
         laws, lags = ((pair[0] - t) @ (pair[1] - t) for pair, t in zip(halves, targets, strict=True))
         held = (4 * laws + shape.lag_weight * lags) / shape.features
@@ -253,4 +257,4 @@ def epoch(
     carry, (losses, held) = jax.lax.scan(
         step_of, carry, jax.random.split(jax.random.key(seed, impl="unsafe_rbg"), shape.steps)
     )
-    return {**carry[4], **carry[1]}, {"critic_loss": losses.mean(), "loss": held[-20:].mean()}
+    return {**carry[4], **carry[1], **direct}, {"critic_loss": losses.mean(), "loss": held[-20:].mean()}

@@ -1,9 +1,9 @@
 """Where the generator begins: noise mixed so that covariances over time lags are those of the data. Pure.
 
-What is fitted lies midway between covariances of normal scores and those that give values in units their
-correlations. The covariance of mixed noise is a sum of one matrix a time scale times that scale's known autocorrelation.
-Those matrices, positive semidefinite, are a convex fit; their symmetric roots are unique, so the mean over
-domains is one too. Training then bends what is Gaussian here.
+What is fitted lies midway between covariances of normal scores and those that give values in units
+their correlations. The covariance of mixed noise is a sum of one matrix a time scale times that scale's
+known autocorrelation. Those matrices, positive semidefinite, are a convex fit; their symmetric roots are
+unique, so that means over domains make sense. Training then bends what is Gaussian here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from domain_twin.learning.learner import Arrays
 from domain_twin.learning.marginals import Marginals
+from domain_twin.learning.panel import Panel
+from domain_twin.learning.synthetic import clock_inputs
 
-__all__ = ["mixing"]
+__all__ = ["mixing", "own"]
 
 Floats = NDArray[np.float64]
 
@@ -23,8 +26,22 @@ _LAGS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _ITERATIONS: Final = 600
 
 
+def own(arrays: Arrays, panel: Panel, clock: int, rng: np.random.Generator) -> tuple[Arrays, Floats]:
+    """`arrays` with what `panel`'s training part says of itself, and that part as normal scores [E, T, F].
+
+    What a domain says of itself are marginals and the mixing of noise. Raises ContractError for too little.
+    """
+    values = panel.training()
+    marginals = Marginals.fit(values)
+    scores = marginals.scores(values, rng)
+    hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, clock)
+    scales = (len(arrays["generator.direct"]) - clock) // values.shape[2]
+    direct = mixing(scores, marginals, hours, scales).astype(np.float32)
+    return {**arrays, **marginals.packed(), "generator.direct": direct}, scores
+
+
 def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> Floats:
-    """[scales * F + clock, F]: weights of noise and clock for `scores` [E, T, F] (NaN at gaps), `clock` [T, c]."""
+    """[scales * F + clock, F]: weights of noise and clock for `scores` [E, T, F], `clock` [T, clock]."""
     elements, steps, features = scores.shape
     flat, hours = scores.reshape(-1, features), np.tile(clock, (elements, 1))
     known = np.isfinite(flat).all(1)
@@ -63,7 +80,7 @@ def _cover(rest: Floats, there: NDArray[np.bool_], lag: int) -> Floats:
 
 
 def _scores_of(products: Floats, orders: Floats) -> Floats:
-    """Correlations [F, F] of normal scores that give values the correlations `products` (Cario & Nelson 1997)."""
+    """Correlations of scores that give values the correlations `products` (Cario & Nelson 1997)."""
     grid = np.linspace(-1, 1, 201)
     reached = np.einsum(
         "of,og,or->fgr", orders[1:], orders[1:], grid[None] ** np.arange(1, len(orders))[:, None]
