@@ -136,6 +136,8 @@ class Pipeline:
 
     def _fitting(self, update: Update, now: Nanoseconds) -> Update | None:
         """An imputed number in its leaf's type (decimal64 has so many fraction digits and no more)."""
+        if not isinstance(update.value, float):
+            raise TypeError(f"{update.path}: only numbers are imputed, not {update.value!r}")
         for digits in _FRACTION_DIGITS:
             text = f"{update.value:.{digits}f}"
             batch = UpdateBatch("imputed", now, (update._replace(value=text if digits else int(text)),))

@@ -301,3 +301,41 @@ def test_get_finds_what_a_pattern_names(pattern: str, found: bool) -> None:
 def test_unreadable_pattern_names_the_place() -> None:
     with pytest.raises(NotFound, match=r"character 5 .*accepted is"):
         LiveStore().get("/a:b[")
+
+
+def imputed(value: Value, device: str = "warsaw", path: str = OPER) -> Update:
+    return Update(device, path, value, 0, Origin.IMPUTED)
+
+
+def test_imputed_value_stands_in_only_where_the_session_is_lost() -> None:
+    store = LiveStore()
+    store.apply(batch(oper("up")))
+    assert store.impute([imputed("down")], now=START + SECOND) is None
+    store.mark_stale("warsaw")
+    delta = store.impute([imputed("down"), imputed("x", path=f"{ETH0}/mtu")], now=START + SECOND)
+    assert delta is not None
+    assert [(change.path, change.origin) for change in delta.changes] == [(OPER, Origin.IMPUTED)]
+    freshness = store.freshness("warsaw")
+    assert freshness is not None
+    assert (freshness.received_at, freshness.stale, freshness.updates) == (START, True, 1)
+
+
+def test_measurement_wins_over_an_imputed_value_whatever_its_time() -> None:
+    store = LiveStore()
+    store.apply(batch(oper("up")))
+    store.mark_stale("warsaw")
+    store.impute([imputed("down")], now=START + 5 * SECOND)
+    assert store.apply(batch(oper("down", START + SECOND), at=START + 6 * SECOND)) is not None
+    leaf = store.get(OPER)["warsaw", OPER]
+    assert (leaf.value, leaf.origin) == ("down", Origin.MEASURED)
+
+
+def test_imputed_value_goes_with_what_its_source_does_not_repeat() -> None:
+    store = LiveStore()
+    store.apply(batch(oper("up")))
+    store.mark_stale("warsaw")
+    store.impute([imputed("down")], now=START + SECOND)
+    store.apply(batch(sync=Sync.BEGIN, at=START + 2 * SECOND))
+    store.apply(batch(sync=Sync.END, at=START + 3 * SECOND))
+    assert store.get(OPER) == {}
+    assert store.stale_devices() == frozenset()
