@@ -60,7 +60,8 @@ def make(task: Task) -> GanLearner:
             raise ConfigError(
                 f"model {task.model!r}: {name} is {number:g}; whole numbers up to {limits[name]}"
             )
-        shape = replace(shape, **{name: int(number) if name in limits else number})
+        changed: dict[str, Any] = {name: int(number) if name in limits else number}
+        shape = replace(shape, **changed)
     if shape.window % 16 or shape.batch < 2:
         raise ConfigError(f"model {task.model!r}: window is a multiple of 16 and batch 2 at least")
     return GanLearner(task, shape)
