@@ -13,12 +13,14 @@ import click
 from domain_twin.errors import TwinError
 
 if TYPE_CHECKING:
+    from domain_twin.learning.run import Run
     from federation.learning_client import LearningClient
 
-__all__ = ["ask", "one_of", "stop_quietly"]
+__all__ = ["ask", "one_of", "stop_quietly", "stopped"]
 
 T = TypeVar("T")
 _STOP_WITHIN_S = 3.0
+_ENDS_WITHIN_S = 10.0
 
 
 def ask(at: str, question: Callable[[LearningClient], Awaitable[T]], waiting: str) -> T:
@@ -42,6 +44,16 @@ def one_of(value: str, choices: type[StrEnum], option: str) -> str:
     return value
 
 
+async def stopped(learning: LearningClient, identity: str) -> Run:
+    """Stop a training; as it ended, or as it is after some seconds: the step under way ends first."""
+    run = await learning.stop(identity)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ENDS_WITHIN_S):
+            async for now in learning.watch(run.id):
+                run = now
+    return run
+
+
 async def stop_quietly(learning: LearningClient, run: str) -> None:
     """Stop a training because its caller goes; says on stderr what became of it."""
     from federation.cli.console import err
@@ -54,4 +66,5 @@ async def stop_quietly(learning: LearningClient, run: str) -> None:
             why = str(error) or f"no answer within {_STOP_WITHIN_S:g} s"
             err().print(f"training {run} may still run: {why}", style="warn", markup=False)
             return
-        err().print(f"training {run}: {ended.state.value}", style="note", markup=False)
+        state = "stopped" if ended.state.ended else "is being stopped"
+        err().print(f"training {run}: {state}", style="note", markup=False)

@@ -36,7 +36,14 @@ def add_to(group: typer.Typer) -> None:
                 "fedtwin learn forecast demand --hindsight --at .fedtwin/demo/core/state/agent.sock",
             ),
         ),
-        ("export", export, ("fedtwin learn export demand --out demand-model/",)),
+        (
+            "export",
+            export,
+            (
+                "fedtwin learn export demand --out demand-model/",
+                "fedtwin learn export telemetry --synthetic 10000 --recording --out synthetic/",
+            ),
+        ),
     ):
         command(group, name, section=SECTION, group="learn", example=example)(function)
 
@@ -158,16 +165,71 @@ def export(
     model: Model,
     version: Number = 0,
     target: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="New folder that it goes to.")],
+    synthetic: Annotated[
+        int,
+        typer.Option(
+            "--synthetic",
+            metavar="ROWS",
+            min=0,
+            help="Of a generator (gan): instead a data set of so many steps, each marked as synthetic.",
+        ),
+    ] = 0,
+    elements: Annotated[
+        int, typer.Option("--elements", min=1, help="Synthetic elements, each with ROWS steps.")
+    ] = 1,
+    form: Annotated[str, typer.Option("--form", help="Of the data set: csv or parquet.")] = "csv",
+    recording: Annotated[
+        bool,
+        typer.Option("--recording", help="Also what a device would have said, for `fedtwin replay`."),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same data.")] = 0,
     at: At = "",
     as_json: Json = False,
 ) -> None:
-    """Write a model's card (JSON) and arrays (NumPy .npz) to a folder, for other programs."""
+    """Write a model's card (JSON) and arrays (NumPy .npz) to a folder, or synthetic telemetry made by it."""
     from domain_twin.errors import ConfigError
     from federation.cli.console import emit, out
 
     if target.exists():
         raise ConfigError(f"{target}: exists already; name a new folder")
+    if recording and not synthetic:
+        raise typer.BadParameter("a recording is made of synthetic data: add --synthetic ROWS")
     kept, arrays = _fetched(at, model, version)
+    if synthetic:
+        from domain_twin.learning.dataset import export_synthetic
+
+        card = kept.card
+        made = export_synthetic(
+            arrays,
+            card.task,
+            card,
+            target,
+            rows=synthetic,
+            elements=elements,
+            seed=seed,
+            form=form,
+            record=recording,
+        )
+        if as_json:
+            emit(
+                {
+                    "folder": made.folder,
+                    "data": made.data,
+                    "card": made.card,
+                    "recording": made.recording,
+                    "rows": made.rows,
+                    "sha256": made.digest,
+                    "model": card.model,
+                    "version": card.version,
+                }
+            )
+            return
+        more = f", {made.recording.name}" if made.recording else ""
+        out().print(
+            f"{target}: {made.rows:,} synthetic rows of {card.model} {card.version} in {made.data.name},"
+            f" {made.card.name}{more}"
+        )
+        return
     _write(target, kept, arrays)
     if as_json:
         emit({"folder": target, "model": kept.card.model, "version": kept.card.version})

@@ -153,9 +153,9 @@ def history(*, at: At = "", as_json: Json = False) -> None:
 
 def stop(*, identity: Identity, at: At = "", as_json: Json = False) -> None:
     """End a training without a model; the version in service stays."""
-    from federation.cli.learn.asking import ask
+    from federation.cli.learn.asking import ask, stopped
 
-    _tell(ask(at, lambda learning: learning.stop(identity), "stopping"), as_json=as_json)
+    _tell(ask(at, lambda learning: stopped(learning, identity), "stopping"), as_json=as_json)
 
 
 def _task(
