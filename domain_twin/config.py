@@ -249,6 +249,16 @@ class LearningConfig(_Strict):
     min_interval_s: float = Field(
         0.0, ge=0, description="least time between two trainings of one model, seconds"
     )
+    work_s_per_day: float = Field(
+        14_400.0, gt=0, description="seconds a day that others may have the process that trains work"
+    )
+    least_elements: int = Field(1, ge=1, description="elements below which the domain takes no part")
+    least_values: int = Field(
+        100, ge=1, description="known values of each KPI below which nothing is trained on"
+    )
+    least_judged: int = Field(
+        20, ge=1, description="known values of each KPI in the holdout below which no model is judged"
+    )
     max_mb: float = Field(15.0, gt=0, le=15.0, description="largest message or model that is taken, in MB")
     message_s: float = Field(300.0, gt=0, description="one step of training is stopped after this, seconds")
     memory_mb: int = Field(4096, ge=512, description="memory of the process that trains, in MB")

@@ -355,6 +355,7 @@ async def _learning(
         models,
         session_of=registry.session,
         members=lambda: [member.domain for member in config.member],
+        operators={member.domain: member.operator for member in config.member},
     )
     await asyncio.to_thread(desk.load)
     return desk

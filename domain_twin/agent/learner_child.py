@@ -158,7 +158,7 @@ class _Work:
             if self._settings.app:
                 app = self._own(lambda make: _an_app(make(lambda _: panel, **about)))
             else:
-                app = client_app(lambda _: panel, **about)
+                app = client_app(lambda _: panel, **about, run=run)
         self._runs[run] = Endpoint(app, limit_bytes=self._settings.max_bytes)
         while len(self._runs) > _RUNS:
             self._runs.popitem(last=False)

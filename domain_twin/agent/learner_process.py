@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -32,6 +33,8 @@ class LearnerProcess:
     def __init__(self, settings: ChildSettings, *, step_s: float, idle_s: float) -> None:
         self.started = 0
         """Processes that were started so far."""
+        self.busy_s = 0.0
+        """Time that was spent on answers so far, seconds."""
         self._settings = settings
         self._step_s = step_s
         self._idle_s = idle_s
@@ -70,6 +73,7 @@ class LearnerProcess:
         if self._idle:
             self._idle.cancel()
         loop = asyncio.get_running_loop()
+        began_s = time.monotonic()
         ok, answer = True, None
         try:
             async with asyncio.timeout(within_s):
@@ -94,6 +98,7 @@ class LearnerProcess:
                 "the process that trains ended in mid-step; it may have needed more than [learning] memory_mb"
             ) from error
         finally:
+            self.busy_s += time.monotonic() - began_s
             if self._process is not None and not self._closed:
                 self._idle = loop.call_later(self._idle_s, self._kill)
         if not ok:

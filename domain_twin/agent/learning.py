@@ -40,7 +40,7 @@ __all__ = ["Learned", "Learning", "Step"]
 log = logging.getLogger(__name__)
 
 _RUNS: Final = 4
-_SEEN: Final = 20_000
+_DAY_S: Final = 86_400.0
 _OFFER_S: Final = 60.0
 NO_DATA: Final = "the domain has no data for this task, or too little"
 
@@ -104,6 +104,8 @@ class Learning:
         self._max_bytes = int(config.max_mb * 1e6)
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._begun: dict[str, Nanoseconds] = {}
+        self._day = time.monotonic(), 0.0
+        """When the day began whose work is bounded, and how much had been done by then, seconds."""
         self.store = ModelStore(folder / "models", owner=domain, max_bytes=self._max_bytes)
         settings = ChildSettings(
             domain,
@@ -149,6 +151,8 @@ class Learning:
                     f"LearnAsk.{name}: {len(getattr(step, name))} bytes; {self._domain} takes"
                     f" {self._max_bytes} at most"
                 )
+        if step.step != "withdraw":
+            self._check_work()
         match step.step:
             case "offer":
                 return await self._offer(step, peer)
@@ -195,8 +199,11 @@ class Learning:
         if digest in run.seen:
             raise ContractError(f"run {step.run}: this message came before; it is not answered twice")
         run.seen[digest] = None
-        if len(run.seen) > _SEEN:
-            raise OverCapacity(f"run {step.run}: {_SEEN} messages were answered; begin another one")
+        if len(run.seen) > _most_messages(run.task):
+            raise OverCapacity(
+                f"run {step.run}: {_most_messages(run.task)} messages were answered, which"
+                f" {run.task.rounds} rounds do not need; {self._domain} answers no more of them"
+            )
         reply: bytes = await self.process.answer_for(step.run, run.task.to_json(), run.panel, step.message)
         if len(reply) > self._max_bytes:
             raise OverCapacity(f"run {step.run}: the reply has {len(reply)} bytes and does not leave")
@@ -223,6 +230,19 @@ class Learning:
         if task.profile is Profile.PRIVATE and task.privacy is None:
             raise NotShared(f"{self._domain} trains under the profile 'private' only with a budget")
 
+    def _check_work(self) -> None:
+        """Raises OverCapacity where the day's work is done. No clock that can be set plays a part."""
+        now, busy = time.monotonic(), self.process.busy_s
+        if now - self._day[0] >= _DAY_S:
+            self._day = now, busy
+        if busy - self._day[1] >= self._config.work_s_per_day:
+            error = OverCapacity(
+                f"{self._domain} has trained for {self._config.work_s_per_day:g} s today and does no more;"
+                " see [learning] work_s_per_day"
+            )
+            error.retry_after_s = _DAY_S - (now - self._day[0])
+            raise error
+
     def _check_interval(self, task: Task) -> None:
         """Raises OverCapacity."""
         begun = self._begun.get(task.model)
@@ -242,10 +262,33 @@ class Learning:
         if self._history is None:
             raise NotFound(f"{self._domain} keeps no history to learn from")
         try:
-            return await panel(self._history, self._network(), task, self._clock())
+            made = await panel(self._history, self._network(), task, self._clock())
+            self._check_amount(made)
         except NotFound as error:
             log.info("no data for a training", extra={"model": task.model, "reason": str(error)})
             raise NotFound(str(error) if self._config.tell_amount else NO_DATA) from None
+        return made
+
+    def _check_amount(self, made: Panel) -> None:
+        """Raises NotFound where a contribution, or a measure, would rest on so little that it tells it."""
+        import numpy as np
+
+        parts = (
+            ("train on", made.training(), self._config.least_values),
+            ("judge on", made.values[:, made.holdout_from :], self._config.least_judged),
+        )
+        if len(made.elements) < self._config.least_elements:
+            raise NotFound(
+                f"{self._domain}: {len(made.elements)} elements to learn from, {self._config.least_elements}"
+                " at least; see [learning] least_elements"
+            )
+        for what, values, least in parts:
+            known = int(np.isfinite(values).sum(axis=(0, 1)).min())
+            if known < least:
+                raise NotFound(
+                    f"{self._domain}: {known} values of a KPI to {what}, {least} at least; ask for a longer"
+                    " window"
+                )
 
     # ------------------------------------------------------------ models
 
@@ -372,6 +415,11 @@ class Learning:
 
 
 _STEPS: Final = ("offer", "message", "deliver", "withdraw")
+
+
+def _most_messages(task: Task) -> int:
+    """More than any broker needs: four a round under `private`, and what is asked before and after."""
+    return 4 * task.rounds + 100
 
 
 def _about(step: Step, task: Task) -> dict[str, Any]:

@@ -212,13 +212,18 @@ class _Domain:
         model = learner(task)
         arrays = self._base(model, task, message)
         panel = self._panel(task, message)
+        best: dict[str, Any] = {}
         for round_ in range(1, task.rounds + 1):
             try:
                 trained = model.train(arrays, panel, generator(task, round_, self._domain))
             except ContractError as error:
                 raise _Held(Absence.TOO_LITTLE) from error
             arrays = trained.arrays
-        return _reply(message, self._judged(model, arrays, panel))
+            said = self._judged(model, arrays, panel)
+            # Of what is trained together the best round is kept, too: a gain must not come of that.
+            if not best or said["loss"] < best["loss"]:
+                best = said
+        return _reply(message, best)
 
     def statistics(self, message: Message) -> Message:
         task, _ = self._admitted(message)

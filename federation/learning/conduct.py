@@ -38,10 +38,14 @@ def conduct(
     *,
     round_s: float,
     explain: bool,
+    operators: Mapping[str, str],
     stop: threading.Event,
     on_round: OnRound,
 ) -> Conducted:
-    """Train `task` over `carrier`. `on_round` is called in this thread. Raises TwinError."""
+    """Train `task` over `carrier`; `operators` says whose each domain is.
+
+    `on_round` is called in this thread. Raises TwinError.
+    """
     from federation.learning.grid import CarriedGrid
     from federation.learning.rounds import Plan, train
 
@@ -51,7 +55,7 @@ def conduct(
     outcome = train(
         task,
         CarriedGrid(carrier, run, domains=carrier.domains(), stop=stop),
-        plan=Plan(deadline_s=round_s, explain=explain),
+        plan=Plan(deadline_s=round_s, explain=explain, operators=operators),
         on_round=lambda report: on_round(report.as_record()),
         stop=stop,
     )

@@ -61,9 +61,10 @@ class LearningDesk:
         *,
         session_of: SessionOf,
         members: Callable[[], Sequence[str]],
+        operators: Mapping[str, str],
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
-        """`members` are the domains of the federation, connected or not."""
+        """`members` are the domains of the federation, connected or not, `operators` whose each is."""
         self.registry = registry
         self.rounds = 0
         """Rounds that were run since the broker began."""
@@ -75,6 +76,7 @@ class LearningDesk:
         self._runs = runs
         self._session_of = session_of
         self._members = members
+        self._operators = operators
         self._clock = clock
         self._max_bytes = int(config.max_mb * 1e6)
         self._entries: dict[str, _Entry] = {}
@@ -268,6 +270,7 @@ class LearningDesk:
                 entry.run.id,
                 round_s=self._config.round_s,
                 explain=self._config.explain and entry.run.task.explain,
+                operators=self._operators,
                 stop=entry.stop,
                 on_round=on_round,
             ),

@@ -1,8 +1,9 @@
 """The gate: an aggregate that the domains' own holdouts call worse than the best one so far is refused.
 
 Owns the comparison. Each domain's loss is compared with that domain's own loss of the best model, and the
-median of the changes decides: fewer than half of the domains can neither push a bad aggregate through nor
-keep a good one out. Compared is with the best, not with the last: else a model could decay in small steps.
+median of the changes decides: fewer than half of the operators can neither push a bad aggregate through nor
+keep a good one out. With two there is no such majority, and one that lies can do both. Compared is with the
+best, not with the last: else a model could decay in small steps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from federation.learning.strategies import voices
 
 __all__ = ["Gate", "Verdict"]
 
@@ -28,7 +31,9 @@ class Verdict:
 class Gate:
     """Remembers what each domain lost with the best model so far."""
 
-    def __init__(self, *, tolerance: float, judges: int) -> None:
+    def __init__(self, *, tolerance: float, judges: int, operators: Mapping[str, str] | None = None) -> None:
+        """`operators`: whose each domain is; all of an operator's have one voice, their median."""
+        self._operators = operators or {}
         self._tolerance = tolerance
         self._judges = judges
         self._best: dict[str, float] = {}
@@ -42,7 +47,10 @@ class Gate:
         both = sorted(losses.keys() & self._best.keys())
         if len(both) < self._judges:
             return Verdict(False, False, math.inf, f"{len(both)} domains judged it, {self._judges} must")
-        change = statistics.median(_change(losses[domain], self._best[domain]) for domain in both)
+        change = statistics.median(
+            statistics.median(_change(losses[domain], self._best[domain]) for domain in domains)
+            for domains in voices(both, self._operators).values()
+        )
         if not change <= self._tolerance:
             said = "worse" if math.isinf(change) else f"{change:.1%} worse"
             return Verdict(

@@ -435,6 +435,7 @@ class _Training:
         """Train on from `base`, or from the best where the last was dropped; whether something came of it."""
         base = base or _Made(_AGAIN, self._best, {})
         self._await_domains()
+        self._check_operators()
         started_at, began_s, traffic = time.time_ns(), time.monotonic(), _traffic(self._grid)
         summed = sum_round(
             self._task, self._grid, base.arrays, number=number, timeout_s=self._plan.deadline_s
@@ -457,6 +458,16 @@ class _Training:
         took_s = time.monotonic() - began_s
         return True, _Made(number, arrays, domains, started_at, took_s, (out - traffic[0], in_ - traffic[1]))
 
+    def _check_operators(self) -> None:
+        """Raises RoundRefused where an operator could take its own parts off the sum, and have another's."""
+        whose = self._plan.operators
+        there = {whose.get(name, name) for name in map(self._name, self._grid.get_node_ids())}
+        if len(there) == 2:
+            raise RoundRefused(
+                f"the domains are two operators': {', '.join(sorted(there))}; `private` needs"
+                f" {LEAST_DOMAINS}, since of a sum over two each learns the other's part"
+            )
+
     def _await_domains(self) -> None:
         """Wait until enough domains are there, for a round's time at most: some may be on their way back."""
         deadline = time.monotonic() + self._plan.deadline_s
@@ -466,6 +477,7 @@ class _Training:
 
     def _last(self, number: int, made: _Made) -> None:
         try:
+            self._check_operators()
             summed = sum_round(
                 self._task,
                 self._grid,

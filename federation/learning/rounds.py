@@ -14,7 +14,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -70,6 +70,8 @@ class Plan:
     """Void or refused rounds in a row after which the training ends."""
     explain: bool = True
     """Ask at the end what each domain brought and gained: all rounds once more, in every domain."""
+    operators: Mapping[str, str] = field(default_factory=dict)
+    """Whose each domain is: between operators, each has one voice. Who is not named has one of its own."""
 
 
 OnRound = Callable[[RoundReport], None]
@@ -134,8 +136,9 @@ class _Rounds(Strategy):
         self._plan = plan
         self._on_round = on_round
         self._stop = stop or threading.Event()
-        self._joining = joining(task, plan.aggregation, malicious=plan.malicious)
-        self._gate = Gate(tolerance=plan.tolerance, judges=max(1, min(plan.min_domains, 2)))
+        whose = plan.operators if task.profile is Profile.MISTRUSTFUL else {}
+        self._joining = joining(task, plan.aggregation, malicious=plan.malicious, operators=whose)
+        self._gate = Gate(tolerance=plan.tolerance, judges=max(1, min(plan.min_domains, 2)), operators=whose)
         self._round = _Round(0)
         self._reports: list[RoundReport] = []
         self._notes: dict[str, None] = {}

@@ -1,7 +1,8 @@
 """How contributions are joined, by profile: Flower's own strategies behind checks that they lack.
 
 Owns which strategy joins how many contributions, the clipping by the median norm, and the caps on what a
-contribution weighs. Flower's strategies get updates (what training changed, float64) and not whole models:
+contribution weighs. Between operators, an operator with several domains has one voice. Flower's strategies
+get updates (what training changed, float64) and not whole models:
 MultiKrum's distances between float32 models drown in rounding. `private` joins sums, elsewhere.
 
 Guarantees: Krum chooses well among n contributions of which f are bad where n >= 2 f + 3 (Blanchard et al.
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+import numpy as np
 
 from domain_twin.errors import ConfigError
 from domain_twin.learning import contribution
@@ -33,7 +36,7 @@ from domain_twin.learning.flower import (
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.task import Profile, Task
 
-__all__ = ["Aggregation", "Joined", "Joining", "Update", "joining"]
+__all__ = ["Aggregation", "Joined", "Joining", "Update", "joining", "voices"]
 
 _WEIGHT_CAP: Final = 2.0
 """A contribution weighs at most so many times the median: how many samples it has, nobody can check."""
@@ -77,9 +80,17 @@ class Joining:
     """Joins the contributions of one round after the other."""
 
     def __init__(
-        self, aggregation: Aggregation, *, robust: bool, malicious: int | None, mu: float = 0.0
+        self,
+        aggregation: Aggregation,
+        *,
+        robust: bool,
+        malicious: int | None,
+        mu: float = 0.0,
+        operators: Mapping[str, str] | None = None,
     ) -> None:
+        """`operators`: whose each domain is; one that is not named is an operator's of its own."""
         self._aggregation = aggregation
+        self._operators = operators or {}
         self._robust = robust
         self._malicious = malicious
         self._mu = mu
@@ -90,12 +101,17 @@ class Joining:
         """The joined change. Raises ValueError without any update."""
         if not updates:
             raise ValueError("nothing to join")
+        members = voices(updates, self._operators) if self._robust else {name: (name,) for name in updates}
+        updates = {
+            voice: updates[domains[0]] if len(domains) == 1 else _together([updates[one] for one in domains])
+            for voice, domains in members.items()
+        }
         limit = math.inf
         if self._robust:
             limit = statistics.median(one.norm for one in updates.values())
             if remember:
                 self.limit = limit
-        clipped = tuple(sorted(domain for domain, one in updates.items() if one.norm > limit * (1 + 1e-6)))
+        clipped = [voice for voice, one in updates.items() if one.norm > limit * (1 + 1e-6)]
         replies, order = self._replies(updates, limit)
         strategy, notes = self._strategy(len(replies))
         used: list[int] = []
@@ -111,8 +127,8 @@ class Joining:
         return Joined(
             changes=arrays_in(record),
             strategy=type(strategy).__name__,
-            used=tuple(order[place] for place in sorted(used)),
-            clipped=clipped,
+            used=tuple(sorted(domain for place in used for domain in members[order[place]])),
+            clipped=tuple(sorted(domain for voice in clipped for domain in members[voice])),
             limit=limit,
             notes=notes,
         )
@@ -154,13 +170,36 @@ class Joining:
         return MultiKrum(num_malicious_nodes=f, num_nodes_to_select=chosen, **settings), notes
 
 
+def voices(domains: Iterable[str], operators: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Who speaks: operators, each with its domains. Where all are one operator's, each speaks for itself."""
+    found: dict[str, tuple[str, ...]] = {}
+    for domain in sorted(domains):
+        voice = f"operator {operators[domain]}" if domain in operators else domain
+        found[voice] = (*found.get(voice, ()), domain)
+    return found if len(found) > 1 else {domain: (domain,) for domain in sorted(domains)}
+
+
+def _together(updates: Sequence[Update]) -> Update:
+    """What the domains of one operator changed, on average; no longer than the median of them."""
+    limit = statistics.median(one.norm for one in updates)
+    short = [contribution.clipped(one.changes, limit) for one in updates]
+    changes = {name: np.mean([one[name] for one in short], axis=0) for name in short[0]}
+    return Update(changes, sum(one.samples for one in updates), contribution.norm(changes))
+
+
 def _of_median(n: int, f: int) -> tuple[str, ...]:
     if 2 * f < n:
         return ()
     return (f"the median of {n} contributions is outside its guarantee (f < n / 2, f = {f})",)
 
 
-def joining(task: Task, aggregation: Aggregation | None = None, *, malicious: int | None = None) -> Joining:
+def joining(
+    task: Task,
+    aggregation: Aggregation | None = None,
+    *,
+    malicious: int | None = None,
+    operators: Mapping[str, str] | None = None,
+) -> Joining:
     """How contributions to `task` are joined by its profile. Raises ConfigError where the two do not fit."""
     if task.profile is Profile.PRIVATE:
         raise ConfigError(f"model {task.model!r}: the profile private joins sums only")
@@ -173,4 +212,5 @@ def joining(task: Task, aggregation: Aggregation | None = None, *, malicious: in
             f"model {task.model!r}: {aggregation} holds against no bad contribution; between operators"
             " `robust`, `median` or `multikrum`; the profile `trusted` where all domains are one operator's"
         )
-    return Joining(aggregation or Aggregation.ROBUST, robust=True, malicious=malicious)
+    chosen = aggregation or Aggregation.ROBUST
+    return Joining(chosen, robust=True, malicious=malicious, operators=operators)

@@ -36,6 +36,10 @@ LEVELS: Final = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 
 """Quantiles that are learned beside those of the task: the mean is made of them."""
 LEAST_WINDOWS: Final = 20
 """Windows below which a domain cannot train."""
+LEAST_JUDGED: Final = 10
+"""Windows of the holdout below which a loss would tell what is in them."""
+MOST_NUMBERS: Final = 4_000_000
+"""Numbers of a model: as many as a message holds. Whoever makes a larger one runs out of memory first."""
 LEAST_STEPS: Final = 32
 """Steps of descent in one round, however few the windows are."""
 MOST_WINDOWS: Final = 200_000
@@ -89,6 +93,12 @@ class Forecaster:
         self.levels = tuple(sorted({*task.quantiles, *LEVELS}))
         self._taus = np.array(self.levels, np.float32)
         self._heads = len(targets_of(task)) * len(task.horizons)
+        layers = width(task) + self._hidden + self._heads * (len(self.levels) + CANDIDATES)
+        if (numbers := self._hidden * layers) > MOST_NUMBERS:
+            raise ConfigError(
+                f"model {task.model!r}: it would have {numbers:,} numbers, {MOST_NUMBERS:,} at most: take"
+                " fewer lags, horizons, features or hidden units"
+            )
 
     def initial(self, rng: np.random.Generator) -> Arrays:
         """Arrays that foretell the mean of simple forecasts, with the noise of half a spread around it."""
@@ -149,10 +159,10 @@ class Forecaster:
         """
         windows = windows_of(self.task, panel)
         elements, steps = windows.steps(holdout=True)
-        if not len(steps):
+        if len(steps) < LEAST_JUDGED:
             raise ContractError(
-                f"model {self.task.model!r}: no window of {self.task.lags} steps in the holdout of"
-                f" {panel.steps - panel.holdout_from} steps"
+                f"model {self.task.model!r}: {len(steps)} windows of {self.task.lags} steps in the holdout of"
+                f" {panel.steps - panel.holdout_from} steps, {LEAST_JUDGED} at least"
             )
         truth = windows.ahead(elements, steps)
         relative = self.relative(arrays, windows, elements, steps)

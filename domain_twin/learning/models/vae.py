@@ -50,6 +50,8 @@ __all__ = [
 CALIBRATION: Final = 0.2
 """Share of the training part, its end, that training leaves out: gates and intervals are chosen on it."""
 LEAST_WINDOWS: Final = 16
+LEAST_JUDGED: Final = 10
+"""Windows of the holdout below which an error would tell what is in them."""
 _SETTINGS: Final = {"hidden": 64.0, "latent": 8.0, "beta": 0.01}
 _EVALUATED: Final = 512
 _SCALE_FLOOR: Final = 0.02
@@ -172,9 +174,10 @@ class VaeLearner:
         """
         check_panel(self.task, panel)
         windows = _windows(panel.values[:, panel.holdout_from :], panel, self.task.lags)
-        if not len(windows):
+        if len(windows) < LEAST_JUDGED:
             raise ContractError(
-                f"model {self.task.model!r}: no window of {self.task.lags} known steps to judge on"
+                f"model {self.task.model!r}: {len(windows)} windows of {self.task.lags} known steps to judge"
+                f" on, {LEAST_JUDGED} at least"
             )
         rng = np.random.default_rng(self.task.seed)
         truth, known, judged = _damaged(windows[rng.permutation(len(windows))[:_EVALUATED]], rng)
