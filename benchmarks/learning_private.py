@@ -202,7 +202,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one seed, few rounds")
     options = parser.parse_args()
-    rounds = 3 if options.quick else 10
+    rounds = 3 if options.quick else 4
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result = {
@@ -212,7 +212,7 @@ def main() -> None:
             "cost of a round": {
                 size: rounds_cost(folder, hidden, rounds) for size, hidden in (("small", 24), ("large", 240))
             },
-            "accuracy": accuracy(folder, range(1 if options.quick else 3), 4 if options.quick else 8),
+            "accuracy": accuracy(folder, range(1 if options.quick else 2), 4 if options.quick else 6),
             "epsilon": epsilons(),
         }
     print(json.dumps(result, indent=2))
