@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -23,7 +24,7 @@ __all__ = ["LearnerProcess"]
 
 log = logging.getLogger(__name__)
 
-_END_S: Final = 2.0
+_END_S: Final = 30.0
 _WAITING: Final = 16
 
 
@@ -148,9 +149,14 @@ class LearnerProcess:
         if process is None:
             return
         process.kill()  # what waits in the pipe's thread then meets its end
-        process.join(_END_S)
-        with contextlib.suppress(ValueError):
-            process.close()
+        # The loop must not wait for it: on a busy machine even a killed process takes its time to go.
+        threading.Thread(target=_reap, args=(process,), name="learner-end", daemon=True).start()
+
+
+def _reap(process: Any) -> None:
+    process.join(_END_S)
+    with contextlib.suppress(ValueError):
+        process.close()
 
 
 def _error(kind: str, text: str) -> TwinError:

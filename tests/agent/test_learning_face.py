@@ -171,13 +171,16 @@ async def process(tmp_path: Path, **more: float) -> AsyncIterator[LearnerProcess
         await made.close()
 
 
-def gone(pid: int | None) -> bool:
+async def gone(pid: int | None) -> bool:
+    """Wait until no such process is there."""
     assert pid
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return True
+            await asyncio.sleep(0.02)
 
 
 async def test_the_process_starts_when_asked_and_ends_when_it_is_of_no_use(
@@ -195,7 +198,7 @@ async def test_the_process_starts_when_asked_and_ends_when_it_is_of_no_use(
         async with asyncio.timeout(30):
             while made.pid:  # noqa: ASYNC110 - seen from outside only
                 await asyncio.sleep(0.05)
-        assert gone(pid)
+        assert await gone(pid)
         # An asker who gives up leaves neither an answer to the next one nor a process at work behind.
         giving_up = asyncio.create_task(made.ask("check", TASK.to_json()))
         await asyncio.sleep(0.05)
@@ -206,7 +209,7 @@ async def test_the_process_starts_when_asked_and_ends_when_it_is_of_no_use(
         pid = made.pid
         with pytest.raises(Unreachable, match=r"was stopped after 0\.01 s; see"):
             await made.ask("check", replace(TASK, kind=Kind.VAE).to_json(), within_s=0.01)
-        assert gone(pid)
+        assert await gone(pid)
     assert "learning failed" in capfd.readouterr().err
 
 

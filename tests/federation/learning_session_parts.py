@@ -169,6 +169,7 @@ class LearningFederation:
             for seed, (name, network) in enumerate(sorted(networks().items()))
         }
         access = AccessConfig(subject=f"spiffe://{EXCHANGE}/user/*", learn=True)
+        more = {"heartbeat_s": 1.0, "dead_after_s": 60.0, **more}  # machines are busy with training
         more.setdefault("access", (access, AccessConfig(subject=f"spiffe://{OPERATORS['ran']}/user/*")))
         self.made = Federation(folder, Pki(folder / "pki"), self.domains, more)  # type: ignore[arg-type]
 

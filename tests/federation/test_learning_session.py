@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from federation_parts import EXCHANGE, OPERATORS, until
@@ -29,8 +30,10 @@ from domain_twin.errors import (
     NotShared,
     OverCapacity,
 )
+from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
+from domain_twin.learning.learner import learner
 from domain_twin.learning.run import Run, RunState
-from domain_twin.learning.task import Kind, Task, Window
+from domain_twin.learning.task import Card, Kind, Task, Window
 from domain_twin.model import Outcome
 from domain_twin.trust.audit_files import records
 from domain_twin.trust.audit_verify import verify
@@ -369,6 +372,35 @@ async def test_a_worse_version_is_kept_and_not_used(running: Running) -> None:
     assert newest.reason.startswith("refused: no domain uses it (edge: it is worse here than ")
     for name in DOMAINS:
         assert running.domain(name).learning.store.in_service("demand") == 1
+
+
+async def test_a_domain_judges_what_is_delivered_by_its_own_data(running: Running) -> None:
+    session, store = running.broker.sessions["ran"], running.domain("ran").learning.store
+    task = replace(TASK, model="untrained")
+    arrays = learner(task).initial(np.random.default_rng(0))
+    data = encode_arrays(arrays)
+    card = Card("untrained", 1, task, forms_of(arrays), 1, "run", 1, ("edge",), digest=digest_of(data))
+
+    async def deliver(card: Card, data: bytes) -> dict[str, Any]:
+        ask = pb.LearnAsk(run="run", step="deliver", card=card.to_json(), arrays=data)
+        return dict(json.loads((await session.ask(ask, timeout_s=60.0)).facts))
+
+    with pytest.raises(NotFound, match="do not have the SHA-256 of their card"):
+        await deliver(card, data + b"x")
+    first = next(iter(arrays.values()))
+    broken = data.replace(first.tobytes(), np.full_like(first, np.nan).tobytes())
+    with pytest.raises(NotFound, match=r"damaged|not as they were written|not finite"):
+        await deliver(replace(card, digest=digest_of(broken)), broken)
+    with pytest.raises(NotFound, match="other names or shapes than its card"):
+        await deliver(replace(card, arrays=card.arrays[1:]), data)
+    said = await deliver(card, data)  # whole, and no better than what needs no model
+
+    assert (said["in_service"], store.in_service("untrained")) == (False, 0)
+    assert said["reason"].startswith("it is worse here than ")
+    assert store.get("untrained", 1).reason == f"refused: {said['reason']}"
+    ask = pb.LearnAsk(run="run", step="withdraw", card=replace(card, version=2).to_json())
+    with pytest.raises(NotFound, match="no version 2 of model 'untrained' is kept"):
+        await session.ask(ask, timeout_s=30.0)
 
 
 async def test_an_earlier_version_is_put_back_everywhere(running: Running) -> None:
