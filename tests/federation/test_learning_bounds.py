@@ -1,0 +1,110 @@
+"""What a domain refuses to a broker that asks too much of its data or of its processor, without a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from learning_session_parts import END, STEPS, TASK, LearningDomain
+from what_if_parts import networks
+
+from domain_twin.agent.learning import NO_DATA, Learned, Step
+from domain_twin.errors import NotFound, OverCapacity, TwinError
+from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
+from domain_twin.learning.flower import ConfigRecord, Message, RecordDict, decode, encode, record_of
+from domain_twin.learning.learner import learner
+from domain_twin.learning.task import Card, Task, Window
+from federation.learning.desk import _numbers
+
+MINUTE_S = 60.0
+PEER = "spiffe://exchange.example/broker/main"
+
+
+@asynccontextmanager
+async def domain(folder: Path, **settings: Any) -> AsyncIterator[LearningDomain]:
+    made = LearningDomain(networks()["ran"], folder, 1)
+    async with made.working():
+        made.configure(**settings)
+        yield made
+
+
+def window(steps: float) -> Task:
+    return replace(TASK, model=f"window-{steps:g}", window=Window(length_s=steps * MINUTE_S))
+
+
+async def take(of: LearningDomain, step: str, task: Task = TASK, run: str = "run", **more: bytes) -> Learned:
+    return await of.learning.take(Step(run, step, task=task.to_json(), **more), PEER)
+
+
+def message(run: str, *, message_id: str = "", kind: str = "evaluate") -> bytes:
+    arrays = learner(TASK).initial(np.random.default_rng(TASK.seed))
+    config = ConfigRecord({"task": TASK.to_json(), "server-round": 0})
+    content = RecordDict({"arrays": record_of(arrays), "config": config})
+    return encode(Message(content, dst_node_id=7, message_type=kind), run=run, message_id=message_id)
+
+
+async def test_no_window_is_so_short_that_it_tells_what_is_in_it(tmp_path: Path) -> None:
+    async with domain(tmp_path) as ran:
+        links = len(ran.network.links)
+        for task in (
+            window(TASK.lags + 2),
+            window(90 // links),
+            replace(window(STEPS), model="judged", holdout=1e-6 + 1 / STEPS),
+            replace(window(STEPS), model="trained", holdout=0.97),
+        ):
+            with pytest.raises(NotFound, match=NO_DATA):
+                await take(ran, "offer", task)
+        assert (await take(ran, "offer")).facts["takes_part"]
+        # Nor by delivering a model, which is judged on the domain's holdout.
+        data = encode_arrays(arrays := learner(TASK).initial(np.random.default_rng(0)))
+        task = replace(window(TASK.lags + 2), model="given")
+        card = Card("given", 1, task, forms_of(arrays), END, "run", 1, ("ran",), digest=digest_of(data))
+        given = await take(ran, "deliver", run="given", card=card.to_json(), arrays=data)
+        assert given.facts == {"in_service": False, "reason": f"it cannot be judged here: {NO_DATA}"}
+        ran.configure(least_elements=links + 1, tell_amount=True)
+        with pytest.raises(NotFound, match=f"{links} elements to learn from, {links + 1} at least"):
+            await take(ran, "offer", run="many")
+
+
+async def test_a_run_has_as_many_messages_as_its_rounds_need(tmp_path: Path) -> None:
+    most = 4 * TASK.rounds + 100
+    async with domain(tmp_path) as ran:
+        await take(ran, "offer")
+        for number in range(most):
+            with pytest.raises(TwinError, match="are no message of Flower's"):
+                await take(ran, "message", message=b"rubbish %d" % number)
+        with pytest.raises(OverCapacity, match=f"{most} messages were answered, which 2 rounds do not need"):
+            await take(ran, "message", message=message("run"))
+
+
+async def test_messages_of_another_run_are_not_answered(tmp_path: Path) -> None:
+    async with domain(tmp_path) as ran:
+        await take(ran, "offer")
+        own = await take(ran, "message", message=message("run"))
+        other = await take(ran, "message", message=message("another"))
+
+    assert decode(own.message).content.metric_records
+    assert decode(other.message).error.reason == "replayed"
+
+
+async def test_a_domain_works_so_long_a_day_for_others(tmp_path: Path) -> None:
+    async with domain(tmp_path, work_s_per_day=1e-3) as ran:
+        await take(ran, "offer")  # which starts the process, and that takes longer
+        for step in ("offer", "message", "deliver"):
+            with pytest.raises(OverCapacity, match=r"ran has trained for 0\.001 s today") as error:
+                await take(ran, step, message=b"x")
+        assert 86_000 < error.value.retry_after_s <= 86_400
+        ran.learning._day = (ran.learning._day[0] - 86_400, 0.0)  # a day later
+        assert (await take(ran, "offer")).facts["takes_part"]
+
+
+def test_what_a_domain_says_of_a_model_is_numbers_that_a_log_holds() -> None:
+    said = {"loss": 0.5, "nan": float("nan"), "inf": float("inf"), "huge": 10**400, "text": "x", "whole": 2}
+
+    assert _numbers(said) == {"loss": 0.5, "whole": 2.0}
+    assert _numbers([1, 2]) == {}
