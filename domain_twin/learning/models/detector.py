@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 LEAST_STEPS: Final = 40
+LEAST_OWN: Final = 1000
+"""Steps of all elements together from which a domain's own statistics may be used alone or in part."""
 MIXTURES: Final = (0.0, 0.5, 1.0)
 """Shares of a domain's own statistics beside those of all domains."""
 _SETTINGS: Final = {"smooth": 5.0}
@@ -185,6 +187,8 @@ def personal(task: Task, arrays: Arrays, panel: Panel) -> Arrays:
     them it is everybody's alone.
     """
     made = make(task)
+    if np.isfinite(panel.training()).all(axis=2).sum() < LEAST_OWN:
+        return arrays
     try:
         own = made.statistics(panel)
         trial = replace(panel, holdout_from=int(panel.holdout_from * 0.7))
