@@ -47,7 +47,7 @@ from federation.partners.gate import PartnerGate
 from federation.twin import access_check
 from federation.v1 import fedtwin_pb2 as pb
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.timeout(300)]
 
 DOMAINS = ("edge", "ran", "transport")
 
