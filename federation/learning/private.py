@@ -190,7 +190,7 @@ class _TellingGrid(Grid):
                 stated = reply.content.config_records.get(VOUCHED, ConfigRecord()).get("statement")
                 if stage == Stage.SETUP and isinstance(stated, bytes):
                     self._vouched[str(node)] = stated
-            except (KeyError, TypeError, ValueError, ContractError) as error:
+            except Exception as error:  # whatever a stranger's header makes numpy raise
                 reply = Message(Error(0, Absence.MALFORMED.value), reply_to=reply)
                 reply.metadata.__dict__["_src_node_id"] = node
                 log.warning("a domain's reply is malformed", extra={"stage": stage, "problem": repr(error)})

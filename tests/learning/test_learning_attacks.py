@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import struct
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from learning_parts import DOMAINS, FEATURE, TASK, holding, in_process, panel, run, shorter
 
 from domain_twin.errors import ConfigError, ContractError
+from domain_twin.learning.arrays import decode_arrays, encode_arrays
 from domain_twin.learning.client import ALONE, client_app, generator
 from domain_twin.learning.contribution import norm
 from domain_twin.learning.flower import ConfigRecord, RecordDict, record_of
@@ -177,3 +181,34 @@ def test_no_level_of_a_marginal_is_a_sample() -> None:
     change = np.abs(Marginals.fit(higher).levels - Marginals.fit(values).levels)
 
     assert change.max() == pytest.approx(10.0)  # of five values at least
+
+
+def npz(header: str) -> bytes:
+    """A file with one array whose header says `header`, and twelve bytes."""
+    text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("w.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(12))
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    data = bytearray(encode_arrays({"w": np.zeros(3, np.float32)}))
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npz("-" * 9_000 + "1"),
+        npz("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "-" * 5_000 + "3,), }"),
+        npz("{'descr': '<f4', 'fortran_order': False, 'shape': (True, 3), }"),
+        encrypted(),
+    ],
+    ids=["deep", "deep-shape", "truth", "encrypted"],
+)
+def test_arrays_that_make_a_reader_fail_are_refused_in_words(data: bytes) -> None:
+    with pytest.raises(ContractError, match="arrays: not as they were written"):
+        decode_arrays(data, 1 << 20)
