@@ -318,6 +318,10 @@ def _check(job: Job, members: Container[str]) -> None:
         raise ConfigError(
             "window: histories stay inside the domains; leave it out, or ask a domain's own agent"
         )
+    if scenario.when is not None:
+        raise ConfigError(
+            "when: what is expected is known inside the domains; leave it out, or ask a domain's own agent"
+        )
     strangers = [domain for domain in job.requirements.at_versions if domain not in members]
     if strangers:
         raise NotFound(f"no domain {strangers[0]!r} in this federation, so it is at no version")

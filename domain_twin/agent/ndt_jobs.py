@@ -22,6 +22,7 @@ from domain_twin.errors import ConfigError, NotFound, StaleVersion
 from domain_twin.mapping.mapper import Mapper
 from domain_twin.model import Nanoseconds, Network, ServiceRecords, StateKind, Version
 from domain_twin.model.job import Capability, Job, Report
+from domain_twin.model.moments import moment
 from domain_twin.model.scenario import ConfigChange, Scenario
 from domain_twin.simulation.jobs.desk import AT_ONCE, Ticket
 from domain_twin.trust.files import Stamp, stamp
@@ -73,6 +74,9 @@ class Twin(Protocol):
     async def loads(self, start: Nanoseconds, end: Nanoseconds) -> Loads:
         """What elements carried between two times, on the mean. Raises NotFound."""
 
+    async def expected_loads(self, at: Nanoseconds, loads: Loads) -> Loads:
+        """What elements will carry at a time to come, where they carry `loads` now. Raises NotFound."""
+
     def recent_loads(self, network: Network) -> Loads | None:
         """What elements carried lately, up to this network; None: as it says."""
 
@@ -92,6 +96,7 @@ class _State:
     loads: Loads | None = None  # None: as the network reports them
     assumptions: tuple[str, ...] = ()
     windowed: bool = False  # the loads are those of a time that was asked for
+    expected: Loads | None = None  # those of the candidate, where it is of a time to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,9 @@ class NdtJobs:
             candidate = make_candidate(state.snapshot, edits, self._twin.schema_of)
             after = self._compile(map_candidate(candidate, state.network), state.loads)
             assumed = (*assumed, *candidate.assumed)
+        later = self._compile(state.network, state.expected) if state.expected else None
+        if later is not None:
+            assumed = (*assumed, *later.assumptions)
         question = Question(
             scenario,
             self._twin.domain,
@@ -167,6 +175,7 @@ class NdtJobs:
             before,
             question,
             after=after,
+            later=later,
             engine=base.engine,
             now=self._clock(),
             progress=ticket.progress,
@@ -180,6 +189,12 @@ class NdtJobs:
             loads = await self._twin.loads(_nanoseconds(window.start), _nanoseconds(window.end))
             said = f"demand is that of the mean loads of {window.start} to {window.end}"
             state = replace(state, loads=loads, assumptions=(*state.assumptions, said), windowed=True)
+        if scenario.when is not None:
+            from domain_twin.simulation.twin.traffic import loads_of
+
+            now = state.loads or loads_of(state.network)
+            wanted = moment(scenario.when, job.created_at)
+            state = replace(state, expected=await self._twin.expected_loads(wanted, now))
         return state
 
     async def _at(self, scenario: Scenario) -> _State:
@@ -299,7 +314,9 @@ def _check_capability(capability: Capability, scenario: Scenario) -> None:
     kinds = {change.kind for change in scenario.changes}
     sweep = scenario.sweep.kind if scenario.sweep else ""
     past = scenario.window is not None or not (scenario.at == "live" or _version_of(scenario.at))
-    if capability is Capability.EVENTS_IMPACTS_VERIFICATION and not (sweep or kinds & set(_EVENTS)):
+    if capability is Capability.EVENTS_IMPACTS_VERIFICATION and not (
+        sweep or scenario.when or kinds & set(_EVENTS)
+    ):
         raise ConfigError(f"{capability.value} asks what an event does: add a change of {_any(_EVENTS)}")
     if capability is Capability.NETWORK_ISSUE_INDUCEMENT and not (
         sweep in ("failures", "monte-carlo") or kinds & set(_ISSUES)

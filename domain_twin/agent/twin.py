@@ -212,6 +212,19 @@ class DomainTwin:
             raise NotFound("this agent keeps no history: set enabled = true under [history]")
         return await loads_between(self._history, self.domain, start, end)
 
+    async def expected_loads(self, at: Nanoseconds, loads: Loads) -> Loads:
+        """What elements will carry at a time to come, where they carry `loads` now. Raises NotFound."""
+        from domain_twin.agent.expected import expected_loads
+
+        return await expected_loads(
+            at,
+            now=time.time_ns(),
+            network=self.network(),
+            loads=loads,
+            learned=self.learning,
+            between=self.loads,
+        )
+
     def schema_of(self, device: str) -> SchemaSet:
         """The YANG modules of a device."""
         return self.schemas.of(device)

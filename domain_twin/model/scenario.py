@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from domain_twin.model.moments import check_moment
+
 __all__ = [
     "MAX_VARIANTS", "BufferChange", "CapacityChange", "CellLoadChange", "Change", "ConfigChange",
     "DemandChange", "ElementDown", "ElementUp", "FailureSweep", "GridSweep", "MetricChange",
@@ -309,6 +311,11 @@ class Scenario(_Strict):
         None, description="of all randomness; left out: one is drawn, and the report says it"
     )
     window: TimeWindow | None = Field(None, description="measure demand over this time instead of now")
+    when: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None,
+        description="the candidate's demand is what is expected at this time to come: +15m, tomorrow 18:00,"
+        " or RFC 3339",
+    )
     changes: Annotated[tuple[Change, ...], Field(max_length=1000)] = Field(
         (), description="what is changed; together with a sweep: in every variant"
     )
@@ -322,8 +329,8 @@ class Scenario(_Strict):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is asked: neither changes nor a sweep."""
-        return not self.changes and self.sweep is None
+        """Whether nothing is asked: neither changes, nor a time to come, nor a sweep."""
+        return not self.changes and self.sweep is None and self.when is None
 
     @field_validator("at")
     @classmethod
@@ -340,8 +347,21 @@ class Scenario(_Strict):
             ) from None
         return value
 
+    @field_validator("when")
+    @classmethod
+    def _time_to_come(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_moment(value)
+        return value
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        if self.when is not None and (self.window is not None or "T" in self.at):
+            raise ValueError(
+                f"when is a time to come and {'window' if self.window else 'at'} one of the past; keep one"
+            )
+        if self.when is not None and self.sweep is not None:
+            raise ValueError("when: a sweep has the demand of one time; ask its worst variant with `when`")
         _contradictions([(f"changes[{place}]", change) for place, change in enumerate(self.changes)])
         if self.sweep is not None and self.rung == "packets":
             raise ValueError(

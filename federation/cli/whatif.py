@@ -56,6 +56,7 @@ def add_to(app: typer.Typer) -> None:
             "fedtwin whatif cut.yaml --report cut.html",
             f"fedtwin whatif --down poznan:eth2:out {_OWN}",
             "fedtwin whatif --demand x2 --workers core/upf-1=+1 --flow 'ran/cell-1>edge/host-1'",
+            f"fedtwin whatif --when +15s {_OWN}",
         ),
     )(whatif)
     command(
@@ -101,6 +102,14 @@ def whatif(
             "--workers", metavar="ELEMENT=N", help="Of a function or host; =+1 or =-1: more, fewer."
         ),
     ] = None,
+    when: Annotated[
+        str,
+        typer.Option(
+            "--when",
+            metavar="TIME",
+            help="At the demand expected then, by the domain's forecaster: +15m, 'tomorrow 18:00', RFC 3339.",
+        ),
+    ] = "",
     flow: Flow = None,
     name: Annotated[str, typer.Option("--name", help="What to call it in the report.")] = "",
     delay: Annotated[
@@ -136,10 +145,10 @@ def whatif(
         cell_load=cell_load or (),
         workers=workers or (),
     )
-    if not scenario and not shortcuts.changes():
+    if not scenario and not shortcuts.changes() and not when:
         raise click.UsageError("say what changes: a scenario file, or options such as --down LINK")
-    asked = scenario_from(scenario, shortcuts, **_more(name, flow, rung, seed))
-    _tell(asked, deadline, delay, loss, at=at, as_json=as_json, page=report, top=top)
+    asked = scenario_from(scenario, shortcuts, when=when or None, **_more(name, flow, rung, seed))
+    _tell(_at_one_time(asked), deadline, delay, loss, at=at, as_json=as_json, page=report, top=top)
 
 
 def sweep(
@@ -198,6 +207,18 @@ def _more(name: str, flow: Changes, rung: str, seed: int | None) -> dict[str, An
 
     flows = [list(pair(text, "--flow")) for text in flow] if flow else None
     return {"name": name or None, "flows": flows, "rung": rung or None, "seed": seed}
+
+
+def _at_one_time(scenario: Scenario) -> Scenario:
+    """With `when` as RFC 3339: what is meant here, whatever clock and zone the one who answers has."""
+    if scenario.when is None:
+        return scenario
+    import time
+
+    from domain_twin.model.moments import moment
+    from federation.cli.console import iso
+
+    return scenario.model_copy(update={"when": iso(moment(scenario.when, time.time_ns()))})
 
 
 def _tell(

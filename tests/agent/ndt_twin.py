@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.simulation.learned.residual import Residual
 from domain_twin.simulation.questions.scenario_file import make_scenario
+from domain_twin.simulation.twin.traffic import Loads
 from domain_twin.yang.schema import SchemaSet
 from federation.client import TwinClient
 from federation.wire.event_log import EventLog
@@ -111,6 +113,8 @@ class Twin:
         )
         self.now = network()
         self.correction: Residual | None = None
+        self.growth: float | None = None
+        """Times what is carried now, at any time to come; None: nobody knows."""
         self.jobs = NdtJobs(self)
         self.desk: JobDesk
 
@@ -125,6 +129,14 @@ class Twin:
 
     def schema_of(self, device: str) -> SchemaSet:
         raise NotFound(device)
+
+    async def expected_loads(self, at: int, loads: Loads) -> Loads:
+        if self.growth is None:
+            raise NotFound(f"when: {at} cannot be foretold")
+        said = (f"demand is x{self.growth:g}",)
+        return replace(
+            loads, mbps={name: rate * self.growth for name, rate in loads.mbps.items()}, assumptions=said
+        )
 
     def recent_loads(self, network: Network) -> None:
         return None

@@ -53,6 +53,38 @@ async def test_a_question_over_the_socket_is_answered_by_a_report(twin: tuple[Tw
     assert (await client.jobs())[0] == last == await client.job(job.id)
 
 
+async def test_a_time_to_come_has_the_demand_that_is_expected_then(twin: tuple[Twin, TwinClient]) -> None:
+    made, client = twin
+    made.growth = 1.5
+    same = CUT.model_copy(update={"changes": CUT.changes, "seed": 1})
+
+    later = await client.start_job(scenario(when="+15m"), capability=C.EVENTS_IMPACTS_VERIFICATION)
+    both = await client.start_job(same.model_copy(update={"when": "+15m"}))
+    now = await client.start_job(same)
+    reports = [await client.report((await ended(client, job)).id) for job in (later, both, now)]
+    grown, cut_then, cut_now = ({(f.source, f.target): f for f in each.flows} for each in reports)
+    made.growth = None
+    refused = await ended(client, await client.start_job(scenario(when="+15m")))
+
+    assert "demand is x1.5" in reports[0].assumptions
+    assert "demand is x1.5" not in reports[2].assumptions
+    assert grown.keys() & cut_then.keys() & cut_now.keys()
+    for pair, flow in grown.items():
+        assert flow.before is not None
+        assert flow.after is not None
+        assert flow.after.throughput_mbps.value == pytest.approx(1.5 * flow.before.throughput_mbps.value)
+        assert flow.after.delay_ms.value > flow.before.delay_ms.value
+        if pair in cut_then and pair in cut_now:
+            assert cut_then[pair].before == cut_now[pair].before
+            ways = [[part.element for part in each[pair].path_after] for each in (cut_then, cut_now)]
+            assert ways[0] == ways[1]
+            then, soon = cut_then[pair].after, cut_now[pair].after
+            assert then is not None
+            assert soon is not None
+            assert then.throughput_mbps.value == pytest.approx(1.5 * soon.throughput_mbps.value)
+    assert (refused.state, "cannot be foretold" in refused.problem) == (JobState.FAILED, True)
+
+
 async def test_the_rung_residual_needs_a_correction_and_is_answered_with_one(
     twin: tuple[Twin, TwinClient],
 ) -> None:

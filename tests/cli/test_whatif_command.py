@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -178,6 +180,19 @@ async def test_a_scenario_on_standard_input_and_a_partial_answer(tmp_path: Path)
     assert "core: unreachable (not connected for 12 s)" in ran.out
     assert job.scenario.name == "Dig"
     assert job.state is JobState.PARTIALLY_FAILED
+
+
+async def test_a_time_to_come_is_asked_for_as_one_that_every_clock_understands(tmp_path: Path) -> None:
+    asked = Asked()
+    before = time.time()
+    async with serving(tmp_path, asked) as (socket, _):
+        ran = await fedtwin("whatif", "--when", "+15m", "--at", str(socket), cwd=tmp_path)
+
+    assert ran.status == 0, ran.err
+    job = asked.jobs[0]
+    assert job.capability is Capability.EVENTS_IMPACTS_VERIFICATION
+    assert job.scenario.when is not None
+    assert before + 900 <= datetime.fromisoformat(job.scenario.when).timestamp() <= time.time() + 900
 
 
 async def test_a_refusal_is_one_clear_message(tmp_path: Path) -> None:

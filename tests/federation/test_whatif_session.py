@@ -328,6 +328,8 @@ async def test_services_demand_and_sweeps_between_the_domains(tmp_path):
         _, grid = await asked(twin, scenario(sweep=both))
         with pytest.raises(ConfigError, match="elastic"):
             await twin.start_job(scenario({**added, "arrivals": "elastic"}))
+        with pytest.raises(ConfigError, match="what is expected is known inside the domains"):
+            await twin.start_job(scenario(when="+15m"))
 
     new = next(flow for flow in service.flows if flow.service == "extra")
     old = next(flow for flow in service.flows if flow.service == UPLINK.id)

@@ -146,7 +146,7 @@ class JobDesk:
                 " accepted"
             )
         if scenario.empty:
-            raise ConfigError("the scenario changes nothing; add at least one change, or a sweep")
+            raise ConfigError("the scenario changes nothing; add at least one change, a sweep, or `when`")
         if len(self._waiting) >= self._max_waiting:
             raise OverCapacity(
                 f"{len(self._waiting)} jobs wait here already; try again later, or cancel some"

@@ -85,7 +85,7 @@ def _validated(document: Any, name: str, lines: Lines) -> Scenario:
         raise ConfigError("\n".join(_explained(error, name, lines))) from error
     if scenario.empty:
         raise ConfigError(
-            f"{name}: nothing is changed; add at least one entry under `changes:`, or a `sweep:`"
+            f"{name}: nothing is changed; add at least one entry under `changes:`, a `sweep:`, or `when:`"
         )
     return scenario
 

@@ -74,22 +74,24 @@ def answer(
     question: Question,
     *,
     after: Arrays | None = None,
+    later: Arrays | None = None,
     engine: Engine | None = None,
     now: Nanoseconds = 0,
     progress: Callable[[float, str], None] = lambda *_: None,
     keep: Callable[[Report], None] = lambda _: None,
 ) -> Report:
     """What would happen. `after` is the candidate's network where configuration was edited; its demand is
-    that of `before`, as what people send does not follow from configuration.
+    that of `before`, as what people send does not follow from configuration, or that of `later`: the network
+    of `before` with the demand of another time.
 
     `engine` is one of `before`, if there is one. Raises NotFound, ConfigError, OverCapacity.
     """
     scenario = question.scenario
     rung = _rung(scenario, question.residual)
-    changed: Arrays = before
+    changed: Arrays = later or before
     carried: tuple[str, ...] = ()
     if after is not None and after is not before:
-        demand, carried = same_demand(before, after.graph)
+        demand, carried = same_demand(changed, after.graph)
         changed = _With(after, after.graph, demand)
     elements = Elements(changed, domain=question.domain, aliases=question.aliases)
     graph, demand = with_services(changed, scenario, elements)
