@@ -154,7 +154,7 @@ class _Work:
         if told.profile is Profile.PRIVATE:
             app = self._private(told, panel)
         else:
-            about = {"domain": self._settings.domain, "task": told}
+            about: dict[str, Any] = {"domain": self._settings.domain, "task": told}
             if self._settings.app:
                 app = self._own(lambda make: _an_app(make(lambda _: panel, **about)))
             else:
