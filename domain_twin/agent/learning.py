@@ -358,6 +358,12 @@ class Learning:
         kept = self.store.get(card.model, card.version)
         if kept.card != card:
             raise ContractError(f"model {card.model!r}: version {card.version} is another one here")
+        self._check_policy(card.task)
+        if kept.reason.startswith(REFUSED):
+            raise NotShared(
+                f"{self._domain} does not use version {card.version} of {card.model!r} ({kept.reason}); only"
+                " its own operator can, on the agent's socket"
+            )
         await self.put_back(card.model, card.version)
         about = _about(step, card.task) | {"version": card.version}
         return Learned(facts={"in_service": True, "reason": "put back into service"}, about=about)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from domain_twin.datastore.durable import put_in_place, sync_folder
-from domain_twin.errors import Conflict, ContractError, NotFound
+from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity
 from domain_twin.learning.arrays import decode_arrays, digest_of, forms_of
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.task import Card
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _MODEL: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 _CARD, _ARRAYS, _NOTE, _SERVICE = "card.json", "arrays.npz", "note.txt", "service.json"
+_MOST_MODELS: Final = 100
+"""Models by name; each has some versions, of megabytes each, and whoever may train may think up names."""
 REFUSED: Final = "refused: "
 """How the reason of a version begins that was never good enough to be used."""
 
@@ -164,7 +166,10 @@ class ModelStore:
     # ------------------------------------------------------------ changing
 
     def put(self, card: Card, data: bytes) -> None:
-        """Keep a version, not in service. Raises ContractError where arrays and card differ, OSError."""
+        """Keep a version, not in service.
+
+        Raises ContractError where arrays and card differ, OverCapacity for one model too many, OSError.
+        """
         with self._lock:
             self.check(card, data)
             if (known := self._cards.get(card.model, {}).get(card.version)) is not None:
@@ -172,6 +177,11 @@ class ModelStore:
                     return
                 raise Conflict(
                     f"version {card.version} of model {card.model!r} is kept already, and is another"
+                )
+            if card.model not in self._cards and len(self._cards) >= _MOST_MODELS:
+                raise OverCapacity(
+                    f"model {card.model!r}: {len(self._cards)} others are kept, and no more; remove one that"
+                    " nobody uses from the state folder's learning/models, and start anew"
                 )
             folder = self.folder / card.model
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -123,7 +123,7 @@ class Task:
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     privacy: Privacy | None = None
     explain: bool = True
-    """Ask at the end what each domain brought and gained: as long as all rounds once more, in every domain."""
+    """Ask at the end what each domain brought and gained: as long as all rounds again, in every domain."""
     settings: Annotated[Mapping[_Text, float | _Text], Field(max_length=64)] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -159,7 +159,7 @@ class Card:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     model: str
-    version: int
+    version: Annotated[int, Field(ge=0, lt=1 << 31)]
     task: Task
     arrays: tuple[Array, ...]
     created_at: Nanoseconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -93,7 +94,9 @@ def scores(said: Said, first: Mapping[str, float]) -> dict[str, dict[str, float]
     rows: dict[str, dict[str, float]] = {"model": _medians(said)}
     if first:
         rows["first"] = {"loss": statistics.median(first.values())}
-    for name in sorted({name for one in said.values() for name in one if name.startswith("naive:")}):
+    counts = Counter(name for one in said.values() for name in one if name.startswith("naive:"))
+    # A rival that only few name may be one that nobody else could beat, or check.
+    for name in sorted(name for name, count in counts.items() if 2 * count >= len(said)):
         rows[name] = {"loss": statistics.median(one[name] for one in said.values() if name in one)}
     for domain, one in sorted(said.items()):
         rows[f"operator:{domain}"] = {key: value for key, value in one.items() if key != "num-examples"}

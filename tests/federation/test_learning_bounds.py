@@ -14,7 +14,7 @@ from learning_session_parts import END, STEPS, TASK, LearningDomain
 from what_if_parts import networks
 
 from domain_twin.agent.learning import NO_DATA, Learned, Step
-from domain_twin.errors import NotFound, OverCapacity, TwinError
+from domain_twin.errors import NotFound, NotShared, OverCapacity, TwinError
 from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
 from domain_twin.learning.flower import ConfigRecord, Message, RecordDict, decode, encode, record_of
 from domain_twin.learning.learner import learner
@@ -101,6 +101,23 @@ async def test_a_domain_works_so_long_a_day_for_others(tmp_path: Path) -> None:
         assert 86_000 < error.value.retry_after_s <= 86_400
         ran.learning._day = (ran.learning._day[0] - 86_400, 0.0)  # a day later
         assert (await take(ran, "offer")).facts["takes_part"]
+
+
+async def test_what_a_domain_refused_is_not_put_back_by_others(tmp_path: Path) -> None:
+    async with domain(tmp_path) as ran:
+        data = encode_arrays(arrays := learner(TASK).initial(np.random.default_rng(0)))
+        about = (forms_of(arrays), END, "run", 1, ("ran",))
+        card = Card("demand", 1, TASK, *about, digest=digest_of(data))
+        given = await take(ran, "deliver", card=card.to_json(), arrays=data)
+        assert not given.facts["in_service"]
+
+        with pytest.raises(NotShared, match="only its own operator can, on the agent's socket"):
+            await take(ran, "withdraw", card=card.to_json())
+        assert ran.learning.store.in_service("demand") == 0
+        assert (await ran.learning.put_back("demand", 1)).in_service
+        ran.configure(models=("other",))
+        with pytest.raises(NotShared, match="ran does not train model 'demand' with others"):
+            await take(ran, "withdraw", card=card.to_json())
 
 
 def test_what_a_domain_says_of_a_model_is_numbers_that_a_log_holds() -> None:

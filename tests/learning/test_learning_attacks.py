@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 from learning_parts import DOMAINS, FEATURE, TASK, holding, in_process, panel, run, shorter
 
-from domain_twin.errors import ConfigError, ContractError
+from domain_twin.errors import ConfigError, ContractError, OverCapacity
 from domain_twin.learning.arrays import decode_arrays, encode_arrays
 from domain_twin.learning.client import ALONE, client_app, generator
 from domain_twin.learning.contribution import norm
 from domain_twin.learning.flower import ConfigRecord, RecordDict, record_of
 from domain_twin.learning.learner import learner
 from domain_twin.learning.marginals import LEAST_VALUES, Marginals
-from domain_twin.learning.task import Task
+from domain_twin.learning.task import Card, Privacy, Profile, Task
 from federation.learning.contributions import brought
 from federation.learning.gate import Gate
 from federation.learning.grid import CarriedGrid, InProcess
+from federation.learning.private import RoundRefused
 from federation.learning.registry import Made, ModelRegistry
+from federation.learning.reports import scores
 from federation.learning.rounds import Plan
 from federation.learning.strategies import Update, joining, voices
 
@@ -212,3 +214,41 @@ def encrypted() -> bytes:
 def test_arrays_that_make_a_reader_fail_are_refused_in_words(data: bytes) -> None:
     with pytest.raises(ContractError, match="arrays: not as they were written"):
         decode_arrays(data, 1 << 20)
+
+
+def test_a_naive_rival_that_one_domain_thought_up_is_no_row_of_the_card() -> None:
+    said = {name: {"loss": 1.0, "naive:persistence": 2.0} for name in "abc"}
+    said["c"] |= {"naive:magic": 1e-9}
+
+    assert set(scores(said, {})) == {"model", "naive:persistence", *(f"operator:{name}" for name in "abc")}
+
+
+def test_two_operators_are_too_few_for_sums_however_many_domains_they_have() -> None:
+    held = {domain: holding(panel(index)) for index, domain in enumerate(DOMAINS)}
+    whose = dict.fromkeys(DOMAINS[:3], "one.example") | {DOMAINS[3]: "other.example"}
+    task = shorter(profile=Profile.PRIVATE, privacy=Privacy())
+    with in_process(held) as carrier, pytest.raises(RoundRefused) as refused:
+        run(carrier, task=task, plan=Plan(30.0, explain=False, operators=whose))
+
+    assert "the domains are two operators': one.example, other.example; `private` needs 3" in str(
+        refused.value
+    )
+
+
+async def test_models_of_no_end_of_names_are_not_kept(tmp_path: Path) -> None:
+    registry = ModelRegistry(tmp_path, who="test", identity=lambda: None, max_bytes=1 << 20, kept=3)
+    made = Made({"w": np.zeros(3, np.float32)}, 1, ("core", "ran"), {}, {})
+    for number in range(100):
+        await registry.add(shorter(model=f"m-{number}"), "run", made)
+
+    with pytest.raises(OverCapacity, match="model 'one-more': 100 others are kept"):
+        await registry.add(shorter(model="one-more"), "run", made)
+    assert (await registry.add(shorter(model="m-0"), "run", made))[0].version == 2
+    registry.close()
+
+
+def test_versions_have_numbers_that_others_can_count_on_from() -> None:
+    card = Card("m", 1, replace(TASK, model="m"), (), 1, "run", 1, ("ran",))
+
+    with pytest.raises(ContractError, match="card: version"):
+        Card.from_json(replace(card, version=1 << 31).to_json())
