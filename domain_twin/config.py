@@ -272,7 +272,9 @@ class LearningConfig(_Strict):
         " begins",
     )
     tell_amount: bool = Field(
-        False, description="tell the broker how many elements and steps the domain learns from"
+        False,
+        description="tell the broker how many elements and steps the domain learns from; how many windows"
+        " it trained on is part of every contribution but under `private`",
     )
     worse_by: float = Field(
         0.0,

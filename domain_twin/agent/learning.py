@@ -321,8 +321,9 @@ class Learning:
         task = card.task.to_json()
         try:
             scores: dict[str, float] = await self.process.ask("evaluate", task, step.arrays, panel)
-        except ContractError as error:
-            return False, f"it cannot be judged here: {error}", {}
+        except ContractError as error:  # which says how much there is
+            log.info("a model cannot be judged", extra={"model": card.model, "reason": str(error)})
+            return False, f"it cannot be judged here: {error if self._config.tell_amount else NO_DATA}", {}
         scores = {name: value for name, value in scores.items() if math.isfinite(value)}
         if "loss" not in scores:
             return False, "its loss on this domain's holdout is not finite", {}

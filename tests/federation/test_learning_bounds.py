@@ -66,6 +66,10 @@ async def test_no_window_is_so_short_that_it_tells_what_is_in_it(tmp_path: Path)
         card = Card("given", 1, task, forms_of(arrays), END, "run", 1, ("ran",), digest=digest_of(data))
         given = await take(ran, "deliver", run="given", card=card.to_json(), arrays=data)
         assert given.facts == {"in_service": False, "reason": f"it cannot be judged here: {NO_DATA}"}
+        task = replace(window(STEPS), model="few", horizons=(STEPS // 5 - 1,))  # two windows of each link
+        card = replace(card, model="few", task=task)
+        given = await take(ran, "deliver", run="few", card=card.to_json(), arrays=data)
+        assert given.facts["reason"] == f"it cannot be judged here: {NO_DATA}"
         ran.configure(least_elements=links + 1, tell_amount=True)
         with pytest.raises(NotFound, match=f"{links} elements to learn from, {links + 1} at least"):
             await take(ran, "offer", run="many")
