@@ -10,6 +10,7 @@ import contextlib
 import gc
 import hashlib
 import logging
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -341,6 +342,7 @@ async def _learning(
     from federation.learning.registry import ModelRegistry
 
     settings = config.learning
+    os.environ["FLWR_HOME"] = str(config.state / "learning" / "flwr")  # before Flower is imported
     models = await asyncio.to_thread(
         ModelRegistry,
         config.state / "learning",

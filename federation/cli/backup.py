@@ -57,8 +57,8 @@ def backup(
 ) -> None:
     """Put the state of an agent or a broker in one file.
 
-    Checkpoint, history, alarms and audit of an agent; database, alarms and audit of a broker; the
-    configuration where it is named. A manifest holds a SHA-256 of every file.
+    Checkpoint, history, alarms, audit and learned models of an agent; database, alarms, audit, learned
+    models and their log of a broker; the configuration where it is named. A manifest holds a SHA-256 of every file.
     """
     from importlib.metadata import version
 
@@ -190,7 +190,7 @@ def _gathered(state: Path, role: str) -> Iterator[dict[str, Path]]:
         for place in sorted(state.glob("*.sqlite*")):
             if place.suffix in (".sqlite", ".sqlite3"):
                 files[place.name] = _copied_sqlite(place, Path(scratch))
-        for path, place in _tree(state, ("audit",)).items():
+        for path, place in _tree(state, ("audit", "learning")).items():
             files[path] = _whole_lines(place, Path(scratch) / path) if place.suffix == ".jsonl" else place
         yield files
 

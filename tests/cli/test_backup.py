@@ -141,6 +141,9 @@ def test_broker_is_backed_up_while_it_writes(tmp_path: Path) -> None:
     state = tmp_path / "state"
     (state / "audit").mkdir(parents=True)
     (state / "audit" / "audit-000000000001.jsonl").write_text('{"whole": 1}\n{"ha')
+    model = state / "learning" / "models" / "demand" / "1" / "card.json"
+    model.parent.mkdir(parents=True)
+    model.write_text("{}")
     writer = sqlite3.connect(state / "broker.sqlite3")
     writer.execute("PRAGMA journal_mode=WAL")
     writer.execute("CREATE TABLE t (i)")
@@ -156,6 +159,7 @@ def test_broker_is_backed_up_while_it_writes(tmp_path: Path) -> None:
     assert copy.execute("SELECT count(*), min(i) FROM t").fetchall() == [(1000, 0)]
     copy.close()
     assert (tmp_path / "new" / "audit" / "audit-000000000001.jsonl").read_text() == '{"whole": 1}\n'
+    assert (tmp_path / "new" / model.relative_to(state)).read_text() == "{}"
 
 
 @pytest.mark.e2e
