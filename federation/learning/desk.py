@@ -31,7 +31,7 @@ from federation.learning.conduct import Conducted, conduct
 from federation.learning.registry import ModelRegistry
 from federation.learning.session_grid import SessionCarrier, SessionOf, ask_to_learn
 from federation.v1 import fedtwin_pb2 as pb
-from federation.wire.refusals import outcome_of
+from federation.wire.refusals import outcome_of, words
 
 __all__ = ["LearningDesk"]
 
@@ -317,7 +317,7 @@ class LearningDesk:
             return {"in_service": False, "reason": str(error)}
         return {
             "in_service": facts.get("in_service") is True,
-            "reason": str(facts.get("reason", ""))[:500],
+            "reason": words(str(facts.get("reason", "")), 500),
             "scores": _numbers(facts.get("scores")),
         }
 
@@ -330,7 +330,8 @@ class LearningDesk:
                 ask = pb.LearnAsk(run=card.run, step="deliver", card=card.to_json(), arrays=data)
                 facts = await self._ask(domain, ask)
                 if facts.get("in_service") is not True:
-                    return DomainOutcome(domain, Outcome.NO_DATA, reason=str(facts.get("reason", ""))[:500])
+                    said = words(str(facts.get("reason", "")), 500)
+                    return DomainOutcome(domain, Outcome.NO_DATA, reason=said)
         except TwinError as error:
             return DomainOutcome(domain, outcome_of(error), reason=str(error))
         return DomainOutcome(domain, Outcome.OK)

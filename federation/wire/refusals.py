@@ -19,6 +19,14 @@ _OUTCOMES: tuple[tuple[type[TwinError], Outcome], ...] = (
 _CLASSES: dict[Outcome, type[TwinError]] = {outcome: kind for kind, outcome in _OUTCOMES}
 
 
+_LONGEST = 2_000
+
+
+def words(text: str, longest: int = _LONGEST) -> str:
+    """What another side says, fit for a log and a terminal: one line, cut, no control or direction signs."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:longest])
+
+
 def outcome_of(error: TwinError) -> Outcome:
     """The word for an error in an answer; NO_DATA for what has no word of its own."""
     return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.NO_DATA)
@@ -35,7 +43,7 @@ def encode_refusal(error: TwinError) -> pb.Refusal:
 def decode_refusal(refusal: pb.Refusal, who: str) -> TwinError:
     """The error that `who` refuses with; a word that is not known here is read as NO_DATA."""
     outcome, reason = decode_outcome(refusal.outcome, refusal.reason)
-    error = _CLASSES.get(outcome, errors.NotFound)(f"{who}: {reason or outcome}")
+    error = _CLASSES.get(outcome, errors.NotFound)(f"{who}: {words(reason) or outcome}")
     if isinstance(error, errors.OverCapacity):
         error.retry_after_s = refusal.retry_after_ms / 1000
     return error

@@ -20,6 +20,7 @@ from domain_twin.learning.flower import ConfigRecord, Message, RecordDict, decod
 from domain_twin.learning.learner import learner
 from domain_twin.learning.task import Card, Task, Window
 from federation.learning.desk import _numbers
+from federation.wire.refusals import decode_refusal, encode_refusal
 
 MINUTE_S = 60.0
 PEER = "spiffe://exchange.example/broker/main"
@@ -129,3 +130,12 @@ def test_what_a_domain_says_of_a_model_is_numbers_that_a_log_holds() -> None:
 
     assert _numbers(said) == {"loss": 0.5, "whole": 2.0}
     assert _numbers([1, 2]) == {}
+
+
+def test_what_a_domain_refuses_with_writes_nothing_onto_a_terminal() -> None:
+    refusal = encode_refusal(NotShared("no\x1b[2J\r\nDONE \u202e" + "x" * 5_000))
+
+    said = str(decode_refusal(refusal, "edge"))
+
+    assert said.startswith("edge: no [2J  DONE  x")
+    assert len(said) == 2_006

@@ -74,7 +74,8 @@ def test_every_message_of_the_model_travels() -> None:
         "Body", "Transfer", "Chunk", "Credit", "Signed", "Hello", "OnBehalfOf", "ViewUpdate", "ViewRejected",
         "EvaluateAnswer", "SegmentAnswer", "DescribeAnswer", "BudgetAnswer", "Answer", "Refusal", "Cancel",
         "JobEnd", "Heartbeat", "Ping", "Reattach", "Goodbye", "AuditHead", "SandboxAnswer",
-        "Record",  # of partners: federation.partners.wire
+        "Record", "Subscription", "DeadLetter",  # of partners: federation.partners.wire
+        "LearnAnswer", "LearningRun", "LearnedModel", "Forecast",  # federation.wire.learning
     }  # fmt: skip
     # Act
     travels = {kind.DESCRIPTOR.name for _, kind in TRAVELLERS.values()}
