@@ -79,7 +79,8 @@ async def _foretold(at: Nanoseconds, network: Network, learned: Forecasts | None
     from domain_twin.learning.task import Kind
 
     found = []
-    for kept in learned.models() if learned else ():
+    versions = learned.models() if learned else []
+    for kept in sorted(versions, key=lambda kept: -kept.card.created_at):  # the newest speaks first
         task = kept.card.task
         if not kept.in_service or task.kind is not Kind.FORECASTER or task.element_kind not in _KINDS:
             continue
@@ -126,11 +127,13 @@ def _with_forecast(at: Nanoseconds, loads: Loads, foretold: Sequence[_Foretold])
     mbps: dict[str, float] = {}
     said = []
     for each in foretold:
-        mbps = {**(each.mbps or {}), **mbps}
-        said.append(
-            f"demand is what {each.model} expects for {_spelled(at)} of {len(each.mbps or {})} elements, made"
-            f" from data up to {_spelled(each.made)}"
-        )
+        more = {name: rate for name, rate in (each.mbps or {}).items() if name not in mbps}
+        mbps |= more
+        if more:
+            said.append(
+                f"demand is what {each.model} expects for {_spelled(at)} of {len(more)} elements, made from"
+                f" data up to {_spelled(each.made)}"
+            )
     both = [element for element in mbps if element in loads.mbps]
     before, then = sum(loads.mbps[name] for name in both), sum(mbps[name] for name in both)
     factor = then / before if before > 0 else 1.0

@@ -28,6 +28,15 @@ NOW = Loads(dict.fromkeys([*LINKS, "cell"], 50.0), {"upf": 1000.0}, assumptions=
 Ask = Callable[[int], Awaitable[Loads]]
 
 
+def keep(domain: LearningDomain, task: Task, *, created_at: int) -> None:
+    """Give the domain an untrained forecaster, in service."""
+    arrays = make(task).initial(np.random.default_rng(0))
+    data = encode_arrays(arrays)
+    card = Card(task.model, 1, task, forms_of(arrays), created_at, "r", 1, ("ran",), digest=digest_of(data))
+    domain.learning.store.put(card, data)
+    domain.learning.store.serve(task.model, 1)
+
+
 @asynccontextmanager
 async def asking(
     folder: Path, task: Task | None, steps: int = 240
@@ -37,11 +46,7 @@ async def asking(
     domain.steps = steps
     async with domain.working():
         if task is not None:
-            arrays = make(task).initial(np.random.default_rng(0))
-            data = encode_arrays(arrays)
-            card = Card(task.model, 1, task, forms_of(arrays), 1, "r", 1, ("ran",), digest=digest_of(data))
-            domain.learning.store.put(card, data)
-            domain.learning.store.serve(task.model, 1)
+            keep(domain, task, created_at=1)
         yield (
             partial(
                 expected_loads,
@@ -86,6 +91,17 @@ async def test_loads_are_those_that_the_forecaster_expects(tmp_path: Path) -> No
         f"2 elements of which it foretells nothing are taken to change as the others do on the whole:"
         f" x{factor:.3g}",
     )
+
+
+async def test_of_several_models_the_newest_speaks_and_others_fill_in(tmp_path: Path) -> None:
+    async with asking(tmp_path, replace(AHEAD, model="older")) as (ask, domain):
+        keep(domain, replace(AHEAD, model="newer", lags=3), created_at=2)
+        forecast, _ = await domain.learning.forecast("newer")
+        loads = await ask(END + MINUTE)
+
+    np.testing.assert_allclose([loads.mbps[name] for name in LINKS], forecast.mean[:, 0, 1])
+    assert [said.partition(" expects")[0] for said in loads.assumptions[1:2]] == ["demand is what newer 1"]
+    assert not any("older" in said for said in loads.assumptions)
 
 
 async def test_units_and_utilisation_are_read_as_rates(tmp_path: Path) -> None:

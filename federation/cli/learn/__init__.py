@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
         app,
         "learn",
         section=SECTION,
-        help_text="Train models across domains without sharing data; see, use, export and roll them back.",
+        help_text="Train models across domains; no data is shared.",
     )
     runs.add_to(group)
     models.add_to(group)

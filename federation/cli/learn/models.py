@@ -57,7 +57,7 @@ def models(
     """List models and their versions, newest first: which one is in service, and why."""
     from federation.cli.console import emit, out
     from federation.cli.learn.asking import ask
-    from federation.cli.learn.screens import card_document, models_table
+    from federation.cli.learn.screens import card_document, models_screen
 
     found = ask(at, lambda learning: learning.models(model), "asking for the models")
     if as_json:
@@ -66,7 +66,7 @@ def models(
     if not found:
         out().print("There is no model yet: `fedtwin learn start demand`")
         return
-    out().print(models_table(found))
+    out().print(models_screen(found))
 
 
 def card(

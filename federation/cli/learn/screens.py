@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from federation.wire.learning import ElementForecast
 
 __all__ = [
-    "card_document", "card_screen", "document", "forecast_document", "forecast_table", "models_table",
+    "card_document", "card_screen", "document", "forecast_document", "forecast_table", "models_screen",
     "round_line", "run_screen", "runs_table",
 ]  # fmt: skip
 
@@ -99,8 +99,8 @@ def round_line(entry: Mapping[str, Any], rounds: int) -> Text | None:
     return Text(f"round {entry['round']}/{rounds}  loss {_figure(entry.get('loss'))}  {said}{verdict}")
 
 
-def models_table(kept: Sequence[Kept], now: int | None = None) -> Table:
-    """Versions of models, newest first."""
+def models_screen(kept: Sequence[Kept], now: int | None = None) -> RenderableType:
+    """Versions of models, newest first, and below them why each is in service or not."""
     table = grid(
         "model",
         "version",
@@ -111,13 +111,14 @@ def models_table(kept: Sequence[Kept], now: int | None = None) -> Table:
         "made",
         "by",
         right=("version", "loss"),
-        wraps="in service",
+        wraps="by",
     )
+    reasons: list[RenderableType] = []
     for each in kept:
         card = each.card
         state = Text("yes", "good") if each.in_service else Text("no", "dim")
         if each.reason:
-            state.append(f": {each.reason}", "dim")
+            reasons.append(Text(f"{card.model} {card.version}: {each.reason}", "dim"))
         name, best = _best_naive(card)
         table.add_row(
             card.model,
@@ -129,7 +130,7 @@ def models_table(kept: Sequence[Kept], now: int | None = None) -> Table:
             age(card.created_at, now),
             Text(" ").join(Text(domain, domain_style(domain)) for domain in card.contributors),
         )
-    return table
+    return Group(table, *reasons)
 
 
 def card_screen(kept: Kept) -> RenderableType:
