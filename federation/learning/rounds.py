@@ -13,7 +13,8 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -41,7 +42,7 @@ from federation.learning.contributions import Without, brought, gains
 from federation.learning.gate import Gate, Verdict
 from federation.learning.replies import Absent, arrays_of, contributed, judged
 from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
-from federation.learning.strategies import Aggregation, Joined, Update, joining
+from federation.learning.strategies import Aggregation, Joined, Update, joining, voices
 
 __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
@@ -136,9 +137,10 @@ class _Rounds(Strategy):
         self._plan = plan
         self._on_round = on_round
         self._stop = stop or threading.Event()
-        whose = plan.operators if task.profile is Profile.MISTRUSTFUL else {}
-        self._joining = joining(task, plan.aggregation, malicious=plan.malicious, operators=whose)
-        self._gate = Gate(tolerance=plan.tolerance, judges=max(1, min(plan.min_domains, 2)), operators=whose)
+        self._whose = plan.operators if task.profile is Profile.MISTRUSTFUL else {}
+        self._joining = joining(task, plan.aggregation, malicious=plan.malicious, operators=self._whose)
+        judges = max(1, min(plan.min_domains, 2))
+        self._gate = Gate(tolerance=plan.tolerance, judges=judges, operators=self._whose)
         self._round = _Round(0)
         self._reports: list[RoundReport] = []
         self._notes: dict[str, None] = {}
@@ -298,14 +300,17 @@ class _Rounds(Strategy):
         said: dict[str, Arrays] = {}
         for reply in replies:
             with contextlib.suppress(Absent):
-                like = next(iter(said.values()), None)
-                said[self._name(reply.metadata.src_node_id)] = arrays_of(reply, like)
+                said[self._name(reply.metadata.src_node_id)] = arrays_of(reply, None)
+        said = _alike(said)
         if len(said) < self._plan.min_domains:
             raise Unreachable(
                 f"model {self._task.model!r}: {len(said)} domains said what its scaler is made of,"
                 f" {self._plan.min_domains} must"
             )
-        made = model.standardised(start, [said[domain] for domain in sorted(said)])
+        made = model.standardised(
+            start,
+            [_mean([said[one] for one in domains]) for domains in voices(said, self._whose).values()],
+        )
         contribution.check(made, start)
         return made
 
@@ -412,6 +417,23 @@ class _Round:
         if domain not in self.joined.used:
             return "not-chosen"
         return "clipped" if domain in self.joined.clipped else "took-part"
+
+
+def _alike(said: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """Of what domains said, what has the form that most have: one that came first must not decide it."""
+
+    def form(arrays: Arrays) -> frozenset[tuple[str, tuple[int, ...], str]]:
+        return frozenset((name, array.shape, array.dtype.name) for name, array in arrays.items())
+
+    forms = Counter(form(said[domain]) for domain in sorted(said))
+    usual = forms.most_common(1)[0][0] if forms else None
+    return {domain: said[domain] for domain in sorted(said) if form(said[domain]) == usual}
+
+
+def _mean(said: Sequence[Arrays]) -> Arrays:
+    if len(said) == 1:
+        return said[0]
+    return {name: np.asarray(np.mean([one[name] for one in said], axis=0, dtype=float)) for name in said[0]}
 
 
 def _traffic(grid: Grid) -> tuple[int, int]:

@@ -6,21 +6,34 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from learning_parts import DOMAINS, FEATURE, TASK, holding, in_process, panel, run, shorter
+from learning_parts import (
+    DOMAINS,
+    FEATURE,
+    TASK,
+    Tampering,
+    answer_to,
+    holding,
+    in_process,
+    panel,
+    run,
+    shorter,
+)
 
 from domain_twin.errors import ConfigError, ContractError, OverCapacity
 from domain_twin.learning.arrays import decode_arrays, encode_arrays
-from domain_twin.learning.client import ALONE, client_app, generator
+from domain_twin.learning.client import ALONE, STATISTICS, client_app, generator
 from domain_twin.learning.contribution import norm
-from domain_twin.learning.flower import ConfigRecord, RecordDict, record_of
-from domain_twin.learning.learner import learner
+from domain_twin.learning.flower import ConfigRecord, MetricRecord, RecordDict, arrays_in, decode, record_of
+from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.marginals import LEAST_VALUES, Marginals
-from domain_twin.learning.task import Card, Privacy, Profile, Task
+from domain_twin.learning.panel import Panel
+from domain_twin.learning.task import Card, Kind, Privacy, Profile, Task
 from federation.learning.contributions import brought
 from federation.learning.gate import Gate
 from federation.learning.grid import CarriedGrid, InProcess
@@ -252,3 +265,46 @@ def test_versions_have_numbers_that_others_can_count_on_from() -> None:
 
     with pytest.raises(ContractError, match="card: version"):
         Card.from_json(replace(card, version=1 << 31).to_json())
+
+
+WATCH = Task("watch", Kind.DETECTOR, features=(FEATURE, replace(FEATURE, kpi="b")), rounds=1, batch=64)
+
+
+def watched(seed: int) -> Panel:
+    values = np.random.default_rng(seed).normal(5, 1, (2, 200, 2))
+    return Panel(("one", "two"), tuple(feature.kpi for feature in WATCH.features), values, 0, 60.0, 160)
+
+
+def statistics(change: Callable[[Arrays], Arrays]) -> Callable[[bytes, bytes], bytes]:
+    """Sends something else where statistics are asked for."""
+
+    def tamper(message: bytes, reply: bytes) -> bytes:
+        asked, said = decode(message), decode(reply)
+        if asked.metadata.message_type != STATISTICS:
+            return reply
+        arrays = change(arrays_in(next(iter(said.content.array_records.values()))))
+        metrics = MetricRecord(dict(next(iter(said.content.metric_records.values()))))
+        return answer_to(asked, RecordDict({"arrays": record_of(arrays), "metrics": metrics}))
+
+    return tamper
+
+
+def test_statistics_of_another_form_are_left_out_whoever_comes_first() -> None:
+    held = {domain: holding(watched(index)) for index, domain in enumerate(DOMAINS)}
+    with in_process(held) as carrier:
+        first = carrier.domains()[0]
+        odd = Tampering(carrier, {first: statistics(lambda _: {"x": np.zeros(3, np.float32)})})
+        outcome = run(odd, task=WATCH)
+
+    assert outcome.rounds
+    assert np.isfinite(outcome.arrays["drift.log"]).all()
+
+
+def test_an_operator_with_many_domains_has_one_voice_in_statistics() -> None:
+    held = {domain: holding(watched(index % 2)) for index, domain in enumerate([*"ab", *EVIL])}
+    lie = statistics(lambda said: said | {"drift.log": np.full_like(said["drift.log"], 9.0)})
+    with in_process(held) as carrier:
+        lying = Tampering(carrier, dict.fromkeys(EVIL, lie))
+        outcome = run(lying, task=WATCH, plan=Plan(30.0, explain=False, operators=OPERATORS))
+
+    assert np.abs(outcome.arrays["drift.log"]).max() < 2
