@@ -79,7 +79,8 @@ def run_screen(run: Run) -> RenderableType:
             parts.append(
                 Text.assemble((domain, domain_style(domain)), f" takes no part: {why}", style="warn")
             )
-    rounds = [entry for entry in run.log if "round" in entry]
+    # Under `private` a round is judged in the next one: what failed at once stands before it in the log.
+    rounds = sorted((entry for entry in run.log if "round" in entry), key=lambda entry: int(entry["round"]))
     if rounds:
         parts.append(_rounds_table(rounds, run.domains))
     for entry in run.log:
