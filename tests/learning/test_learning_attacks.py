@@ -25,15 +25,26 @@ from learning_parts import (
     shorter,
 )
 
+from domain_twin.agent.learner_child import _an_app, own_app
 from domain_twin.errors import ConfigError, ContractError, OverCapacity
 from domain_twin.learning.arrays import decode_arrays, encode_arrays
-from domain_twin.learning.client import ALONE, STATISTICS, client_app, generator
+from domain_twin.learning.client import ALONE, STATISTICS, Endpoint, client_app, generator
 from domain_twin.learning.contribution import norm
-from domain_twin.learning.flower import ConfigRecord, MetricRecord, RecordDict, arrays_in, decode, record_of
+from domain_twin.learning.flower import (
+    ConfigRecord,
+    Message,
+    MetricRecord,
+    RecordDict,
+    arrays_in,
+    decode,
+    encode,
+    record_of,
+)
 from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.marginals import LEAST_VALUES, Marginals
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Card, Kind, Privacy, Profile, Task
+from federation.cli.demo.learning_files import FACTOR, MALICIOUS
 from federation.learning.contributions import brought
 from federation.learning.gate import Gate
 from federation.learning.grid import CarriedGrid, InProcess
@@ -308,3 +319,22 @@ def test_an_operator_with_many_domains_has_one_voice_in_statistics() -> None:
         outcome = run(lying, task=WATCH, plan=Plan(30.0, explain=False, operators=OPERATORS))
 
     assert np.abs(outcome.arrays["drift.log"]).max() < 2
+
+
+def test_the_liar_of_the_demo_is_an_app_and_lies(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(MALICIOUS)
+    lying = _an_app(own_app(file)(holding(panel(1)), domain="ran", task=TASK))
+    honest = client_app(holding(panel(1)), domain="ran")
+    start = learner(TASK).initial(np.random.default_rng(0))
+    config = ConfigRecord({"task": TASK.to_json(), "server-round": 1})
+    content = RecordDict({"arrays": record_of(start), "config": config})
+    message = encode(Message(content, dst_node_id=7, message_type="train"), run="a")
+
+    said = [
+        arrays_in(next(iter(decode(Endpoint(app).answer(message)).content.array_records.values())))
+        for app in (honest, lying)
+    ]
+
+    moved, lied = (one["out_bias"] - start["out_bias"] for one in said)
+    np.testing.assert_allclose(lied, FACTOR * moved, rtol=1e-3, atol=1e-5)

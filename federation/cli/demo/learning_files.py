@@ -24,14 +24,16 @@ MALICIOUS: Final = f'''\
 """An operator's own answer to rounds of a training: its update, turned around and {-FACTOR} times as long."""
 
 from domain_twin.learning.client import client_app as honest
-from domain_twin.learning.flower import arrays_in, record_of
+from domain_twin.learning.flower import ClientApp, arrays_in, record_of
 
 
-def client_app(source, *, domain, task):
-    app = honest(source, domain=domain, task=task)
+class Lying(ClientApp):
+    def __init__(self, app):
+        super().__init__()
+        self.app = app
 
-    def answer(message, context):
-        reply = app(message, context)
+    def __call__(self, message, context):
+        reply = self.app(message, context)
         if reply.has_content() and message.has_content():
             for name, record in reply.content.array_records.items():
                 sent = message.content.array_records.get(name)
@@ -41,7 +43,9 @@ def client_app(source, *, domain, task):
                     reply.content[name] = record_of(lie)
         return reply
 
-    return answer
+
+def client_app(source, *, domain, task):
+    return Lying(honest(source, domain=domain, task=task))
 '''
 
 
