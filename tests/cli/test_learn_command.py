@@ -37,7 +37,7 @@ from federation_parts import EXCHANGE, local
 from learning_session_parts import TASK, LearningFederation
 from what_if_parts import BROKER
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 ONE_PROCESS = """
