@@ -171,7 +171,8 @@ def _nearest(asked: Series, pool: Series, scale: Series) -> Series:
         part = held[begin : begin + 4096]
         distance = squares[:, None] + (part**2).sum(1)[None] - 2 * flat @ part.T
         best = np.minimum(best, distance.min(1))
-    return np.sqrt(np.maximum(best, 0) / flat.shape[1])
+    nearest: NDArray[np.float64] = np.sqrt(np.maximum(best, 0) / flat.shape[1])
+    return nearest
 
 
 def _auc(positive: Series, negative: Series) -> float:

@@ -31,7 +31,7 @@ def block_bootstrap(
     known = np.flatnonzero(np.isfinite(series).all(1))
     if not len(known):
         raise ContractError("a bootstrap needs steps at which every feature is known; there is none")
-    whole = np.isfinite(series).all(1)
+    whole: NDArray[np.bool_] = np.asarray(np.isfinite(series).all(axis=1))
     out = np.empty((rows, series.shape[1]))
     filled = 0
     while filled < rows:
@@ -70,8 +70,8 @@ def copula(
     for index, (weights, values_of) in enumerate(zip(coefficients, known, strict=True)):
         made = np.asarray(_filtered(shocks[:, index], weights))[_BURN_IN:]
         # the scores' spread is 1 by construction; AR's is not exactly, and a copula's margins must be
-        ranks = ndtr(made / max(float(_spread(weights, cover[index, index])), 1e-9))
-        out[:, index] = np.quantile(values_of, ranks)
+        shares = ndtr(made / max(float(_spread(weights, cover[index, index])), 1e-9))
+        out[:, index] = np.quantile(values_of, shares)
     return out
 
 

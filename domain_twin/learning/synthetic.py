@@ -136,7 +136,8 @@ def _between(
     low = np.floor(at).astype(int)
     share = (at - low)[:, None]
     mixed: NDArray[np.float64] = (1 - share) * drawn[low] + share * drawn[low + 1]
-    return mixed / np.sqrt((1 - share) ** 2 + share**2)
+    mixed /= np.sqrt((1 - share) ** 2 + share**2)
+    return mixed
 
 
 def _net(arrays: Arrays, inputs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -58,7 +58,8 @@ def backup(
     """Put the state of an agent or a broker in one file.
 
     Checkpoint, history, alarms, audit and learned models of an agent; database, alarms, audit, learned
-    models and their log of a broker; the configuration where it is named. A manifest holds a SHA-256 of every file.
+    models and their log of a broker; the configuration where it is named. A manifest holds a SHA-256 of
+    every file.
     """
     from importlib.metadata import version
 

@@ -100,8 +100,8 @@ class FederatedQueries:
         """Answer a question in SPARQL, for `asker`. Raises TwinError."""
         if question.view:
             raise NotShared(
-                "to see what an agreement's peer does (--as) is for a domain's own agent; here you see what the"
-                " domains show you"
+                "to see what an agreement's peer does (--as) is for a domain's own agent; here you see what"
+                " the domains show you"
             )
         loop = asyncio.get_running_loop()
         limit_s = min(question.timeout_s or _TIMEOUT_S, _TIMEOUT_S)

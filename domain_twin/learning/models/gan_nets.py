@@ -55,7 +55,8 @@ def initial(shape: Shape, rng: np.random.Generator) -> dict[str, NDArray[np.floa
     """Both nets before training."""
 
     def dense(inputs: int, outputs: int, gain: float = 1.0) -> NDArray[np.float32]:
-        return (rng.standard_normal((inputs, outputs)) * gain / np.sqrt(inputs)).astype(np.float32)
+        drawn: NDArray[np.float64] = rng.standard_normal((inputs, outputs)) * gain / np.sqrt(inputs)
+        return drawn.astype(np.float32)
 
     def zeros(size: int) -> NDArray[np.float32]:
         return np.zeros(size, np.float32)
@@ -106,9 +107,9 @@ def generated(params: Params, inputs: jax.Array) -> jax.Array:
     """Normal scores [..., F] of noise and clock [..., inputs]."""
     hidden = jax.nn.leaky_relu(inputs @ params["generator.in"] + params["generator.in_bias"], 0.2)
     hidden = jax.nn.leaky_relu(hidden @ params["generator.mid"] + params["generator.mid_bias"], 0.2)
-    return (
-        inputs @ params["generator.direct"] + hidden @ params["generator.out"] + params["generator.out_bias"]
-    )
+    direct, more = inputs @ params["generator.direct"], hidden @ params["generator.out"]
+    scores: jax.Array = direct + more + params["generator.out_bias"]
+    return scores
 
 
 def _spectral(weight: jax.Array) -> jax.Array:

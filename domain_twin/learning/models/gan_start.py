@@ -8,7 +8,7 @@ unique, so that means over domains make sense. Training then bends what is Gauss
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,8 @@ def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> 
     """[scales * F + clock, F]: weights of noise and clock for `scores` [E, T, F], `clock` [T, clock]."""
     elements, steps, features = scores.shape
     flat, hours = scores.reshape(-1, features), np.tile(clock, (elements, 1))
-    known = np.isfinite(flat).all(1)
-    by_hour = np.zeros((clock.shape[1], features))
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(flat).all(axis=1))
+    by_hour: NDArray[np.floating[Any]] = np.zeros((clock.shape[1], features))
     if clock.shape[1]:
         by_hour = np.linalg.lstsq(hours[known], flat[known], rcond=None)[0]
     there = known.reshape(elements, steps)
