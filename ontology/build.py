@@ -89,7 +89,7 @@ def context(sources: Sources) -> str:
     for kind in KINDS:
         for term in sources.declared(kind):
             name = local(term)
-            if kind == OWL.Class:
+            if kind in (OWL.Class, OWL.NamedIndividual):
                 terms[name] = f"ndt:{name}"
                 continue
             known = sources.terms.value(term, RDFS.range)
@@ -109,15 +109,17 @@ def page(sources: Sources) -> str:
         "extended and released: [ontology/README.md](../ontology/README.md); what is asked of it:",
         "`ontology/cq/`.",
         "",
-        f"Version {sources.version}: {counts[0]} classes, {counts[1]} relations, {counts[2]} attributes, in",
+        f"Version {sources.version}: {counts[0]} classes, {counts[1]} relations, {counts[2]} attributes and",
+        f"{counts[3]} definitions of figures, in",
         f"the namespace `{NDT}` (prefix `ndt:`).",
     ]
     for title, kind in (
         ("Classes", OWL.Class),
         ("Relations", OWL.ObjectProperty),
         ("Attributes", OWL.DatatypeProperty),
+        ("Definitions of figures", OWL.NamedIndividual),
     ):
-        about = "below" if kind == OWL.Class else "of, to"
+        about = {OWL.Class: "below", OWL.NamedIndividual: "unit"}.get(kind, "of, to")
         lines += ["", f"## {title}", "", f"| term | {about} | meaning | source |", "|---|---|---|---|"]
         for term in sources.declared(kind):
             place = _places(graph, term, kind)
@@ -145,6 +147,8 @@ def page(sources: Sources) -> str:
 
 
 def _places(graph: Graph, term: URIRef, kind: URIRef) -> str:
+    if kind == OWL.NamedIndividual:
+        return str(graph.value(term, NDT.unit))
     above = RDFS.subClassOf if kind == OWL.Class else RDFS.subPropertyOf
     higher = ", ".join(f"`{local(a)}`" for a in sorted(named(graph.objects(term, above))))
     if kind == OWL.Class:

@@ -24,6 +24,7 @@ KINDS: Mapping[URIRef, str] = {
     OWL.Class: "class",
     OWL.ObjectProperty: "relation",
     OWL.DatatypeProperty: "attribute",
+    OWL.NamedIndividual: "definition",
 }
 READS = ("topo", "kpi", "records", "config", "state", "counters")
 """The kinds of graphs that a rule can read besides what other rules derive."""
@@ -107,7 +108,8 @@ def _undocumented(sources: Sources) -> Iterator[str]:
         name = local(term)
         kinds = [KINDS[k] for k in named(graph.objects(term, RDF.type)) if k in KINDS]
         if len(kinds) != 1:
-            yield f"ndt:{name}: is {' and '.join(kinds) or 'nothing'}; make it class, relation or attribute"
+            found = " and ".join(kinds) or "nothing"
+            yield f"ndt:{name}: is {found}; make it class, relation, attribute or definition"
         for what, predicate in (
             ("label", RDFS.label),
             ("definition", RDFS.comment),
@@ -134,7 +136,9 @@ def _too_many(sources: Sources) -> Iterator[str]:
         yield f"ndt.ttl: {classes} classes; people can learn {MOST_CLASSES} of an upper ontology, at most"
     if properties > MOST_PROPERTIES:
         yield f"ndt.ttl: {properties} properties; people can learn {MOST_PROPERTIES}, at most"
-    constants = [constant(local(t)) for kind in KINDS for t in sources.declared(kind)]
+    constants = [  # definitions have none
+        constant(local(t)) for kind in KINDS if kind != OWL.NamedIndividual for t in sources.declared(kind)
+    ]
     for twice in sorted({c for c in constants if constants.count(c) > 1}):
         yield f"ndt.ttl: two terms would be the constant {twice}; rename one"
 

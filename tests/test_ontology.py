@@ -406,3 +406,13 @@ def test_every_shape_has_its_words(shapes: Graph) -> None:
     for shape in owned:
         for predicate in (SH.message, NDT.remedy):
             assert isinstance(shapes.value(shape, predicate), Literal)
+
+
+def test_every_figure_of_the_twin_is_defined_with_its_unit(ontology: Graph) -> None:
+    from domain_twin.model import UNITS
+
+    defined = {
+        str(term).removeprefix(str(NDT)): str(ontology.value(term, NDT.unit))
+        for term in ontology.subjects(RDF.type, NDT.KpiDefinition)
+    }
+    assert defined == dict(UNITS)

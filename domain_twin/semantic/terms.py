@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-ONTOLOGY_VERSION: Final = "0.2.0"
+ONTOLOGY_VERSION: Final = "0.3.0"
 
 # Classes
 AGREEMENT: Final = "https://fedtwin.example/ns/ndt#Agreement"
@@ -30,6 +30,7 @@ HOST: Final = "https://fedtwin.example/ns/ndt#Host"
 INTENT: Final = "https://fedtwin.example/ns/ndt#Intent"
 INTER_DOMAIN_LINK: Final = "https://fedtwin.example/ns/ndt#InterDomainLink"
 KPI: Final = "https://fedtwin.example/ns/ndt#Kpi"
+KPI_DEFINITION: Final = "https://fedtwin.example/ns/ndt#KpiDefinition"
 LINK: Final = "https://fedtwin.example/ns/ndt#Link"
 MANAGED_FUNCTION: Final = "https://fedtwin.example/ns/ndt#ManagedFunction"
 MODEL: Final = "https://fedtwin.example/ns/ndt#Model"
