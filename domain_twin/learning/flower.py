@@ -69,6 +69,7 @@ _OFF: Final = {
 }
 
 os.environ.update(_OFF)
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else Flower has gRPC write lines, in children too
 # Flower's settings; what runs for long names a place in its state folder before.
 os.environ.setdefault("FLWR_HOME", str(Path(tempfile.gettempdir()) / f"fedtwin-flwr-{os.getuid()}"))
 

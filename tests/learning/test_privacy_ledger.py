@@ -142,7 +142,7 @@ def _spends(path: Path, count: int) -> None:
 
 def test_processes_side_by_side_lose_no_entry(tmp_path: Path) -> None:
     path = tmp_path / "privacy.json"
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_spends, args=(path, 5)) for _ in range(3)]
     for process in processes:
         process.start()

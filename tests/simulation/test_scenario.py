@@ -371,7 +371,7 @@ def test_the_scenarios_of_the_documentation_are_read() -> None:
 
     kinds = {change.kind for block in blocks for change in parse_scenario(block).changes}
 
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     assert kinds == {each for each in re.findall(r"kind: ([a-z-]+)", EVERY_KIND) if each != "monte-carlo"}
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert code is not None
