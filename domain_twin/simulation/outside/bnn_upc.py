@@ -83,6 +83,11 @@ def _results(folder: Path) -> list[Path]:
 
 def _unpack(archive: Path, place: Path) -> Path:
     """Unpack into `place`, with the filter that keeps members inside it (PEP 706)."""
+    if not hasattr(tarfile, "data_filter"):
+        raise ConfigError(
+            f"{archive}: unpacking it safely needs Python 3.11.4 or later (PEP 706);"
+            " unpack it yourself, beside it"
+        )
     try:
         with tarfile.open(archive) as opened:
             opened.extractall(place, filter="data")
