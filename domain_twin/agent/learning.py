@@ -96,6 +96,10 @@ class Learning:
         """`folder` is the part of the agent's state that is learning's."""
         self.steps: Counter[tuple[str, str]] = Counter()
         """Steps by name and outcome (`ok`, or the class of the error)."""
+        self.detections = 0
+        """Deviations that detectors in service have noticed."""
+        self.imputed = 0
+        """Leaves that models in service have filled in."""
         self._config = config
         self._domain = domain
         self._network = network

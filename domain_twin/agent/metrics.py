@@ -124,6 +124,8 @@ INSTRUMENTS = (
         ("step", "outcome"),
     ),
     Instrument("fedtwin_agent_learning_processes_total", _COUNTER, "Processes that were started to train"),
+    Instrument("fedtwin_agent_detections_total", _COUNTER, "Deviations that detectors in service noticed"),
+    Instrument("fedtwin_agent_imputed_leaves_total", _COUNTER, "Leaves that were imputed, never as measured"),
     Instrument("fedtwin_agent_models_in_service", _GAUGE, "Learned models that the domain uses"),
     Instrument(
         "fedtwin_agent_certificate_expiry_seconds", _GAUGE, "Seconds until the first own certificate ends"
@@ -181,6 +183,8 @@ class AgentMetrics:
             sheet.put("fedtwin_agent_learning_processes_total", learning.process.started)
             used = sum(kept.in_service for kept in learning.models())
             sheet.put("fedtwin_agent_models_in_service", used)
+            sheet.put("fedtwin_agent_detections_total", learning.detections)
+            sheet.put("fedtwin_agent_imputed_leaves_total", learning.imputed)
 
     def _device(self, sheet: Sheet, status: DeviceStatus, now: int) -> None:
         name = status.name

@@ -88,10 +88,6 @@ class Watching:
     pipe: Pipe
     alarms: desk.AlarmDesk
     clock: Callable[[], Nanoseconds] = time.time_ns
-    imputed: int = 0
-    """Leaves that were imputed so far."""
-    detections: int = 0
-    """Deviations that were detected so far."""
     _used: dict[str, _Used] = field(default_factory=dict)
     _problems: dict[str, str] = field(default_factory=dict)
 
@@ -168,7 +164,7 @@ class Watching:
         panel = await self._recent(task, elements)
         if used.watch:
             began, _ = await asyncio.to_thread(used.watch.observe, panel)
-            self.detections += len(began)
+            self.learning.detections += len(began)
         elif used.filler and self.config.impute:
             filled = await asyncio.to_thread(used.filler.fill, panel)
             self._impute(task, panel, filled.values[:, -1], filled.imputed[:, -1])
@@ -214,7 +210,7 @@ class Watching:
                     value = max(0.0, float(newest[place, feature]) / leaf.scale)  # no figure is below 0
                     updates.append(Update(leaf.device, leaf.path, value, now, Origin.IMPUTED))
         if updates:
-            self.imputed += self.pipe.impute(updates, now)
+            self.learning.imputed += self.pipe.impute(updates, now)
 
     def _report(self) -> None:
         standing = [

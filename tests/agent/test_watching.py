@@ -203,6 +203,7 @@ async def test_imputed_values_stand_in_marked_and_a_measurement_wins(domain: Dom
     # Assert
     imputed = domain.values("r2")
     assert {origin for _, origin in imputed.values()} == {Origin.IMPUTED}
+    assert domain.learning.imputed >= len(imputed)
     assert {origin for _, origin in domain.values("r1").values()} == {Origin.MEASURED}
     assert imputed["utilisation"][0] != held["utilisation"][0]
     assert 0.2 < imputed["utilisation"][0] < 0.8
