@@ -139,19 +139,18 @@ class CarriedGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message], *, timeout_s: float = 3600.0) -> Iterable[str]:
         """Send `messages`; the ids to pull their replies by."""
-        ids = []
-        out = 0
+        ready: dict[str, tuple[Message, bytes]] = {}
         for message in messages:
             message_id = uuid.uuid4().hex
-            data = encode(message, run=self._run_name, message_id=message_id)
-            out += len(data)
             message.metadata.__dict__["_message_id"] = message_id  # what a reply of our own refers to
-            self._sent[message_id] = _Sent(
-                message, self._carry(message.metadata.dst_node_id, data, timeout_s)
-            )
-            ids.append(message_id)
+            ready[message_id] = message, encode(message, run=self._run_name, message_id=message_id)
+        # None goes out before all are made: a domain that trains in this process would slow the others' down.
+        for message_id, (message, data) in ready.items():
+            reply = self._carry(message.metadata.dst_node_id, data, timeout_s)
+            self._sent[message_id] = _Sent(message, reply)
+        out = sum(len(data) for _, data in ready.values())
         self.traffic = (self.traffic[0] + out, self.traffic[1])
-        return ids
+        return list(ready)
 
     def _carry(self, node: int, data: bytes, timeout_s: float) -> Future[bytes]:
         try:

@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domain_twin.errors import ConfigError
 from domain_twin.learning import contribution
@@ -40,6 +41,8 @@ __all__ = ["Aggregation", "Joined", "Joining", "Update", "joining", "voices"]
 
 _WEIGHT_CAP: Final = 2.0
 """A contribution weighs at most so many times the median: how many samples it has, nobody can check."""
+_ALL: Final = "all"
+"""The one array that all of a contribution's are joined as."""
 
 
 class Aggregation(StrEnum):
@@ -124,8 +127,9 @@ class Joining:
         record, _ = strategy.aggregate_train(1, replies)
         if record is None:
             raise ValueError("nothing came of joining")
+        joined = arrays_in(record)[_ALL]
         return Joined(
-            changes=arrays_in(record),
+            changes=_cut(joined, next(iter(updates.values())).changes),
             strategy=type(strategy).__name__,
             used=tuple(sorted(domain for place in used for domain in members[order[place]])),
             clipped=tuple(sorted(domain for voice in clipped for domain in members[voice])),
@@ -143,8 +147,10 @@ class Joining:
         for place, domain in enumerate(order):
             one = updates[domain]
             changes = contribution.clipped(one.changes, limit) if math.isfinite(limit) else one.changes
+            # As one vector: Flower takes arrays one by one, and parses each one's header anew.
+            vector = np.concatenate([changes[name].ravel() for name in sorted(changes)])
             metrics = MetricRecord({"num-examples": max(1.0, min(one.samples, cap)), "place": place})
-            content = RecordDict({"arrays": record_of(changes), "metrics": metrics})
+            content = RecordDict({"arrays": record_of({_ALL: vector}), "metrics": metrics})
             replies.append(Message(content, dst_node_id=1, message_type="train"))
         return replies, order
 
@@ -177,6 +183,14 @@ def voices(domains: Iterable[str], operators: Mapping[str, str]) -> dict[str, tu
         voice = f"operator {operators[domain]}" if domain in operators else domain
         found[voice] = (*found.get(voice, ()), domain)
     return found if len(found) > 1 else {domain: (domain,) for domain in sorted(domains)}
+
+
+def _cut(vector: NDArray[Any], like: Arrays) -> Arrays:
+    """The arrays of names and shapes of `like` that `vector` holds in the order of their names."""
+    names = sorted(like)
+    ends = np.cumsum([like[name].size for name in names])
+    parts = np.split(vector, ends[:-1])
+    return {name: part.reshape(like[name].shape) for name, part in zip(names, parts, strict=True)}
 
 
 def _together(updates: Sequence[Update]) -> Update:
