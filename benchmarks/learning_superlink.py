@@ -48,7 +48,7 @@ SAMPLED_EVERY_S = 0.2
 def keeping(kept: list[Outcome], plan: Plan) -> Callable[[Task, Carrier, str], Any]:
     """As `learning_rounds.by_grid`, and the outcome is kept."""
 
-    def by_grid(task: Task, carrier: Carrier, run: str) -> dict[str, Any]:
+    def by_grid(task: Task, carrier: Carrier, run: str, *_: Any) -> dict[str, Any]:
         outcome = train(task, CarriedGrid(carrier, run), plan=plan)
         kept.append(outcome)
         rounds = outcome.rounds[1:]
