@@ -247,7 +247,10 @@ class LearningConfig(_Strict):
         " keys they are",
     )
     min_interval_s: float = Field(
-        0.0, ge=0, description="least time between two trainings of one model, seconds"
+        0.0,
+        ge=0,
+        description="least time between two trainings of one model, seconds, also across restarts; another"
+        " name is another model: see `models`",
     )
     work_s_per_day: float = Field(
         14_400.0, gt=0, description="seconds a day that others may have the process that trains work"
@@ -261,9 +264,29 @@ class LearningConfig(_Strict):
     )
     max_mb: float = Field(15.0, gt=0, le=15.0, description="largest message or model that is taken, in MB")
     message_s: float = Field(300.0, gt=0, description="one step of training is stopped after this, seconds")
-    memory_mb: int = Field(4096, ge=512, description="memory of the process that trains, in MB")
+    memory_mb: int = Field(
+        4096,
+        ge=512,
+        description="memory that each process of learning may have, in MB: one trains and judges with others,"
+        " one uses the models in service (forecasts, watching, completing); each is there while it is needed",
+    )
     idle_s: float = Field(
-        120.0, gt=0, description="the process that trains ends without work for this long, seconds"
+        120.0,
+        gt=0,
+        description="a process of learning ends without work for this long, seconds; that which watches or"
+        " completes stays from step to step",
+    )
+    run_idle_s: float = Field(
+        1800.0,
+        gt=0,
+        description="data of a training is let go when nothing was heard of it for this long, seconds, and"
+        " `message_s` after the session with the broker was lost; offered again, it has the same window",
+    )
+    max_update_norm: float = Field(
+        0.0,
+        ge=0,
+        description="updates longer than this (Euclidean norm of what a round changed) leave made as short as"
+        " this; 0: however long they are; not under `private`, which has a norm of its own",
     )
     app: Path | None = Field(
         None,
@@ -448,8 +471,16 @@ class BrokerLearningConfig(_Strict):
         description="find out at the end what each domain gained and brought, where the profile lets that be"
         " known: all rounds once more in every domain",
     )
+    run_s: float = Field(
+        14_400.0,
+        gt=0,
+        description="a training ends after this, with the best model of its rounds so far, seconds",
+    )
     runs: int = Field(2, ge=1, description="trainings at once; more wait")
     waiting: int = Field(16, ge=0, description="trainings that may wait")
+    each_operator: int = Field(
+        8, ge=1, description="trainings that the users of one operator may have running or waiting"
+    )
     max_mb: float = Field(15.0, gt=0, le=15.0, description="largest message or model, in MB")
     kept_versions: int = Field(20, ge=2, description="versions kept of each model")
     kept_runs: int = Field(200, ge=1, description="ended trainings whose log is kept")

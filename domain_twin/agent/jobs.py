@@ -274,6 +274,8 @@ class Jobs:
         """Forget what was kept for all jobs: who asked is gone."""
         if self.what_ifs is not None:
             self.what_ifs.forget()
+        if self.learning is not None:
+            self.learning.session_lost()
 
     def findings(self) -> list[Finding]:
         """Shares that this domain does not keep, and an audit that cannot be written."""

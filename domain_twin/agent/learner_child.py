@@ -1,7 +1,8 @@
-"""The process that trains: answers its agent's questions one after another, until the agent is gone.
+"""A process that trains, or that uses models: answers its agent's questions one after another.
 
-Owns limits of its own (memory, one thread for numbers, low priority) and the runs it was given. It opens no
-connection: all that it knows came over the pipe. Heavy imports happen here and never in the agent.
+Owns limits of its own (memory, one thread for numbers, low priority) and the runs it was given; ends with its
+agent. It opens no connection: all that it knows came over the pipe. Heavy imports happen here and never in
+the agent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
+    from domain_twin.agent.serving_child import Serving
     from domain_twin.learning.client import Endpoint
     from domain_twin.learning.flower import ClientApp
     from domain_twin.learning.panel import Panel
@@ -54,19 +56,29 @@ class ChildSettings:
     """How the domain's keys in private rounds are signed, and whose are taken; None: nobody's are checked."""
     app: str = ""
     """A Python file of the domain's own, whose `client_app` answers rounds."""
+    max_update_norm: float = 0.0
+    """Updates that are longer leave made shorter; 0: however long they are."""
+    serves: bool = False
+    """Whether it uses models in service, and does not train."""
 
 
 def main(pipe: Connection, settings: ChildSettings) -> None:
     """Answer until the pipe ends. Each question is (operation, arguments); each answer (ok, content)."""
     _settle(settings)
-    work = _Work(settings)
+    work: _Work | Serving
+    if settings.serves:
+        from domain_twin.agent.serving_child import Serving
+
+        work = Serving(settings.max_bytes)
+    else:
+        work = _Work(settings)
     with contextlib.suppress(EOFError, OSError):
         while True:
             operation, arguments = pipe.recv()
             pipe.send(_answered(work, operation, arguments))
 
 
-def _answered(work: _Work, operation: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+def _answered(work: _Work | Serving, operation: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     from domain_twin.errors import OverCapacity, TwinError
 
     try:
@@ -74,7 +86,7 @@ def _answered(work: _Work, operation: str, arguments: tuple[Any, ...]) -> tuple[
     except TwinError as error:
         return False, (type(error).__name__, str(error))
     except MemoryError:
-        return False, (OverCapacity.__name__, "training needs more than [learning] memory_mb")
+        return False, (OverCapacity.__name__, "learning needs more than [learning] memory_mb here")
     except Exception as error:
         logging.getLogger(__name__).exception("learning failed", extra={"operation": operation})
         return False, ("", f"{type(error).__name__}: {error}")
@@ -158,7 +170,8 @@ class _Work:
             if self._settings.app:
                 app = self._own(lambda make: _an_app(make(lambda _: panel, **about)))
             else:
-                app = client_app(lambda _: panel, **about, run=run)
+                longest = self._settings.max_update_norm or None
+                app = client_app(lambda _: panel, **about, run=run, norm_limit=longest)
         self._runs[run] = Endpoint(app, limit_bytes=self._settings.max_bytes)
         while len(self._runs) > _RUNS:
             self._runs.popitem(last=False)
@@ -198,6 +211,10 @@ class _Work:
         held = self._runs.get(run)
         return held.answer(message) if held is not None else None
 
+    def forget(self, run: str) -> None:
+        """Let go of a run's data."""
+        self._runs.pop(run, None)
+
     def evaluate(self, task: bytes, arrays: bytes, panel: Panel) -> dict[str, float]:
         """Measures of a model on the holdout of `panel`. Raises ContractError, ConfigError."""
         from domain_twin.learning.arrays import decode_arrays
@@ -206,19 +223,3 @@ class _Work:
 
         made = learner(Task.from_json(task))
         return made.evaluate(decode_arrays(arrays, self._settings.max_bytes), panel)
-
-    def forecast(self, task: bytes, arrays: bytes, panel: Panel) -> Any:
-        """What follows the end of `panel`. Raises ContractError."""
-        from domain_twin.learning.arrays import decode_arrays
-        from domain_twin.learning.models.forecaster import forecast
-        from domain_twin.learning.task import Task
-
-        return forecast(decode_arrays(arrays, self._settings.max_bytes), Task.from_json(task), panel)
-
-    def hindsight(self, task: bytes, arrays: bytes, panel: Panel, only: tuple[str, ...]) -> Any:
-        """What was foretold over the holdout of `panel`, and came true. Raises ContractError."""
-        from domain_twin.learning.arrays import decode_arrays
-        from domain_twin.learning.hindsight import hindsight
-        from domain_twin.learning.task import Task
-
-        return hindsight(decode_arrays(arrays, self._settings.max_bytes), Task.from_json(task), panel, only)

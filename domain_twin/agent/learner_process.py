@@ -1,4 +1,4 @@
-"""The agent's end of the process that trains: starts it when asked, asks in turns, ends it when idle.
+"""The agent's end of a process that trains, or uses models: starts it, asks in turns, ends it when idle.
 
 Owns the process, never what it answers. A question that takes too long, or whose asker gave up, costs the
 process: a fresh one is a second away, and half a training is of no use to anybody.
@@ -36,7 +36,10 @@ class LearnerProcess:
         """Processes that were started so far."""
         self.busy_s = 0.0
         """Time that was spent on answers so far, seconds."""
+        self.stay_s = 0.0
+        """It stays without work for this long at least, seconds; less than the `idle_s` it has: no matter."""
         self._settings = settings
+        self._what = "uses models" if settings.serves else "trains"
         self._step_s = step_s
         self._idle_s = idle_s
         self._process: Any = None
@@ -45,6 +48,7 @@ class LearnerProcess:
         self._thread = ThreadPoolExecutor(1, "learner")
         self._turn = asyncio.Lock()
         self._waiting = 0
+        self._forgotten: dict[str, None] = {}
         self._idle: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -78,7 +82,7 @@ class LearnerProcess:
         ok, answer = True, None
         try:
             async with asyncio.timeout(within_s):
-                for step in steps:
+                for step in (*self._to_forget(), *steps):
                     ok, answer = await loop.run_in_executor(
                         self._thread, self._exchange, self._generation, step
                     )
@@ -94,17 +98,27 @@ class LearnerProcess:
             raise
         except (EOFError, OSError) as error:
             self._kill()
-            log.error("the process that trains ended", extra={"reason": repr(error)})
+            log.error("a process of learning ended", extra={"what": self._what, "reason": repr(error)})
             raise Unreachable(
-                "the process that trains ended in mid-step; it may have needed more than [learning] memory_mb"
+                f"the process that {self._what} ended in mid-step; it may have needed more than [learning]"
+                " memory_mb"
             ) from error
         finally:
             self.busy_s += time.monotonic() - began_s
             if self._process is not None and not self._closed:
-                self._idle = loop.call_later(self._idle_s, self._kill)
+                self._idle = loop.call_later(max(self._idle_s, self.stay_s), self._kill)
         if not ok:
             raise _error(*answer)  # type: ignore[misc]  # kind and text
         return answer
+
+    def forget(self, what: str) -> None:
+        """Have the process forget a run, or a model: before its next answer, or with its end."""
+        if self._process is not None:
+            self._forgotten[what] = None
+
+    def _to_forget(self) -> list[tuple[str, tuple[Any, ...]]]:
+        wanted, self._forgotten = self._forgotten, {}
+        return [("forget", (what,)) for what in wanted]
 
     async def answer_for(self, run: str, task: bytes, panel: Any, message: bytes) -> bytes:
         """The answer to one message of a run, whose data is handed over where the process is a fresh one."""
@@ -145,6 +159,7 @@ class LearnerProcess:
 
     def _kill(self) -> None:
         process, self._process = self._process, None
+        self._forgotten.clear()
         self._generation += 1
         if process is None:
             return

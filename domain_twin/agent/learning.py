@@ -1,32 +1,36 @@
 """The domain's part in learning together: whether it takes part, the rounds it works on, the models it uses.
 
 Owns the policy ([learning] of the agent's configuration; that an agreement grants `train` was decided
-before), the runs under way, and `state/learning/`. Training happens in a process of its own; what leaves was
-checked there, and is checked here for its size. Of why there is no data no more than a word leaves.
+before) and `state/learning/`. Training happens in a process of its own, and models in service are used in
+another, so that neither waits for the other; what leaves was checked there, and is checked here for its size.
+Of why there is no data no more than a word leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import logging
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from domain_twin.agent.learner_child import ChildSettings
 from domain_twin.agent.learner_process import LearnerProcess
+from domain_twin.agent.learning_policy import check_amount, check_policy
+from domain_twin.agent.learning_runs import HeldRun, Runs
 from domain_twin.config import LearningConfig
 from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity, TwinError
+from domain_twin.learning.remembered import Asked, Remembered
 from domain_twin.learning.store import REFUSED, Kept, ModelStore
 from domain_twin.learning.task import Card, Kind, Profile, Task
-from domain_twin.model import Finding, Nanoseconds, Network
+from domain_twin.model import Finding, Nanoseconds, Network, Severity
 
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History
@@ -39,7 +43,6 @@ __all__ = ["Learned", "Learning", "Step"]
 
 log = logging.getLogger(__name__)
 
-_RUNS: Final = 4
 _DAY_S: Final = 86_400.0
 _OFFER_S: Final = 60.0
 NO_DATA: Final = "the domain has no data for this task, or too little"
@@ -71,14 +74,6 @@ class Learned:
         return json.dumps(self.facts, sort_keys=True, allow_nan=False).encode() if self.facts else b""
 
 
-@dataclass(slots=True)
-class _Run:
-    task: Task
-    peer: str
-    panel: Panel
-    seen: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
-
-
 class Learning:
     """What a domain does in trainings. All methods are for the agent's event loop."""
 
@@ -106,8 +101,6 @@ class Learning:
         self._history = history
         self._clock = clock
         self._max_bytes = int(config.max_mb * 1e6)
-        self._runs: OrderedDict[str, _Run] = OrderedDict()
-        self._begun: dict[str, Nanoseconds] = {}
         self._day = time.monotonic(), 0.0
         """When the day began whose work is bounded, and how much had been done by then, seconds."""
         self.store = ModelStore(folder / "models", owner=domain, max_bytes=self._max_bytes)
@@ -120,16 +113,34 @@ class Learning:
             config.delta,
             vouching,
             str(config.app or ""),
+            config.max_update_norm,
         )
-        self.process = LearnerProcess(settings, step_s=config.message_s, idle_s=config.idle_s)
+        times = {"step_s": config.message_s, "idle_s": config.idle_s}
+        self.process = LearnerProcess(settings, **times)
+        """What trains and judges, for others."""
+        self.serving = LearnerProcess(dataclasses.replace(settings, serves=True), **times)
+        """What models in service are used in, for the domain itself."""
+        self._remembered = Remembered(folder / "runs.sqlite")
+        self._runs = Runs(idle_s=config.run_idle_s, lost_s=config.message_s, on_dropped=self.process.forget)
 
     async def aclose(self) -> None:
-        """End the process that trains."""
+        """End the processes, and forget the runs under way."""
+        self._runs.clear()
         await self.process.close()
+        await self.serving.close()
+        self._remembered.close()
 
     def findings(self) -> list[Finding]:
         """What the operator should see."""
-        return self.store.findings()
+        found = self.store.findings()
+        if problem := self._remembered.problem:
+            remedy = (
+                "make room on the disk and the folder writable; where it was damaged, nothing is to be done"
+            )
+            found.append(
+                Finding("learning.forgets", Severity.WARNING, self._domain, "learning", problem, remedy)
+            )
+        return found
 
     async def take(self, step: Step, peer: str) -> Learned:
         """Work on one step for `peer`, whom an agreement lets train. Raises TwinError to refuse."""
@@ -169,26 +180,33 @@ class Learning:
         raise ContractError(f"LearnAsk.step: {step.step[:32]!r} is none of {', '.join(_STEPS)}")
 
     def end(self, run: str) -> None:
-        """Forget a run's data: it is over."""
-        self._runs.pop(run, None)
+        """A run is over: its data is forgotten, and it is not taken part in again."""
+        self._runs.drop(run)
+        try:
+            self._remembered.end(run)
+        except OverCapacity as error:  # nothing is answered while that is so
+            log.warning("the end of a training is not remembered", extra={"run": run, "reason": str(error)})
+
+    def session_lost(self) -> None:
+        """The broker is gone: data of its runs goes too, unless it is back soon."""
+        self._runs.session_lost()
 
     # ------------------------------------------------------------ a run
 
     async def _offer(self, step: Step, peer: str) -> Learned:
         task = Task.from_json(step.task)
-        self._check_policy(task)
-        held = self._runs.get(step.run)
-        if held is not None and (held.task, held.peer) != (task, peer):
-            raise ContractError(f"run {step.run}: it is under way with another task")
-        if held is None:
+        check_policy(self._config, self._domain, task)
+        known = self._remembered.get(step.run)
+        self._check_run(step.run, known, peer, task)
+        if known is None:
             self._check_interval(task)
         await self.process.ask("check", step.task, within_s=_OFFER_S)
+        held = self._runs.get(step.run)
         if held is None:
-            held = _Run(task, peer, await self._panel(task))
-            self._runs[step.run] = held
-            self._begun[task.model] = self._clock()
-            while len(self._runs) > _RUNS:
-                self._runs.popitem(last=False)
+            asked_at = known.asked_at if known else self._clock()
+            held = HeldRun(task, peer, await self._panel(task, asked_at))
+            self._check_run(step.run, self._remembered.begin(step.run, peer, task, asked_at), peer, task)
+            self._runs.add(step.run, held)
         facts: dict[str, Any] = {"takes_part": True, "newest": self.store.highest(task.model)}
         if self._config.tell_amount:
             facts |= {"elements": len(held.panel.elements), "steps": held.panel.steps}
@@ -198,41 +216,23 @@ class Learning:
         run = self._runs.get(step.run)
         if run is None or run.peer != peer:
             raise NotFound(f"{self._domain}: run {step.run} was not offered here; offer it first")
-        self._runs.move_to_end(step.run)
-        digest = hashlib.sha256(step.message).digest()
-        if digest in run.seen:
-            raise ContractError(f"run {step.run}: this message came before; it is not answered twice")
-        run.seen[digest] = None
-        if len(run.seen) > _most_messages(run.task):
-            raise OverCapacity(
-                f"run {step.run}: {_most_messages(run.task)} messages were answered, which"
-                f" {run.task.rounds} rounds do not need; {self._domain} answers no more of them"
+        self._remembered.answer(step.run, step.message, most=_most_messages(run.task))
+        with self._runs.answering(step.run):
+            reply: bytes = await self.process.answer_for(
+                step.run, run.task.to_json(), run.panel, step.message
             )
-        reply: bytes = await self.process.answer_for(step.run, run.task.to_json(), run.panel, step.message)
         if len(reply) > self._max_bytes:
             raise OverCapacity(f"run {step.run}: the reply has {len(reply)} bytes and does not leave")
-        about = _about(step, run.task) | {"message_sha256": digest.hex(), "message_bytes": len(step.message)}
+        digest = hashlib.sha256(step.message).hexdigest()
+        about = _about(step, run.task) | {"message_sha256": digest, "message_bytes": len(step.message)}
         return Learned(message=reply, about=about)
 
-    def _check_policy(self, task: Task) -> None:
-        """Raises NotShared where the operator does not want to take part in such a training."""
-        config = self._config
-        kpis = [feature.kpi for feature in task.features]
-        reasons = (
-            (task.kind.value not in config.kinds, f"kind {task.kind.value!r}"),
-            (
-                bool(config.models) and not any(fnmatchcase(task.model, name) for name in config.models),
-                f"model {task.model!r}",
-            ),
-            (task.profile.value not in config.profiles, f"profile {task.profile.value!r}"),
-            (bool(config.kpis) and not set(kpis) <= set(config.kpis), "these KPIs"),
-            (task.rounds > config.max_rounds, f"more than {config.max_rounds} rounds"),
-        )
-        for refused, what in reasons:
-            if refused:
-                raise NotShared(f"{self._domain} does not train {what} with others")
-        if task.profile is Profile.PRIVATE and task.privacy is None:
-            raise NotShared(f"{self._domain} trains under the profile 'private' only with a budget")
+    def _check_run(self, run: str, known: Asked | None, peer: str, task: Task) -> None:
+        """Raises ContractError where a run's id stands for another training, or for one that is over."""
+        if known is not None and not known.same(peer, task):
+            raise ContractError(f"run {run}: it is under way with another task")
+        if known is not None and known.ended:
+            raise ContractError(f"run {run}: it is over in {self._domain}; begin another one")
 
     def _check_work(self) -> None:
         """Raises OverCapacity where the day's work is done. No clock that can be set plays a part."""
@@ -249,8 +249,10 @@ class Learning:
 
     def _check_interval(self, task: Task) -> None:
         """Raises OverCapacity."""
-        begun = self._begun.get(task.model)
-        wait_s = self._config.min_interval_s - (self._clock() - begun) / 1e9 if begun is not None else 0.0
+        if not self._config.min_interval_s:
+            return
+        since_s = self._remembered.since_s(task.model)
+        wait_s = self._config.min_interval_s - since_s if since_s is not None else 0.0
         if wait_s > 0:
             error = OverCapacity(
                 f"{self._domain} trained {task.model!r} lately and does so again in {wait_s:.0f} s"
@@ -258,47 +260,26 @@ class Learning:
             error.retry_after_s = wait_s
             raise error
 
-    async def _panel(self, task: Task) -> Panel:
-        """What is learned from. Raises NotFound with no more than a word of why, ContractError."""
+    async def _panel(self, task: Task, now: Nanoseconds) -> Panel:
+        """What is learned from at `now`. Raises NotFound with no more than a word of why, ContractError."""
         from domain_twin.learning.history import check_terms, panel
 
         check_terms(task)
         if self._history is None:
             raise NotFound(f"{self._domain} keeps no history to learn from")
         try:
-            made = await panel(self._history, self._network(), task, self._clock())
-            self._check_amount(made)
+            made = await panel(self._history, self._network(), task, now)
+            check_amount(self._config, self._domain, made)
         except NotFound as error:
             log.info("no data for a training", extra={"model": task.model, "reason": str(error)})
             raise NotFound(str(error) if self._config.tell_amount else NO_DATA) from None
         return made
 
-    def _check_amount(self, made: Panel) -> None:
-        """Raises NotFound where a contribution, or a measure, would rest on so little that it tells it."""
-        import numpy as np
-
-        parts = (
-            ("train on", made.training(), self._config.least_values),
-            ("judge on", made.values[:, made.holdout_from :], self._config.least_judged),
-        )
-        if len(made.elements) < self._config.least_elements:
-            raise NotFound(
-                f"{self._domain}: {len(made.elements)} elements to learn from, {self._config.least_elements}"
-                " at least; see [learning] least_elements"
-            )
-        for what, values, least in parts:
-            known = int(np.isfinite(values).sum(axis=(0, 1)).min())
-            if known < least:
-                raise NotFound(
-                    f"{self._domain}: {known} values of a KPI to {what}, {least} at least; ask for a longer"
-                    " window"
-                )
-
     # ------------------------------------------------------------ models
 
     async def _deliver(self, step: Step) -> Learned:
         card = Card.from_json(step.card)
-        self._check_policy(card.task)
+        check_policy(self._config, self._domain, card.task)
         await asyncio.to_thread(self.store.check, card, step.arrays)
         good, reason, scores = await self._judged(card, step)
         try:
@@ -319,7 +300,8 @@ class Learning:
         """Whether a version is good enough here, why, and its measures on this domain's holdout."""
         try:
             held = self._runs.get(step.run)
-            panel = held.panel if held and held.task == card.task else await self._panel(card.task)
+            panel = held.panel if held and held.task == card.task else None
+            panel = panel or await self._panel(card.task, self._clock())
         except (NotFound, ContractError) as error:
             return False, f"it cannot be judged here: {error}", {}
         task = card.task.to_json()
@@ -363,7 +345,7 @@ class Learning:
         kept = self.store.get(card.model, card.version)
         if kept.card != card:
             raise ContractError(f"model {card.model!r}: version {card.version} is another one here")
-        self._check_policy(card.task)
+        check_policy(self._config, self._domain, card.task)
         if kept.reason.startswith(REFUSED):
             raise NotShared(
                 f"{self._domain} does not use version {card.version} of {card.model!r} ({kept.reason}); only"
@@ -392,7 +374,7 @@ class Learning:
         """What the model in service foretells from the newest data. Raises NotFound, ContractError."""
         card, data = await self._forecaster(model)
         panel = await self.newest(card.task)
-        made: Forecast = await self.process.ask("forecast", card.task.to_json(), data, panel)
+        made: Forecast = await self.serving.ask("forecast", card.task.to_json(), data, panel)
         return made, card
 
     async def hindsight(self, model: str, elements: Sequence[str] = ()) -> tuple[Hindsight, Card]:
@@ -402,7 +384,7 @@ class Learning:
         if unknown := sorted(set(elements) - set(panel.elements)):
             raise NotFound(f"{self._domain}: nothing is known of {unknown[0]!r} that {model!r} could use")
         question = (card.task.to_json(), data, panel, tuple(elements))
-        made: Hindsight = await self.process.ask("hindsight", *question)
+        made: Hindsight = await self.serving.ask("hindsight", *question)
         return made, card
 
     async def _forecaster(self, model: str) -> tuple[Card, bytes]:
@@ -413,8 +395,6 @@ class Learning:
 
     async def newest(self, task: Task) -> Panel:
         """The newest data that a model of `task` reads. Raises NotFound."""
-        import dataclasses
-
         from domain_twin.learning.history import panel
         from domain_twin.learning.task import Window
 

@@ -123,7 +123,7 @@ INSTRUMENTS = (
         "Steps of trainings with others by outcome",
         ("step", "outcome"),
     ),
-    Instrument("fedtwin_agent_learning_processes_total", _COUNTER, "Processes that were started to train"),
+    Instrument("fedtwin_agent_learning_processes_total", _COUNTER, "Processes that trained or used models"),
     Instrument("fedtwin_agent_detections_total", _COUNTER, "Deviations that detectors in service noticed"),
     Instrument("fedtwin_agent_imputed_leaves_total", _COUNTER, "Leaves that were imputed, never as measured"),
     Instrument("fedtwin_agent_models_in_service", _GAUGE, "Learned models that the domain uses"),
@@ -180,7 +180,8 @@ class AgentMetrics:
         if learning := self._twin.learning:
             for (step, outcome), number in learning.steps.items():
                 sheet.put("fedtwin_agent_learning_steps_total", number, step, outcome)
-            sheet.put("fedtwin_agent_learning_processes_total", learning.process.started)
+            started = learning.process.started + learning.serving.started
+            sheet.put("fedtwin_agent_learning_processes_total", started)
             used = sum(kept.in_service for kept in learning.models())
             sheet.put("fedtwin_agent_models_in_service", used)
             sheet.put("fedtwin_agent_detections_total", learning.detections)

@@ -1,9 +1,11 @@
 """Models in service, put to use on what devices say now: what deviates becomes alarms, what is missing is
 filled.
 
-Owns the rhythm, the alarms of detectors and which leaves are imputed; never changes a model. Fitting and
-scoring run in a thread. What was imputed is marked as such in the live state, stands in only for leaves whose
-session is lost, and is never learned from. A model that cannot be used here is said so once, as a finding.
+Owns the rhythm, the alarms of detectors and which leaves are imputed; never changes a model. Others made the
+models: fitting and scoring happen in the process that uses models, within its limits, and here is kept only
+how elements stand, so that a fresh process goes on from there. What was imputed is marked as such in the live
+state, stands in only for leaves whose session is lost, and is never learned from. A model that cannot be used
+here is said so once, as a finding.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 
 from domain_twin.alarms import desk
 from domain_twin.config import LearningConfig
-from domain_twin.errors import TwinError
+from domain_twin.errors import TwinError, Unreachable
+from domain_twin.learning.detection import Detection, Standing
 from domain_twin.learning.task import Card, Kind, Task, Window
 from domain_twin.model import (
     AlarmKey,
@@ -38,8 +41,6 @@ from domain_twin.model import (
 
 if TYPE_CHECKING:
     from domain_twin.agent.learning import Learning
-    from domain_twin.learning.detect import Detection, Watch
-    from domain_twin.learning.gaps import Filler
     from domain_twin.learning.panel import Panel
 
 Floats = NDArray[np.float64]
@@ -52,6 +53,8 @@ ALARM_TYPE: Final = "fedtwin-alarms:twin-alarm"
 SOURCE: Final = "learning"
 _BACK_STEPS: Final = 60
 """Steps that are read to score the newest ones."""
+_REST: Final = 4.0
+"""A model rests so many times as long as a look at it took: none has more than a fifth of a processor."""
 _MAJOR: Final = 3.0
 """Thresholds from which a deviation is major."""
 
@@ -68,13 +71,12 @@ class Pipe(Protocol):
 
 @dataclass(slots=True)
 class _Used:
-    """A model as it is fitted to this domain."""
+    """A model as it is fitted to this domain, in the process; and how what it watches stands."""
 
     card: Card
     at: float
-    watch: Watch | None = None
-    filler: Filler | None = None
-    due: float = 0.0
+    elements: tuple[str, ...]
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(slots=True)
@@ -89,28 +91,41 @@ class Watching:
     alarms: desk.AlarmDesk
     clock: Callable[[], Nanoseconds] = time.time_ns
     _used: dict[str, _Used] = field(default_factory=dict)
+    _due: dict[str, tuple[Card, float]] = field(default_factory=dict)
     _problems: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Look at what is new, again and again, until cancelled."""
         while True:
             await asyncio.sleep(self.config.watch_every_s)
-            for kept in self.learning.models():
-                if kept.in_service and kept.card.task.kind in (Kind.DETECTOR, Kind.VAE):
-                    await self.look(kept.card)
-            self._report()
+            await self.look_all()
+
+    async def look_all(self) -> None:
+        """Use all models in service whose next step is due, and forget those that are no more."""
+        cards = [
+            kept.card
+            for kept in self.learning.models()
+            if kept.in_service and kept.card.task.kind in (Kind.DETECTOR, Kind.VAE)
+        ]
+        for gone in (self._used.keys() | self._due.keys()) - {card.model for card in cards}:
+            self._used.pop(gone, None)
+            self._due.pop(gone, None)
+            self._problems.pop(gone, None)
+            self.learning.serving.forget(gone)
+        steps = [min(card.task.step_s, self.config.refit_s) for card in cards]
+        self.learning.serving.stay_s = 2 * max(steps, default=0.0)  # a fresh one has to fit all models anew
+        for card in cards:
+            await self.look(card)
+        self._report()
 
     async def look(self, card: Card) -> None:
         """Use one model now, where its next step is due. What goes wrong becomes a finding."""
-        used = self._used.get(card.model)
-        now = time.monotonic()
-        if used and used.card == card and now < used.due:
+        began = time.monotonic()
+        before, due = self._due.get(card.model, (card, 0.0))
+        if before == card and began < due:
             return
         try:
-            if used is None or used.card != card or now - used.at > self.config.refit_s:
-                used = await self._fitted(card, now)
-            used.due = now + min(card.task.step_s, self.config.refit_s)
-            await self._use(used)
+            await self._look(card, began)
         except TwinError as error:
             self._note(card.model, str(error))
         except Exception as error:  # a model must never end the watching of the others
@@ -118,6 +133,11 @@ class Watching:
             self._note(card.model, f"it failed ({type(error).__name__}); the agent's log says more")
         else:
             self._problems.pop(card.model, None)
+        now = time.monotonic()
+        self._due[card.model] = (
+            card,
+            max(began + min(card.task.step_s, self.config.refit_s), now + _REST * (now - began)),
+        )
 
     def _note(self, model: str, problem: str) -> None:
         if self._problems.get(model) != problem:
@@ -138,36 +158,46 @@ class Watching:
             for model, why in sorted(self._problems.items())
         ]
 
+    async def _look(self, card: Card, now: float) -> None:
+        if card.task.kind is Kind.VAE and not self.config.impute:
+            return
+        used = self._used.get(card.model)
+        if used is None or used.card != card or now - used.at > self.config.refit_s:
+            used = await self._fitted(card, now)
+        if not await self._use(used):  # the process ended meanwhile, and with it the fit
+            used = await self._fitted(card, now)
+            if not await self._use(used):
+                raise Unreachable("the process that uses models ended again and again")
+
     async def _fitted(self, card: Card, now: float) -> _Used:
-        """The model, with what this domain's own history says of thresholds and gates."""
-        _, arrays = await asyncio.to_thread(self.learning.store.arrays, card.model, card.version)
+        """Have the process fit the model, by what this domain's own history says of thresholds and gates."""
+        _, arrays = await asyncio.to_thread(self.learning.store.whole, card.model, card.version)
         panel = await self.learning.newest(card.task)
+        question = (card.model, (card.task.to_json(), arrays), panel)
         before = self._used.get(card.model)
-        used = _Used(card, now)
+        used = _Used(card, now, panel.elements, before.standing if before else Standing())
         if card.task.kind is Kind.DETECTOR:
-            from domain_twin.learning.detect import Watch
-
-            made = await asyncio.to_thread(
-                Watch.of, card.task, arrays, panel, false_alarms_per_day=self.config.false_alarms_per_day
-            )
-            used.watch = made.following(before.watch) if before and before.watch else made
+            per_day = self.config.false_alarms_per_day
+            await self.learning.serving.ask("watch_fit", *question, per_day, used.standing)
         else:
-            from domain_twin.learning.gaps import Filler
-
-            used.filler = await asyncio.to_thread(Filler.of, card.task, arrays, panel)
+            await self.learning.serving.ask("fill_fit", *question)
         self._used[card.model] = used
         return used
 
-    async def _use(self, used: _Used) -> None:
-        task = used.card.task
-        elements = used.watch.elements if used.watch else used.filler.elements if used.filler else ()
-        panel = await self._recent(task, elements)
-        if used.watch:
-            began, _ = await asyncio.to_thread(used.watch.observe, panel)
-            self.learning.detections += len(began)
-        elif used.filler and self.config.impute:
-            filled = await asyncio.to_thread(used.filler.fill, panel)
-            self._impute(task, panel, filled.values[:, -1], filled.imputed[:, -1])
+    async def _use(self, used: _Used) -> bool:
+        """Put the model to use; False: the process does not have its fit."""
+        model, task = used.card.model, used.card.task
+        panel = await self._recent(task, used.elements)
+        if task.kind is Kind.DETECTOR:
+            found = await self.learning.serving.ask("watch", model, panel)
+            if found is not None:
+                began, used.standing = found
+                self.learning.detections += len(began)
+        else:
+            found = await self.learning.serving.ask("fill", model, panel)
+            if found is not None:
+                self._impute(task, panel, *found)
+        return found is not None
 
     async def _recent(self, task: Task, elements: tuple[str, ...]) -> Panel:
         """The newest steps of these elements; NaN from where a leaf's session was lost."""
@@ -216,8 +246,7 @@ class Watching:
         standing = [
             condition_of(self.domain, one, used.card.task)
             for used in self._used.values()
-            if used.watch
-            for one in used.watch.standing
+            for one in used.standing.detections
         ]
         self.alarms.report(SOURCE, [*standing, *map(desk.condition_of, self.findings())])
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain_twin.errors import ContractError
+from domain_twin.learning.detection import Detection, ElementStanding, Evidence, Onset, Standing
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.missing import from_z
 from domain_twin.learning.models import detector
@@ -39,39 +39,6 @@ _SHOWN: Final = 3
 _TAIL: Final = 0.05
 _DAY_S: Final = 86_400.0
 _MARGIN: Final = 1.02
-
-
-class Onset(StrEnum):
-    """How a deviation began."""
-
-    JUMP = "jump"
-    DRIFT = "drift"
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What one KPI was, and what the other KPIs let expect (a VAE: its mean); both in its unit.
-
-    `deviations` says how far apart they are, in usual distances, with a sign.
-    """
-
-    kpi: str
-    value: float
-    expected: float
-    deviations: float
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """One element that deviates. `score` is in thresholds: 1 is just enough."""
-
-    element: str
-    started_at: Nanoseconds
-    detected_at: Nanoseconds
-    score: float
-    onset: Onset
-    evidence: tuple[Evidence, ...]
-    """The KPIs that contribute most, the first one most of all."""
 
 
 @dataclass(slots=True)
@@ -141,13 +108,22 @@ class Watch:
         """What deviates now."""
         return [state.standing for state in self._states if state.standing]
 
-    def following(self, before: Watch) -> Watch:
-        """This watch, with what stands in `before`, an earlier fit to the same elements or others."""
-        stood = {one.element: one for one in before.standing}
+    def state(self) -> Standing:
+        """How all elements stand."""
+        told = {
+            element: ElementStanding(state.above, state.below, state.standing)
+            for element, state in zip(self.elements, self._states, strict=True)
+            if state.above or state.below or state.standing
+        }
+        return Standing(self._seen, told)
+
+    def following(self, stood: Standing) -> Watch:
+        """This watch, going on from how an earlier fit `stood`, to the same elements or others."""
         for element, state in zip(self.elements, self._states, strict=True):
-            state.standing = stood.get(element)
-            state.alarmed = state.standing is not None
-        self._seen = before._seen
+            before = stood.elements.get(element, ElementStanding())
+            state.above, state.below, state.standing = before.above, before.below, before.detection
+            state.alarmed = before.detection is not None
+        self._seen = stood.seen
         return self
 
     def scores(self, panel: Panel) -> Floats:

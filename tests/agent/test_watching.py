@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +62,32 @@ def leaf(device: str, name: str) -> str:
     return f"/fedtwin-performance:performance/link[link-id='{LINKS[device]}']/{name}"
 
 
+LEARNING = "domain_twin.learning"
+HEAVY = (
+    "jax",
+    "optax",
+    f"{LEARNING}.detect",
+    f"{LEARNING}.gaps",
+    f"{LEARNING}.models.detector",
+    f"{LEARNING}.models.vae",
+)
+"""What runs others' models, and is imported nowhere but in the process that uses them."""
+
+
+@contextmanager
+def not_in_the_agent() -> Iterator[None]:
+    """Have each import of these fail here."""
+    before = {name: sys.modules.get(name) for name in HEAVY}
+    sys.modules.update(dict.fromkeys(HEAVY))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
+
+
 @dataclass
 class Domain:
     """A twin's pipeline, history, models and alarms, with a clock of its own."""
@@ -87,10 +115,9 @@ class Domain:
                 self.pipeline.ingest(UpdateBatch(device, now, updates))
 
     async def look(self, task: Task) -> None:
-        used = self.watching._used.get(task.model)
-        if used:
-            used.due = 0.0
-        await self.watching.look(self.learning.store.get(task.model).card)
+        self.watching._due.clear()
+        with not_in_the_agent():
+            await self.watching.look(self.learning.store.get(task.model).card)
         self.watching._report()
 
     async def serve(self, task: Task) -> None:
@@ -285,19 +312,29 @@ async def test_model_that_cannot_be_used_is_said_once_and_ends_nothing(domain: D
     assert [one.key.qualifier for one in domain.watching.alarms.alarms()] == ["learning.unused"]
 
 
-async def test_refit_keeps_what_stands(domain: Domain) -> None:
+async def test_refit_keeps_what_stands_also_in_a_fresh_process(domain: Domain) -> None:
     await domain.serve(DETECTOR)
     domain.live(6, delay=3.0)
     await domain.look(DETECTOR)
     used = domain.watching._used["faults"]
-    assert used.watch
-    stood = [one for one in used.watch.standing if one.element == "urn:l:1"]
+    stood = [one for one in used.standing.detections if one.element == "urn:l:1"]
     used.at -= 10 * domain.watching.config.refit_s
     # Act
     await domain.look(DETECTOR)
     # Assert
-    fresh = domain.watching._used["faults"].watch
-    assert fresh is not None
-    assert fresh is not used.watch
+    fresh = domain.watching._used["faults"]
+    assert fresh is not used
     assert stood
-    assert [one for one in fresh.standing if one.element == "urn:l:1"] == stood
+    assert [one for one in fresh.standing.detections if one.element == "urn:l:1"] == stood
+    # Act: a process of its own, which ends, goes on from what stood.
+    learning = domain.learning
+    detections = learning.detections
+    learning.serving._kill()
+    domain.live(1, delay=3.0)
+    await domain.look(DETECTOR)
+    # Assert
+    assert (learning.serving.started, learning.process.started) == (2, 0)
+    again = domain.watching._used["faults"]
+    assert again is not fresh
+    assert [one for one in again.standing.detections if one.element == "urn:l:1"] == stood
+    assert learning.detections == detections

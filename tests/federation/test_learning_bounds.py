@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,17 +14,32 @@ import pytest
 from learning_session_parts import END, STEPS, TASK, LearningDomain
 from what_if_parts import networks
 
-from domain_twin.agent.learning import NO_DATA, Learned, Step
-from domain_twin.errors import NotFound, NotShared, OverCapacity, TwinError
+from domain_twin.agent.learning import NO_DATA, Learned, Learning, Step
+from domain_twin.config import LearningConfig
+from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity, TwinError
 from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
 from domain_twin.learning.flower import ConfigRecord, Message, RecordDict, decode, encode, record_of
 from domain_twin.learning.learner import learner
 from domain_twin.learning.task import Card, Task, Window
-from federation.learning.desk import _numbers
+from federation.learning.delivery import _numbers
 from federation.wire.refusals import decode_refusal, encode_refusal
 
 MINUTE_S = 60.0
 PEER = "spiffe://exchange.example/broker/main"
+
+
+async def restarted(of: LearningDomain, **settings: Any) -> None:
+    """A new agent over the same state."""
+    before = of.learning
+    await before.aclose()
+    of.learning = of.jobs.learning = Learning(
+        LearningConfig(**settings),
+        of.folder / "learning",
+        domain=of.network.domain,
+        network=lambda: of.network,
+        history=before._history,
+        clock=lambda: of.now,
+    )
 
 
 @asynccontextmanager
@@ -83,8 +99,71 @@ async def test_a_run_has_as_many_messages_as_its_rounds_need(tmp_path: Path) -> 
         for number in range(most):
             with pytest.raises(TwinError, match="are no message of Flower's"):
                 await take(ran, "message", message=b"rubbish %d" % number)
-        with pytest.raises(OverCapacity, match=f"{most} messages were answered, which 2 rounds do not need"):
+        with pytest.raises(
+            OverCapacity, match=f"{most} messages were answered, which its rounds do not need"
+        ):
             await take(ran, "message", message=message("run"))
+
+
+async def let_go(of: LearningDomain) -> None:
+    async with asyncio.timeout(30):
+        while of.learning._runs.get("run"):  # noqa: ASYNC110 - seen from outside only
+            await asyncio.sleep(0.02)
+
+
+async def test_a_run_is_answered_once_whatever_happens_meanwhile(tmp_path: Path) -> None:
+    async with domain(tmp_path) as ran:
+        await restarted(ran, run_idle_s=0.2)
+        await take(ran, "offer")
+        held = ran.learning._runs.get("run")
+        assert held
+        with pytest.raises(ContractError, match="are no message of Flower's"):
+            await take(ran, "message", message=b"rubbish")
+        # Nothing is heard of it for a while: its data goes, here and in the process.
+        await let_go(ran)
+        assert list(ran.learning.process._forgotten) == ["run"]
+        assert await ran.learning.process.ask("message", "run", b"x") is None
+        # The broker that goes on offers it anew: the same window, and no message twice.
+        await restarted(ran)
+        ran.now += 60_000_000_000
+        with pytest.raises(NotFound, match="was not offered here"):
+            await take(ran, "message", message=b"rubbish")
+        await take(ran, "offer")
+        again = ran.learning._runs.get("run")
+        assert again
+        assert (again.panel.start, again.panel.steps) == (held.panel.start, held.panel.steps)
+        with pytest.raises(ContractError, match="this message came before"):
+            await take(ran, "message", message=b"rubbish")
+        # The broker is gone: its data, too.
+        ran.learning._runs._lost_s = 0.1
+        ran.jobs.session_lost()
+        await let_go(ran)
+        # At its end it is over for good, also after a restart.
+        await take(ran, "offer")
+        ran.jobs.job_end("run")
+        await restarted(ran)
+        for task in (TASK, replace(TASK, rounds=1)):
+            with pytest.raises(ContractError, match="run run: it is"):
+                await take(ran, "offer", task)
+        with pytest.raises(NotFound, match="was not offered here"):
+            await take(ran, "message", message=message("run"))
+
+
+async def test_one_model_is_not_trained_over_and_over(tmp_path: Path) -> None:
+    async with domain(tmp_path) as ran:
+        await take(ran, "offer")
+        await restarted(ran, min_interval_s=1000.0)
+        assert (await take(ran, "offer")).facts["takes_part"]  # the same run goes on
+        with pytest.raises(
+            OverCapacity, match=r"ran trained 'demand' lately and does so again in \d+ s"
+        ) as error:
+            await take(ran, "offer", run="another")
+        assert 900 < error.value.retry_after_s <= 1000
+        ran.now += 2_000_000_000_000  # a clock that is set: no matter
+        with pytest.raises(OverCapacity, match="ran trained 'demand' lately"):
+            await take(ran, "offer", run="another")
+        ran.now = END
+        assert (await take(ran, "offer", window(STEPS), run="another")).facts["takes_part"]
 
 
 async def test_messages_of_another_run_are_not_answered(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ __all__ = [
 CALIBRATION: Final = 0.2
 """Share of the training part, its end, that training leaves out: gates and intervals are chosen on it."""
 LEAST_WINDOWS: Final = 16
+LEAST_BEHIND: Final = 5
+"""Values behind each number of the moments, at least: fewer could be solved for what they are."""
 LEAST_JUDGED: Final = 10
 """Windows of the holdout below which an error would tell what is in them."""
 _SETTINGS: Final = {"hidden": 64.0, "latent": 8.0, "beta": 0.01}
@@ -124,7 +126,8 @@ class VaeLearner:
         }
 
     def statistics(self, panel: Panel) -> Arrays:
-        """Moments of the training part on the elements' own scales. Raises ContractError: too few windows."""
+        """Moments of the training part on the elements' own scales. Raises ContractError: too few values."""
+        _check_behind(self.task, panel)
         return own_moments(self.task, panel)
 
     def standardised(self, arrays: Arrays, statistics: Sequence[Arrays]) -> Arrays:
@@ -263,6 +266,20 @@ def _learnt(task: Task, panel: Panel) -> Floats:
             f" {LEAST_WINDOWS}: a longer history, or fewer lags"
         )
     return windows
+
+
+def _check_behind(task: Task, panel: Panel) -> None:
+    """Raises ContractError where moments of a panel would rest on so few values that they tell them."""
+    features = len(task.features)
+    beside = (2 * REACH + 1) * features
+    told = beside + beside * (beside + 1) // 2
+    needed = -(-LEAST_BEHIND * told // features)
+    known = int(np.isfinite(learnt_from(panel)).sum(axis=(0, 1)).min())
+    if known < needed:
+        raise ContractError(
+            f"model {task.model!r}: moments of {features} KPIs are {told} numbers, for which {needed} values"
+            f" of each KPI are the least; {known} are known: a longer history, or fewer KPIs"
+        )
 
 
 def _untrained(arrays: Arrays) -> bool:
