@@ -20,7 +20,8 @@ LAYERS: list[set[str]] = [
     {"yang"},
     {"southbound", "datastore"},
     {"mapping"},
-    {"semantic", "simulation", "learning"},
+    {"semantic", "simulation"},
+    {"learning"},
     {"disclosure"},
     {"agent"},
 ]

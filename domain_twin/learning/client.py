@@ -39,13 +39,17 @@ from domain_twin.learning.learner import Arrays, Learner, learner
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Profile, Task
 
-__all__ = ["ALONE", "STATISTICS", "Endpoint", "Source", "Standardised", "client_app", "generator"]
+__all__ = [
+    "ALONE", "STATISTICS", "SUMS", "Endpoint", "Source", "Standardised", "Summed", "client_app", "generator",
+]  # fmt: skip
 
 Source = Callable[[Task], Panel]
 """Makes the panel of a task from the domain's history. NotFound: no data; NotShared: policy forbids it."""
 
 STATISTICS: Final = "query.statistics"
 """Asks for what scalers are made of."""
+SUMS: Final = "query.sums"
+"""Asks for the sums that a model is fitted from in one round (`Summed`)."""
 ALONE: Final = "query.alone"
 """Asks how good a model becomes that the domain trains from the same beginning, as long, on its own data."""
 
@@ -68,6 +72,24 @@ class Standardised(Protocol):
 
     def standardised(self, arrays: Arrays, statistics: Sequence[Arrays]) -> Arrays:
         """`arrays` with the scaler of all domains' `statistics`, in whatever order; one of them may lie."""
+
+
+@runtime_checkable
+class Summed(Protocol):
+    """A Learner that is fitted in one round, from sums over every domain's rows instead of updates.
+
+    Sums add up: the fit of all is that of all rows in one place. They are over so many rows that none of them
+    can be told from them, and hold no extreme.
+    """
+
+    def sums(self, panel: Panel) -> Arrays:
+        """What leaves a domain of its training part. Raises ContractError where rows are too few."""
+
+    def check_sums(self, told: Arrays) -> int:
+        """How many rows sums are over. Raises ContractError for what no rows can add up to."""
+
+    def summed(self, told: Sequence[Arrays], *, robust: bool) -> tuple[Arrays, tuple[int, ...]]:
+        """The model of checked sums, and which are in it. `robust`: some of them may be lies."""
 
 
 def generator(task: Task, round_: int, domain: str) -> np.random.Generator:
@@ -143,6 +165,10 @@ def client_app(
     @app.query(STATISTICS.partition(".")[2], mods=[held_back])
     def statistics(message: Message, _: Context) -> Message:
         return domain_side.statistics(message)
+
+    @app.query(SUMS.partition(".")[2], mods=[held_back])
+    def sums(message: Message, _: Context) -> Message:
+        return domain_side.sums(message)
 
     @app.query(ALONE.partition(".")[2], mods=[held_back])
     def alone(message: Message, _: Context) -> Message:
@@ -237,6 +263,19 @@ class _Domain:
         except ContractError as error:
             raise _Held(Absence.TOO_LITTLE) from error
         return _reply(message, {"num-examples": _known(panel.training())}, record_of(said))
+
+    def sums(self, message: Message) -> Message:
+        task, _ = self._admitted(message)
+        model = learner(task)
+        if not isinstance(model, Summed):
+            raise _Held(Absence.MALFORMED)
+        panel = self._panel(task, message)
+        try:
+            told = model.sums(panel)
+            rows = model.check_sums(told)
+        except ContractError as error:
+            raise _Held(Absence.TOO_LITTLE) from error
+        return _reply(message, {"num-examples": rows}, record_of(told))
 
     def _admitted(self, message: Message) -> tuple[Task, ConfigRecord]:
         """The task of `message` and its settings, once: not of another task, and not a second time."""

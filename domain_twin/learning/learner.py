@@ -28,6 +28,7 @@ _MODULES: Final[Mapping[Kind, str]] = {
     Kind.VAE: "domain_twin.learning.models.vae",
     Kind.GAN: "domain_twin.learning.models.gan",
     Kind.DETECTOR: "domain_twin.learning.models.detector",
+    Kind.RESIDUAL: "domain_twin.learning.models.residual",
 }
 
 

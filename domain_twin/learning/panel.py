@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ class Panel:
 
     `values` is [E, T, F] float64 in the features' units: elements, steps, features of the task in its order;
     NaN where nothing was known. Row t stands for [start + t * step_s, start + (t + 1) * step_s).
-    `holdout_from` is the first step that is judged on and not trained on.
+    `holdout_from` is the first step that is judged on and not trained on. `known` are figures of the domain
+    itself that a model may need, such as what calibration found packets to look like.
     """
 
     elements: tuple[str, ...]
@@ -28,6 +30,7 @@ class Panel:
     start: Nanoseconds
     step_s: float
     holdout_from: int
+    known: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ContractError where shapes do not fit."""

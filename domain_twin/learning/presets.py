@@ -34,6 +34,13 @@ PRESETS: Final[Mapping[str, Task]] = {
     ),
     "gaps": Task("gaps", Kind.VAE, features=_LINK, lags=30, window=Window(86_400.0), rounds=10, epochs=2),
     "watch": Task("watch", Kind.DETECTOR, features=_LINK, window=Window(86_400.0), rounds=1),
+    "residual": Task(
+        "residual",
+        Kind.RESIDUAL,
+        features=(*_LINK[:3], Feature("ndt:delay_variance", "ms2")),
+        window=Window(86_400.0),
+        rounds=1,
+    ),
     "telemetry": Task(
         "telemetry", Kind.GAN, features=_LINK[:3], lags=30, window=Window(86_400.0), rounds=20, epochs=5
     ),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from domain_twin.simulation.solution import Digest, EdgeFigures, Pair, Solution,
 from domain_twin.simulation.yielding import yielded
 
 __all__ = [
+    "Correction",
     "Digest",
     "EdgeFigures",
     "Engine",
@@ -38,6 +39,14 @@ __all__ = [
     "replaced",
     "up_under",
 ]
+
+
+class Correction(Protocol):
+    """What was learned of edges beyond their laws (`learned.load_curve`)."""
+
+    def change_s(self, laws: Laws, load: FloatArray, delay: FloatArray) -> FloatArray:
+        """Seconds to add to each edge's delay, [E, C], at `load` packets/s and the computed `delay`."""
+
 
 _FIGURES, _SUMS, _WORST = 6, 6, 4
 _LONGEST_CHUNK = 64
@@ -59,12 +68,14 @@ class Engine:
         tolerance: float = 1e-9,
         max_iterations: int = 200,
         elastic_fill: float = 0.95,
+        correction: Correction | None = None,
     ) -> None:
         """Route the base and compile the laws, if none are given. Raises ConfigError, OverCapacity.
 
         `ecmp`: equal shares to all next hops, instead of the one whose id is first. `plain`: compute without
         kernels (`oracle`). `tolerance`: largest change of a loss probability that counts as settled.
-        `elastic_fill`: the share of an edge up to which elastic flows fill it.
+        `elastic_fill`: the share of an edge up to which elastic flows fill it. `correction` is added to the
+        delays that the laws say, once loads have settled.
         """
         if rung is not Rung.TABLES:  # an answer says its rung, and must not say more than was done
             raise ConfigError(f"rung {rung.value} is not what this engine computes; it computes tables")
@@ -82,6 +93,7 @@ class Engine:
         check_demand(graph, demand)
         self.graph, self.demand, self.rung, self.ecmp = graph, demand, rung, ecmp
         self.elastic_fill = elastic_fill
+        self.correction = correction
         self._elastic = np.array([c.arrivals == Arrivals.ELASTIC for c in graph.classes])
         self._any_elastic = bool(self._elastic.any())
         self.tolerance, self.max_iterations = tolerance, max_iterations
@@ -206,7 +218,7 @@ class Engine:
         rate = state.rate if rate is None else rate
         square = state.square if square is None else square
         if not self._any_elastic or not rate[self._elastic].any():
-            return self._fixed_point(state, trees, rate, square)
+            return self._corrected(state, self._fixed_point(state, trees, rate, square))
         rest = rate.copy()
         rest[self._elastic] = 0.0
         others = self._fixed_point(state, trees, rest, square)
@@ -217,7 +229,13 @@ class Engine:
         offered = rest + yielded(self.topology, trees, state.laws, asked, left, ecmp=self.ecmp)
         kept = np.divide(offered, rate, out=np.zeros_like(rate), where=rate > 0.0)
         whole = self._fixed_point(state, trees, offered, square * kept * kept)
-        return replace(whole, converged=whole.converged and others.converged)
+        return self._corrected(state, replace(whole, converged=whole.converged and others.converged))
+
+    def _corrected(self, state: State, edges: EdgeFigures) -> EdgeFigures:
+        if self.correction is None:
+            return edges
+        added = self.correction.change_s(state.laws, edges.load, edges.delay)
+        return replace(edges, delay=edges.delay + added)
 
     def _fixed_point(self, state: State, trees: Trees, rate: FloatArray, square: FloatArray) -> EdgeFigures:
         known_loads, figures = self._start(state)
@@ -307,6 +325,9 @@ class Engine:
         load, square, delay, variance, loss = figures
         settled = bool(change <= self.tolerance)
         edges = EdgeFigures(state.rate, load, square, delay, variance, loss, int(iterations), settled)
+        if self.correction is not None:
+            edges = self._corrected(state, edges)
+            self.compose(state, trees, edges, tuple(parts))
         return trees, edges
 
     def _digest(

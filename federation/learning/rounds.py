@@ -22,7 +22,7 @@ import numpy as np
 
 from domain_twin.errors import ContractError, Unreachable
 from domain_twin.learning import contribution
-from domain_twin.learning.client import ALONE, STATISTICS, Standardised
+from domain_twin.learning.client import ALONE, STATISTICS, SUMS, Standardised, Summed
 from domain_twin.learning.contribution import Absence
 from domain_twin.learning.flower import (
     ArrayRecord,
@@ -43,12 +43,15 @@ from federation.learning.gate import Gate, Verdict
 from federation.learning.replies import Absent, arrays_of, contributed, judged
 from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
 from federation.learning.strategies import Aggregation, Joined, Update, joining, voices
+from federation.learning.summing import Summing
 
 __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
 _POLL_S: Final = 0.1
 _SLACK: Final = 2.0
 """Domains keep to so many times the last median norm: were it the median itself, it could never grow."""
+
+_BETTER: Final = -1e-9
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +142,16 @@ class _Rounds(Strategy):
         self._stop = stop or threading.Event()
         self._whose = plan.operators if task.profile is Profile.MISTRUSTFUL else {}
         self._joining = joining(task, plan.aggregation, malicious=plan.malicious, operators=self._whose)
+        model = learner(task)
+        self._summing = (
+            Summing(model, robust=task.profile is Profile.MISTRUSTFUL, operators=self._whose)
+            if isinstance(model, Summed)
+            else None
+        )
         judges = max(1, min(plan.min_domains, 2))
-        self._gate = Gate(tolerance=plan.tolerance, judges=judges, operators=self._whose)
+        # A fit from sums has no second round to mend it: it helps the median domain, or is refused.
+        tolerance = plan.tolerance if self._summing is None else _BETTER
+        self._gate = Gate(tolerance=tolerance, judges=judges, operators=self._whose)
         self._round = _Round(0)
         self._reports: list[RoundReport] = []
         self._notes: dict[str, None] = {}
@@ -206,13 +217,15 @@ class _Rounds(Strategy):
         settings: dict[str, Any] = {}
         if math.isfinite(self._joining.limit) and self._joining.limit > 0:
             settings["clip-norm"] = _SLACK * self._joining.limit
-        return self._messages("train", self._current, settings)
+        return self._messages("train" if self._summing is None else SUMS, self._current, settings)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Check what came, and join it."""
         state = self._round
+        if self._summing is not None:
+            return self._aggregate_sums(self._summing, replies), None
         for reply in replies:
             domain = self._name(reply.metadata.src_node_id)
             try:
@@ -236,6 +249,24 @@ class _Rounds(Strategy):
             return None, None
         state.candidate = candidate
         return record_of(candidate), None
+
+    def _aggregate_sums(self, summing: Summing, replies: Iterable[Message]) -> ArrayRecord | None:
+        """Check the sums that came, and fit the model to them."""
+        state = self._round
+        for reply in replies:
+            domain = self._name(reply.metadata.src_node_id)
+            try:
+                told = arrays_of(reply, None)
+                state.updates[domain] = Update(told, summing.rows(told), math.nan)
+            except Absent as absent:
+                state.absent[domain] = absent.word
+        if len(state.updates) < self._plan.min_domains:
+            state.reason = f"{len(state.updates)} domains told sums, {self._plan.min_domains} must"
+            return None
+        arrays, state.joined = summing.fitted(state.told())
+        self._notes.update(dict.fromkeys(state.joined.notes))
+        state.candidate = arrays
+        return record_of(arrays)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -270,7 +301,10 @@ class _Rounds(Strategy):
     def _accept(self, verdict: Verdict, candidate: Arrays, joined: Joined) -> None:
         self._current = candidate
         self._contributors.update(joined.used)
-        if self._without is None and self._plan.explain and len(self._round.updates) > 2:
+        if self._summing is not None:
+            if self._plan.explain:
+                self._without_best = self._summing.without(self._round.told())
+        elif self._without is None and self._plan.explain and len(self._round.updates) > 2:
             self._without = Without(self._start, tuple(sorted(self._round.updates)))
         if self._without is not None:
             self._without.follow(self._round.updates, self._joining)
@@ -393,6 +427,10 @@ class _Round:
         self.candidate: Arrays | None = None
         self.said: dict[str, dict[str, float]] = {}
         self.reason = ""
+
+    def told(self) -> dict[str, Arrays]:
+        """The sums that domains told."""
+        return {domain: update.changes for domain, update in self.updates.items()}
 
     def by_domain(self) -> dict[str, DomainRound]:
         rows = {}

@@ -65,7 +65,7 @@ def test_what_cannot_be_asked_for_is_said_with_the_choices(tmp_path: Path) -> No
     step = command("start", "demand", "--step", "soon")
     bounds = command("start", "demand", "--rounds", "20000")
 
-    assert unknown[1].startswith("no preset 'traffic'; there are demand, gaps, watch, telemetry")
+    assert unknown[1].startswith("no preset 'traffic'; there are demand, gaps, watch, residual, telemetry")
     assert missing[1].endswith("cannot be read (No such file or directory); check the path")
     assert (profile[0], "'friendly' is none of mistrustful, private, trusted" in profile[1]) == (2, True)
     assert (step[0], "--step" in step[1]) == (2, True)

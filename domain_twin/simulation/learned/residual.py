@@ -36,7 +36,7 @@ from domain_twin.simulation.learned.features import (
 
 __all__ = [
     "LARGEST_DELAY", "LARGEST_VARIANCE", "Corrected", "Evidence", "Hull", "Moments", "Residual", "Statistics",
-    "correct", "evidence_of", "fit", "fit_robust",
+    "correct", "evidence_of", "fit", "fit_robust", "least_squares",
 ]  # fmt: skip
 
 SCHEMA = "fedtwin-residual/1"
@@ -235,8 +235,8 @@ def evidence_of(
 def fit(statistics: Statistics, *, ridge: float = RIDGE) -> Residual:
     """Least squares of the relative miss, each feature shrunk by `ridge` of its own sum of squares."""
     return Residual(
-        _solve(statistics.delay, ridge),
-        _solve(statistics.variance, ridge),
+        least_squares(statistics.delay, ridge),
+        least_squares(statistics.variance, ridge),
         statistics.hull,
         statistics.delay.count,
     )
@@ -320,7 +320,7 @@ def _sums(features: FloatArray, miss: FloatArray, previous: FloatArray | None) -
     )
 
 
-def _solve(moments: Moments, ridge: float) -> FloatArray:
+def least_squares(moments: Moments, ridge: float = RIDGE) -> FloatArray:
     """Solve with each feature scaled to unit sum of squares; one that never showed gets 0."""
     scale = np.sqrt(np.diag(moments.gram))
     shown = scale > 0

@@ -30,7 +30,10 @@ from domain_twin.simulation.twin.packet_size import told as told_size
 if TYPE_CHECKING:
     from domain_twin.datastore.history import History
 
-__all__ = ["calibrate", "fit"]
+__all__ = [
+    "FOLDS", "LEAST_BLOCKS", "block_of", "calibrate", "element_of", "expected_s", "fit",
+    "link_law", "points_of", "traffic_of",
+]  # fmt: skip
 
 FOLDS = 4
 BLOCK = 10  # intervals averaged into one point
@@ -63,8 +66,8 @@ async def calibrate(
 def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calibration:
     """Fit a domain to its observations. Raises NotFound: no element reports delays, or for long enough."""
     said: list[str] = []
-    block = _block(observations)
-    points = {name: _blocks(series, block) for name, series in observations.series.items()}
+    block = block_of(observations)
+    points = {name: points_of(series, block) for name, series in observations.series.items()}
     if not any(np.isfinite(series.delay_s).any() for series in observations.series.values()):
         raise NotFound(
             f"the history of {observations.domain} between {observations.start} and {observations.end} ns has"
@@ -79,7 +82,7 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
             f" calibrate over {math.ceil(LEAST_BLOCKS * SHORTEST_BLOCK * step) + 1} s or more in which"
             " devices were heard"
         )
-    traffic = _traffic(enough, packet_octets, said)
+    traffic = traffic_of(enough, packet_octets, said)
     fits = {
         name: ElementFit(
             name,
@@ -90,7 +93,7 @@ def fit(observations: Observations, *, packet_octets: float = math.nan) -> Calib
         for name, series in points.items()
     }
     for name, series in enough.items():
-        judged = _judged(_element(series, traffic), series, traffic)
+        judged = _judged(element_of(series, traffic), series, traffic)
         whole = math.nan if observations.thinned else _dispersion(observations.series[name], traffic)
         fits[name] = replace(judged, dispersion=whole)
     if block < BLOCK:
@@ -164,26 +167,26 @@ def _held_out(points: Mapping[str, Series], packet_octets: float) -> dict[str, t
         away = {name: (series.at >= edges[0]) & (series.at < edges[1]) for name, series in points.items()}
         rest = {name: series.where(~away[name]) for name, series in points.items()}
         usable = {name: series for name, series in rest.items() if len(series) >= LEAST_BLOCKS // 2}
-        traffic = _traffic(usable, packet_octets, [])
+        traffic = traffic_of(usable, packet_octets, [])
         for name, series in usable.items():
             held = points[name].where(away[name])
             if not len(held):
                 continue
             load = _weighted(series.utilisation, series.rate)
-            fitted = _element(series, traffic)
+            fitted = element_of(series, traffic)
             capacity, servers = float(held.capacity_mbps.mean()), float(held.servers.mean())
-            expected = _expected(fitted, load, capacity, servers, traffic)
+            expected = expected_s(fitted, load, capacity, servers, traffic)
             found[name][held.at.astype(int)] = held.delay_s / expected - 1.0
     return {name: tuple(float(round(x, 6)) for x in row[-_KEPT:]) for name, row in found.items()}
 
 
-def _block(observations: Observations) -> int:
+def block_of(observations: Observations) -> int:
     """How many intervals make a point: BLOCK, and fewer where too few points would come of that."""
     longest = max(map(len, observations.series.values()), default=0)
     return min(BLOCK, max(SHORTEST_BLOCK, longest // LEAST_BLOCKS))
 
 
-def _blocks(series: Series, block: int) -> Series:
+def points_of(series: Series, block: int) -> Series:
     """Means over `block` intervals; `at` counts them. Delays are weighed by the rate, all else by time."""
     good = np.isfinite(series.delay_s) & np.isfinite(series.utilisation) & (series.rate > 0)
     if not good.any():
@@ -219,7 +222,7 @@ _COLUMNS = tuple(name for name in Series.__slots__ if name not in ("element", "k
 # ---- laws, in mean service times --------------------------------------------------------------------------
 
 
-def _link_law(load: Any, scv: Any) -> tuple[Any, Any]:
+def link_law(load: Any, scv: Any) -> tuple[Any, Any]:
     """Sojourn and its variance, M/G/1; sizes of gamma shape: third moment (1 + c^2)(1 + 2 c^2)."""
     wait = load * (1 + scv) / (2 * (1 - load))
     variance = wait**2 + load * (1 + scv) * (1 + 2 * scv) / (3 * (1 - load))
@@ -252,7 +255,11 @@ class _Evidence:
     longest: FloatArray  # by its mean delay, which a longer train would exceed
 
 
-def _traffic(train: Mapping[str, Series], octets: float, said: list[str]) -> Traffic:
+def traffic_of(train: Mapping[str, Series], octets: float, said: list[str]) -> Traffic:
+    """What packets look like by the points of all elements; `octets`: their size, NaN where none counts.
+
+    What a reader should know of it is added to `said`.
+    """
     counted = math.isfinite(octets) and octets > 0
     octets = octets if counted else ASSUMED_OCTETS
     said.append(told_size(octets, counted))
@@ -312,7 +319,7 @@ def _queue_evidence(series: Series, octets: float) -> _Evidence | None:
     if series.kind in _PROCESSORS or variance <= 0 or not least < load < _FULL:
         return None
     packet_s = octets * 8 / 1e6 / float(series.capacity_mbps.mean())
-    law = _cell_law if series.kind == "cell" else _link_law
+    law = _cell_law if series.kind == "cell" else link_law
     sojourn, shape = np.array([law(load, float(scv)) for scv in _SCVS]).T
     lengths = np.sqrt(variance / np.maximum(shape, 1e-9)) / packet_s
     weight = math.sqrt(float(series.rate.mean()) * len(series))
@@ -341,20 +348,23 @@ def _weighted(values: FloatArray, weight: FloatArray) -> float:
 # ---- one element ------------------------------------------------------------------------------------------
 
 
-def _element(series: Series, traffic: Traffic) -> ElementFit:
+def element_of(series: Series, traffic: Traffic) -> ElementFit:
+    """One element's fit to its points."""
     load = float(series.utilisation.mean())
     mean = _weighted(series.delay_s, series.rate)
     known = ElementFit(series.element, series.kind, points=len(series))
     if series.kind in _PROCESSORS:
         return _station(series, traffic, known)
     train_s = traffic.train_octets * 8 / 1e6 / float(series.capacity_mbps.mean())
-    law = _cell_law if series.kind == "cell" else _link_law
+    law = _cell_law if series.kind == "cell" else link_law
     expected = np.array([law(min(float(u), 0.99), traffic.size_scv)[0] for u in series.utilisation]) * train_s
     fixed = max(0.0, _weighted(series.delay_s - expected, series.rate))
     ratio = _weighted(series.variance_s2, series.rate) / (
         train_s**2 * law(min(load, 0.99), traffic.size_scv)[1]
     )
-    known = replace(known, fixed_s=min(fixed, mean), variance_ratio=float(ratio))
+    busy = np.minimum(series.utilisation, 0.99)
+    turns = _weighted(busy / (1.0 - busy), series.rate)
+    known = replace(known, fixed_s=min(fixed, mean), variance_ratio=float(ratio), load=turns / (1.0 + turns))
     return known if series.kind == "cell" else _losses(series, known)
 
 
@@ -389,9 +399,9 @@ def _judged(fitted: ElementFit, series: Series, traffic: Traffic) -> ElementFit:
     """The fit with the errors that one on the first three quarters makes on the last."""
     split = max(1, len(series) - max(1, round(len(series) * HELD_OUT)))
     early, held = series.where(slice(0, split)), series.where(slice(split, None))
-    judged = _element(early, traffic)
+    judged = element_of(early, traffic)
     columns = zip(held.utilisation, held.capacity_mbps, held.servers, strict=True)
-    expected = np.array([_expected(judged, load, speed, k, traffic) for load, speed, k in columns])
+    expected = np.array([expected_s(judged, load, speed, k, traffic) for load, speed, k in columns])
     errors = held.delay_s / expected - 1.0
     if not np.isfinite(errors).all():
         return fitted
@@ -400,10 +410,11 @@ def _judged(fitted: ElementFit, series: Series, traffic: Traffic) -> ElementFit:
     return replace(fitted, mape=float(np.abs(errors).mean()) * 100, r2=r2)
 
 
-def _expected(fitted: ElementFit, load: float, capacity: float, servers: float, traffic: Traffic) -> float:
+def expected_s(fitted: ElementFit, load: float, capacity: float, servers: float, traffic: Traffic) -> float:
+    """The mean delay of an element at a utilisation, by its fit; `capacity` in Mbit/s, of links and cells."""
     load = min(load, 0.99)
     if fitted.kind in _PROCESSORS:
         return fitted.fixed_s + fitted.service_s * _station_law(load, fitted.service_scv, servers)[0]
     train_s = traffic.train_octets * 8 / 1e6 / capacity
-    law = _cell_law if fitted.kind == "cell" else _link_law
+    law = _cell_law if fitted.kind == "cell" else link_law
     return float(fitted.fixed_s + train_s * law(load, traffic.size_scv)[0])

@@ -58,6 +58,7 @@ class ElementFit:
     variance_ratio: float = math.nan  # measured delay variance over that of Poisson arrivals at this load
     dispersion: float = math.nan  # variance of the rate over that of Poisson arrivals of trains
     loss: float = 0.0  # whatever the load: errors of the line
+    load: float = math.nan  # links, cells: utilisation at which a queue waits as it did on the mean
     points: int = 0
     mape: float = math.nan
     r2: float = math.nan
@@ -160,7 +161,7 @@ def _check(traffic: Traffic, elements: Mapping[str, ElementFit]) -> None:
             raise ValueError(f"{name} of {owner} is {value!r}; it must be {accepted}")
 
 
-_NOT_NEGATIVE = ("fixed_s", "service_s", "service_scv", "buffer_octets", "loss")
+_NOT_NEGATIVE = ("fixed_s", "service_s", "service_scv", "buffer_octets", "loss", "load")
 _NUMBERS = frozenset(f.name for f in dataclasses.fields(ElementFit) if f.type == "float")
 
 
