@@ -8,37 +8,34 @@ when it was killed is found so at its next start. For one event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import math
 import secrets
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from domain_twin.config import BrokerLearningConfig
-from domain_twin.errors import ConfigError, Conflict, NotFound, OverCapacity, TwinError, Unreachable
+from domain_twin.errors import ConfigError, Conflict, NotFound, TwinError, Unreachable
 from domain_twin.learning.run import Run, RunState
 from domain_twin.learning.run_store import RunStore
 from domain_twin.learning.store import Kept
-from domain_twin.learning.task import Card, Kind, Task
-from domain_twin.model import DomainOutcome, Finding, Nanoseconds, Outcome
+from domain_twin.learning.task import Task
+from domain_twin.model import DomainOutcome, Finding, Nanoseconds
 from federation.learning.conduct import Conducted, conduct
+from federation.learning.delivery import Delivery
 from federation.learning.registry import ModelRegistry
-from federation.learning.session_grid import SessionCarrier, SessionOf, ask_to_learn
-from federation.v1 import fedtwin_pb2 as pb
-from federation.wire.refusals import outcome_of, words
+from federation.learning.session_grid import SessionCarrier, SessionOf
+from federation.learning.turns import check_share, next_of
 
 __all__ = ["LearningDesk"]
 
 log = logging.getLogger(__name__)
 
 ENDED_WITH_BROKER: Final = "the broker ended; start the training anew"
-_DELIVER_S: Final = 120.0
 _LEAST_DOMAINS: Final = 2
 
 
@@ -48,6 +45,9 @@ class _Entry:
     stop: threading.Event = field(default_factory=threading.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     stopped_by: str = ""
+    late: bool = False
+    """It took as long as a training may."""
+    delivering: bool = False
 
 
 class LearningDesk:
@@ -75,6 +75,7 @@ class LearningDesk:
         self._config = config
         self._runs = runs
         self._session_of = session_of
+        self._delivery = Delivery(session_of)
         self._members = members
         self._operators = operators
         self._clock = clock
@@ -133,15 +134,12 @@ class LearningDesk:
             raise ConfigError(
                 f"{domains[0]} alone learns nothing from others; name at least {_LEAST_DOMAINS}"
             )
-        if task.kind is Kind.RESIDUAL:
-            raise ConfigError("a residual is not trained in rounds; see `fedtwin learn residual --help`")
-        open_runs = [entry.run for entry in self._entries.values() if not entry.run.state.ended]
+        open_runs = self._unended()
         if any(run.task.model == task.model for run in open_runs):
             raise Conflict(
                 f"model {task.model!r} is being trained already; stop that training, or wait for it"
             )
-        if len(self._waiting) > self._config.waiting:
-            raise OverCapacity(f"{len(self._waiting)} trainings wait already; try again later")
+        check_share(self._config, open_runs, owner)
         run = Run(
             id=secrets.token_hex(8),
             task=task,
@@ -158,8 +156,14 @@ class LearningDesk:
         return run
 
     async def stop(self, identity: str, owner: str) -> Run:
-        """Have a training end without a model. Raises NotFound."""
+        """Have a training end without a model. Raises NotFound, Conflict: its model is being delivered."""
         entry = self._entry(identity)
+        if entry.delivering and not entry.run.state.ended:
+            model = entry.run.task.model
+            raise Conflict(
+                f"model {model!r}: a version was made and is being given to the domains, which cannot be"
+                f" stopped; `fedtwin learn rollback {model} VERSION` puts an earlier one back"
+            )
         if not entry.run.state.ended:
             entry.stopped_by = owner or "its owner"
             entry.stop.set()
@@ -173,7 +177,7 @@ class LearningDesk:
         card, data = await self.registry.data(model, version)
         kept = await self.registry.serve(model, card.version, f"put back into service by {by}", by=by)
         connected = [domain for domain in self._members() if self._session_of(domain) is not None]
-        outcomes = await asyncio.gather(*(self._put_back(domain, card, data) for domain in connected))
+        outcomes = await self._delivery.put_back(connected, card, data)
         self.registry.record(
             "roll-back",
             model=model,
@@ -181,7 +185,7 @@ class LearningDesk:
             by=by,
             domains={outcome.domain: str(outcome.outcome) for outcome in outcomes},
         )
-        return kept, list(outcomes)
+        return kept, outcomes
 
     # ------------------------------------------------------------ working
 
@@ -211,15 +215,19 @@ class LearningDesk:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            await self._conduct(self._entries[self._waiting.popleft()])
+            chosen = next_of([self._entries[one].run for one in self._waiting], self._unended())
+            self._waiting.remove(chosen.id)
+            await self._conduct(self._entries[chosen.id])
 
     async def _conduct(self, entry: _Entry) -> None:
         run = entry.run
         carrier = SessionCarrier(self._session_of, run.id, run.task, max_bytes=self._max_bytes)
+        ends = asyncio.get_running_loop().call_later(self._config.run_s, self._time_is_up, entry)
         try:
             await self._offer(entry, carrier)
             conducted = await self._trained(entry, carrier)
-            if entry.stop.is_set():
+            ends.cancel()
+            if entry.stopped_by or (entry.stop.is_set() and not entry.late):
                 await self._end(entry, RunState.STOPPED, f"stopped by {entry.stopped_by or 'the broker'}")
                 return
             if conducted.made is None:
@@ -228,16 +236,29 @@ class LearningDesk:
                 )
             await self._deliver(entry, carrier, conducted)
         except TwinError as error:
-            state = RunState.STOPPED if entry.stopped_by else RunState.FAILED
-            await self._end(
-                entry, state, f"stopped by {entry.stopped_by}" if entry.stopped_by else str(error)
-            )
+            why = self._took_too_long(str(error)) if entry.late else str(error)
+            if entry.stopped_by:
+                await self._end(entry, RunState.STOPPED, f"stopped by {entry.stopped_by}")
+            else:
+                await self._end(entry, RunState.FAILED, why)
         except Exception:
             log.exception("training failed", extra={"run": run.id})
             await self._end(entry, RunState.FAILED, "the broker failed on this training; its log says more")
         finally:
+            ends.cancel()
             self.messages.update(carrier.outcomes)
             carrier.end()
+
+    def _time_is_up(self, entry: _Entry) -> None:
+        """End the rounds: what they have made so far is delivered."""
+        entry.late = True
+        entry.stop.set()
+
+    def _took_too_long(self, said: str) -> str:
+        return (
+            f"it took {self._config.run_s:g} s, as long as a training may here ([learning] run_s)"
+            f"{f'; {said}' if said else ''}"
+        )
 
     async def _offer(self, entry: _Entry, carrier: SessionCarrier) -> None:
         """Find who takes part. Raises Unreachable, in everyone's words, where too few do."""
@@ -287,12 +308,12 @@ class LearningDesk:
     async def _deliver(self, entry: _Entry, carrier: SessionCarrier, conducted: Conducted) -> None:
         """Keep the model, have the domains judge it, and put it into service where one of them uses it."""
         assert conducted.made is not None
+        entry.delivering = True
         run = entry.run
+        problem = self._took_too_long(conducted.problem) if entry.late else conducted.problem
         card, data = await self.registry.add(run.task, run.id, conducted.made, above=carrier.newest)
         self._put(entry, version=card.version)
-        domains = carrier.domains()
-        answers = await asyncio.gather(*(self._delivered(domain, run.id, card, data) for domain in domains))
-        said = dict(zip(domains, answers, strict=True))
+        said = await self._delivery.deliver(carrier.domains(), card, data)
         result: dict[str, Any] = {"version": card.version, "gains": dict(card.gains), "domains": said}
         if conducted.brought:
             result["brought"] = dict(conducted.brought)
@@ -306,44 +327,12 @@ class LearningDesk:
             await self.registry.serve(card.model, card.version, _not_used(reasons), by=run.owner)
         else:
             await self.registry.refuse(card.model, card.version, f"no domain uses it ({reasons})")
-        await self._end(entry, RunState.DONE, conducted.problem)
-
-    async def _delivered(self, domain: str, run: str, card: Card, data: bytes) -> dict[str, Any]:
-        """What one domain says of a new version: whether it uses it, and why."""
-        ask = pb.LearnAsk(run=run, step="deliver", card=card.to_json(), arrays=data)
-        try:
-            facts = await self._ask(domain, ask)
-        except TwinError as error:
-            return {"in_service": False, "reason": str(error)}
-        return {
-            "in_service": facts.get("in_service") is True,
-            "reason": words(str(facts.get("reason", "")), 500),
-            "scores": _numbers(facts.get("scores")),
-        }
-
-    async def _put_back(self, domain: str, card: Card, data: bytes) -> DomainOutcome:
-        withdraw = pb.LearnAsk(run=card.run, step="withdraw", card=card.to_json())
-        try:
-            try:
-                await self._ask(domain, withdraw)
-            except NotFound:  # it never had it, or keeps it no more
-                ask = pb.LearnAsk(run=card.run, step="deliver", card=card.to_json(), arrays=data)
-                facts = await self._ask(domain, ask)
-                if facts.get("in_service") is not True:
-                    said = words(str(facts.get("reason", "")), 500)
-                    return DomainOutcome(domain, Outcome.NO_DATA, reason=said)
-        except TwinError as error:
-            return DomainOutcome(domain, outcome_of(error), reason=str(error))
-        return DomainOutcome(domain, Outcome.OK)
-
-    async def _ask(self, domain: str, ask: pb.LearnAsk) -> Mapping[str, Any]:
-        session = self._session_of(domain)
-        if session is None:
-            raise Unreachable(f"{domain}: not connected")
-        _, facts = await ask_to_learn(session, ask, timeout_s=_DELIVER_S)
-        return facts
+        await self._end(entry, RunState.DONE, problem)
 
     # ------------------------------------------------------------ entries
+
+    def _unended(self) -> list[Run]:
+        return [entry.run for entry in self._entries.values() if not entry.run.state.ended]
 
     async def _end(self, entry: _Entry, state: RunState, problem: str) -> None:
         if entry.run.state.ended:
@@ -387,13 +376,3 @@ class LearningDesk:
 
 def _not_used(reasons: str) -> str:
     return f"not used by all ({reasons})" if reasons else ""
-
-
-def _numbers(scores: Any) -> dict[str, float]:
-    items: Iterable[tuple[Any, Any]] = scores.items() if isinstance(scores, dict) else ()
-    kept: dict[str, float] = {}
-    for name, value in list(items)[:64]:
-        with contextlib.suppress(OverflowError):  # JSON has whole numbers that no double holds
-            if isinstance(value, int | float) and math.isfinite(value):
-                kept[str(name)[:64]] = float(value)
-    return kept

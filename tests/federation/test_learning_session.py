@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -42,6 +42,7 @@ from domain_twin.trust.identity import Role, SpiffeId
 from domain_twin.trust.roots import TrustBundle
 from federation import renewal
 from federation.broker import Broker
+from federation.learning.desk import LearningDesk
 from federation.learning_client import LearningClient
 from federation.partners.gate import PartnerGate
 from federation.twin import access_check
@@ -58,6 +59,7 @@ class Running:
 
     made: LearningFederation
     broker: Broker
+    desk: LearningDesk
     client: LearningClient
     messages: list[bytes] = field(default_factory=list)
     """What ran was asked in the first training."""
@@ -78,10 +80,13 @@ class Running:
 async def module(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     settings = BrokerLearningConfig(explain=False)
     made = LearningFederation(tmp_path_factory.mktemp("learning"), learning=settings)
+    desks: list[LearningDesk] = []
+    load = LearningDesk.load
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(renewal.Renewal.__init__, "__kwdefaults__", {"roots_grace_s": 3.0})
+        patch.setattr(LearningDesk, "load", lambda desk: (desks.append(desk), load(desk)))
         async with made.running() as broker, made.client(broker) as client:
-            yield Running(made, broker, client)
+            yield Running(made, broker, *desks, client)
 
 
 @pytest.fixture
@@ -212,6 +217,18 @@ async def test_what_cannot_be_trained_is_refused_at_once(running: Running) -> No
         await running.client.run("nope")
 
 
+@contextmanager
+def configured(running: Running, **settings: Any) -> Iterator[None]:
+    """The broker with other limits."""
+    desk = running.desk
+    before = desk._config
+    desk._config = before.model_copy(update=settings)
+    try:
+        yield
+    finally:
+        desk._config = before
+
+
 @asynccontextmanager
 async def _held(running: Running, model: str) -> AsyncIterator[tuple[Run, asyncio.Event]]:
     """A training that stands still in its first message to edge, until the event is set."""
@@ -233,6 +250,9 @@ async def test_a_training_can_be_stopped_and_leaves_no_model(running: Running) -
     async with _held(running, "stopped") as (run, _):
         with pytest.raises(Conflict, match="model 'stopped' is being trained already"):
             await running.client.start(replace(TASK, model="stopped"))
+        full = pytest.raises(OverCapacity, match=rf"1 trainings of {EXCHANGE} run or wait")
+        with configured(running, each_operator=1), full:
+            await running.client.start(replace(TASK, model="one-more"))
         # Act
         await running.client.stop(run.id)
         last = await ended(running.client, run)
@@ -240,6 +260,44 @@ async def test_a_training_can_be_stopped_and_leaves_no_model(running: Running) -
     assert (last.state, last.version) == (RunState.STOPPED, 0)
     assert last.problem == f"stopped by spiffe://{EXCHANGE}/user/ann"
     assert await running.client.models("stopped") == []
+
+
+async def test_a_model_that_is_being_delivered_cannot_be_stopped(running: Running) -> None:
+    said: list[str] = []
+
+    async def stop(ask: pb.LearnAsk) -> None:
+        if ask.step == "deliver":
+            with pytest.raises(Conflict) as refused:
+                await running.client.stop(ask.run)
+            said.append(str(refused.value))
+
+    running.domain("edge").before = stop
+    run = await running.trained(replace(TASK, model="under-way", rounds=1))
+
+    assert (run.state, run.version, run.problem) == (RunState.DONE, 1, "")
+    assert len(said) == 1
+    assert "a version was made and is being given to the domains, which cannot be stopped" in said[0]
+    assert "`fedtwin learn rollback under-way VERSION`" in said[0]
+
+
+async def test_a_training_whose_time_is_up_leaves_its_best_model(running: Running) -> None:
+    async def time_is_up() -> None:
+        (entry,) = (one for one in running.desk._entries.values() if one.run.task.model == "endless")
+        running.desk._time_is_up(entry)  # as its timer does
+        await asyncio.sleep(3600)
+
+    running.domain("edge").before = on_round(4, time_is_up)  # in the second round's training
+    run = await running.trained(replace(TASK, model="endless", rounds=100))
+    running.domain("edge").before = on_round(1, lambda: asyncio.sleep(3600))
+    with configured(running, run_s=0.1):
+        failed = await running.trained(replace(TASK, model="hopeless"))
+
+    limit = "as long as a training may here ([learning] run_s)"
+    assert (run.state, run.version) == (RunState.DONE, 1)
+    assert run.problem == f"it took 14400 s, {limit}; stopped before round 3"
+    assert (await running.client.card("endless")).card.rounds == 1
+    assert failed.state is RunState.FAILED
+    assert failed.problem.startswith(f"it took 0.1 s, {limit}; ")
 
 
 @pytest.mark.parametrize(
