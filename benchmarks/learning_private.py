@@ -33,8 +33,8 @@ from domain_twin.learning.panel import Panel
 from domain_twin.learning.private import private_app
 from domain_twin.learning.task import Feature, Privacy, Profile, Task
 from federation.learning.grid import CarriedGrid, InProcess
-from federation.learning.private import sum_round
 from federation.learning.rounds import Plan, train
+from federation.learning.sums import sum_round
 
 DOMAINS = ("core", "edge", "ran", "transport")
 PLAN = Plan(deadline_s=300.0, explain=False)

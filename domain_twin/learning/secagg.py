@@ -12,7 +12,8 @@ Owns every import of Flower's that belongs to it, all on its legacy path
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
-from domain_twin.errors import ConfigError, ContractError
+from domain_twin.errors import ConfigError, ContractError, NotShared
 from domain_twin.learning.flower import ConfigRecord, Context, Message, node_number
 from domain_twin.learning.vouching import Vouching
 
@@ -71,6 +72,7 @@ __all__ = [
     "Status",
     "WorkflowKey",
     "WorkflowState",
+    "exposed",
     "fitres_to_recorddict",
     "keystream",
     "ndarrays_to_parameters",
@@ -130,6 +132,26 @@ def threshold(domains: int) -> int:
     return max(LEAST_DOMAINS, domains // 2 + 1)
 
 
+def exposed(operators: Iterable[str], needed: int) -> str:
+    """Why a sum over domains of these `operators`, one each, would tell somebody's part; empty if it hides.
+
+    `needed` is the threshold: who holds so many shares, and hears what the broker hears, unmasks the others.
+    """
+    counts = Counter(operators)
+    if len(counts) == 2:
+        return (
+            f"the domains are two operators': {', '.join(sorted(counts))}; `private` needs {LEAST_DOMAINS},"
+            " since of a sum over two each learns the other's part"
+        )
+    largest, domains = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if len(counts) > 1 and domains >= needed:
+        return (
+            f"{domains} of {counts.total()} domains are {largest}'s, which hold shares enough to unmask the"
+            f" others'; fewer than {needed} may be one operator's"
+        )
+    return ""
+
+
 def quantization(domains: int) -> int:
     """Steps of RANGE's two sides, so many that the sum over `domains` stays below MODULUS."""
     return 1 << (31 - max(1, (domains - 1).bit_length()))
@@ -147,18 +169,21 @@ def stage_of(message: Message) -> str:
 class Guard:
     """What a domain checks of each stage before Flower's own code sees it; its memory is the Context.
 
-    With `vouching`, it signs its keys, and goes on only with keys that domains which it knows have signed.
+    With `vouching`, it signs its keys, goes on only with keys that domains which it knows have signed, and
+    takes part only in sums over domains of so many operators that none can take the others' parts off.
     """
 
     def __init__(self, vouching: Vouching | None = None) -> None:
         self._vouching = vouching
         known = vouching.names if vouching is not None else ()
         self._names = {node_number(name): name for name in known}
+        whose = vouching.operators if vouching is not None else {}
+        self._whose = {node_number(name): operator for name, operator in whose.items()}
 
     def __call__(
         self, message: Message, held: Context, call: Callable[[Message, Context], Message]
     ) -> Message:
-        """The reply of the stage. Raises ContractError for what would weaken the masks."""
+        """The reply of the stage. Raises ContractError for what would weaken the masks, NotShared."""
         stage = stage_of(message)
         configs = message.content.config_records[RECORD_KEY_CONFIGS]
         if stage == Stage.SETUP:
@@ -166,10 +191,12 @@ class Guard:
         elif stage == Stage.SHARE_KEYS:
             _check_keys(configs, _state(held))
             self._check_vouched(message, configs)
+            self._check_operators([int(name) for name in configs if name != Key.STAGE], message, held)
         elif stage == Stage.COLLECT_MASKED_VECTORS:
             _check_sources(configs, _state(held), message.metadata.dst_node_id)
         elif stage == Stage.UNMASK:
             _check_unmask(configs, _state(held), message.metadata.dst_node_id)
+            self._check_operators(configs[Key.ACTIVE_NODE_ID_LIST], message, held)  # type: ignore[arg-type]
         reply = call(message, held)
         if stage == Stage.SETUP and self._vouching is not None and not reply.has_error():
             keys = _keys(reply.content.config_records[RECORD_KEY_CONFIGS])
@@ -191,6 +218,18 @@ class Guard:
                 raise ContractError("private round: keys that are none")
             domain = self._names.get(int(node), "")
             self._vouching.check(domain, of.run_id, int(of.group_id), (first, second), statement)
+
+    def _check_operators(self, nodes: Sequence[int], message: Message, held: Context) -> None:
+        """Raises NotShared where an operator could find this domain's part; unknown nodes are refused."""
+        if self._vouching is None:
+            return
+        own = message.metadata.dst_node_id
+        others = {node for node in nodes if node != own}
+        if unknown := others - self._whose.keys():
+            raise ContractError(f"private round: {len(unknown)} of its nodes are no peers of this domain")
+        operators = [self._vouching.operator, *(self._whose[node] for node in others)]
+        if why := exposed(operators, _count(_state(held), Key.THRESHOLD)):
+            raise NotShared(f"private round: {why}")
 
 
 def _keys(said: ConfigRecord) -> tuple[bytes, bytes]:

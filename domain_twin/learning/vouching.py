@@ -74,6 +74,11 @@ class Vouching:
             raise ConfigError("[learning] peers: two agents have the same domain's name")
         return names
 
+    @property
+    def operators(self) -> Mapping[str, str]:
+        """Whose each peer's domain is: whose CA its identity must be from."""
+        return {peer.name: peer.operator for peer in map(SpiffeId.parse, self.peers)}
+
 
 def _payload(domain: str, run: int, round_: int, keys: tuple[bytes, bytes]) -> bytes:
     first, second = keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -39,6 +40,7 @@ from domain_twin.learning.secagg import (
     VOUCHED,
     Key,
     Stage,
+    exposed,
     quantization,
     threshold,
 )
@@ -47,9 +49,9 @@ from domain_twin.learning.vouching import Vouching
 from domain_twin.trust.ca import OperatorCA
 from domain_twin.trust.identity import Role
 from federation.learning.grid import CarriedGrid, InProcess
-from federation.learning.private import RoundRefused, Summed, sum_round
 from federation.learning.reports import RoundReport
 from federation.learning.rounds import Plan, train
+from federation.learning.sums import RoundRefused, Summed, sum_round
 
 TOLD = replace(TASK, profile=Profile.PRIVATE, privacy=Privacy(epsilon=50.0), rounds=2, learning_rate=3e-3)
 PLAN = Plan(deadline_s=60.0)
@@ -579,15 +581,17 @@ def test_task_that_was_not_agreed_to_is_refused(tmp_path: Path) -> None:
 # Keys that domains sign, so that a broker cannot put its own in their place.
 
 
-def vouchings(folder: Path) -> dict[str, Vouching]:
-    """Of all DOMAINS, each with an operator and a CA of its own."""
+def vouchings(folder: Path, whose: Mapping[str, str] | None = None) -> dict[str, Vouching]:
+    """Of all DOMAINS, each with an operator and a CA of its own, where `whose` does not say another."""
+    operators = {domain: f"{domain}.example" for domain in DOMAINS} | dict(whose or {})
+    cas = {name: OperatorCA.create(name, folder / name) for name in set(operators.values())}
     made = {}
     for domain in DOMAINS:
-        ca = OperatorCA.create(f"{domain}.example", folder / domain)
+        ca = cas[operators[domain]]
         made[domain] = (ca, ca.issue(Role.AGENT, domain, folder / domain))
     return {
         domain: Vouching(
-            f"{domain}.example",
+            operators[domain],
             domain,
             IdentityConfig(
                 certificate=issued.certificate,
@@ -692,6 +696,58 @@ def test_agents_own_process_signs_its_keys(tmp_path: Path) -> None:
     for broken in (b"", b"{}", b"[1]", b'{"certificate": "x", "signature": "y"}', b"x" * 100_000):
         with pytest.raises(ContractError):
             vouching.check("ran", reply.metadata.run_id, 1, keys, broken)
+
+
+@pytest.mark.parametrize(
+    ("operators", "said"),
+    [
+        ("abc", ""),
+        ("aaaa", ""),
+        ("aabc", ""),
+        ("aabb", r"two operators': a, b; `private` needs 3"),
+        ("aaabc", r"3 of 5 domains are a's, which hold shares enough to unmask the others'; fewer than 3"),
+        ("aaabcd", ""),
+        ("", ""),
+    ],
+)
+def test_a_sum_hides_parts_of_three_operators_of_which_none_has_the_shares(operators: str, said: str) -> None:
+    found = exposed(operators, threshold(len(operators)))
+
+    assert bool(found) is bool(said)
+    assert re.search(said, found)
+
+
+ONE = "one.example"
+
+
+def test_domains_that_know_each_other_count_operators(tmp_path: Path) -> None:
+    """Whatever the broker says, who may not know: here it counts each domain as an operator of its own."""
+    pairs = dict.fromkeys(DOMAINS[:2], ONE) | dict.fromkeys(DOMAINS[2:], "other.example")
+    with vouched_apps(tmp_path, vouchings(tmp_path, pairs)) as inner:
+        carrier = Spied(inner)
+        with pytest.raises(RoundRefused, match=r"0 of 4 domains answered at shares.*policy does not let"):
+            one_round(carrier)
+
+    assert not any(stage == Stage.COLLECT_MASKED_VECTORS for _, stage, _ in carrier.sent)
+
+
+@pytest.mark.parametrize("broker_knows", [True, False])
+def test_nothing_is_unmasked_where_two_operators_are_left(tmp_path: Path, broker_knows: bool) -> None:
+    """Three operators share keys, and the third's update does not come."""
+    whose = dict.fromkeys(DOMAINS[:2], ONE)
+    gone, at = DOMAINS[3], Stage.COLLECT_MASKED_VECTORS
+    names = {node_number(domain): whose.get(domain, domain) for domain in DOMAINS}
+    with vouched_apps(tmp_path, vouchings(tmp_path, whose)) as inner:
+        carrier = Spied(inner, lambda domain, stage, _, data: None if (domain, stage) == (gone, at) else data)
+        said = (
+            "of those whose masked updates came, the domains are two" if broker_knows else "policy does not"
+        )
+        with pytest.raises(RoundRefused, match=said):
+            one_round(carrier, **({"whose": names.__getitem__} if broker_knows else {}))
+
+    unmasked = [decode(data) for _, stage, data in carrier.sent if stage == Stage.UNMASK]
+    assert (unmasked == []) is broker_knows
+    assert all(reply.has_error() for reply in unmasked)
 
 
 def test_domains_that_sign_do_not_go_on_with_one_that_does_not(tmp_path: Path) -> None:
