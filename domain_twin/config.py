@@ -283,10 +283,11 @@ class LearningConfig(_Strict):
         " `message_s` after the session with the broker was lost; offered again, it has the same window",
     )
     max_update_norm: float = Field(
-        0.0,
+        100.0,
         ge=0,
         description="updates longer than this (Euclidean norm of what a round changed) leave made as short as"
-        " this; 0: however long they are; not under `private`, which has a norm of its own",
+        " this; 0: however long they are. Honest ones are 1 to 20 long in the first round. Not under"
+        " `private`, which has a norm of its own",
     )
     app: Path | None = Field(
         None,

@@ -163,7 +163,13 @@ async def test_trainings_are_the_brokers(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def process(tmp_path: Path, **more: float) -> AsyncIterator[LearnerProcess]:
-    settings = ChildSettings("ran", str(tmp_path), int(more.get("memory_bytes", 1 << 30)), 1 << 20)
+    settings = ChildSettings(
+        "ran",
+        str(tmp_path),
+        int(more.get("memory_bytes", 1 << 30)),
+        1 << 20,
+        serves=bool(more.get("serves")),
+    )
     made = LearnerProcess(settings, step_s=more.get("step_s", 60.0), idle_s=more.get("idle_s", 60.0))
     try:
         yield made
@@ -222,3 +228,9 @@ async def test_more_memory_than_granted_ends_the_step_and_not_the_agent(tmp_path
         with pytest.raises(TwinError, match="memory_mb"):
             await made.ask("evaluate", wide.to_json(), data, panel)
         assert await made.ask("message", "run", b"x") is None
+    vae = replace(wide, kind=Kind.VAE, settings={"hidden": 4, "latent": 2})
+    data = encode_arrays(learner(vae).initial(np.random.default_rng(0)))
+    async with process(tmp_path, memory_bytes=200 << 20, serves=True) as made:  # what was delivered, too
+        with pytest.raises(TwinError, match="memory_mb"):
+            await made.ask("fill_fit", "complete", (vae.to_json(), data), panel)
+        assert await made.ask("fill", "complete", panel) is None

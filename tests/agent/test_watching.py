@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -310,6 +311,10 @@ async def test_model_that_cannot_be_used_is_said_once_and_ends_nothing(domain: D
     assert finding.code == "learning.unused"
     assert "damaged" in finding.message
     assert [one.key.qualifier for one in domain.watching.alarms.alarms()] == ["learning.unused"]
+    assert domain.watching._due["faults"][1] > time.monotonic() + 30  # nor is it tried again at once
+    await domain.watching.look_all()  # nothing is in service now
+    assert not domain.watching.findings()
+    assert not domain.watching.alarms.alarms()
 
 
 async def test_refit_keeps_what_stands_also_in_a_fresh_process(domain: Domain) -> None:
@@ -338,3 +343,14 @@ async def test_refit_keeps_what_stands_also_in_a_fresh_process(domain: Domain) -
     assert again is not fresh
     assert [one for one in again.standing.detections if one.element == "urn:l:1"] == stood
     assert learning.detections == detections
+    assert learning.serving.stay_s == 0
+    await domain.watching.look_all()
+    assert learning.serving.stay_s == 120  # from step to step
+    # Act: it is taken out of service.
+    learning.store._service["faults"] = 0
+    await domain.watching.look_all()
+    # Assert
+    assert not domain.watching._used
+    assert list(learning.serving._forgotten) == ["faults"]
+    assert learning.serving.stay_s == 0
+    assert SOURCE not in {one.source for one in domain.watching.alarms.alarms()}

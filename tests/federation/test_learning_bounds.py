@@ -18,7 +18,16 @@ from domain_twin.agent.learning import NO_DATA, Learned, Learning, Step
 from domain_twin.config import LearningConfig
 from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity, TwinError
 from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
-from domain_twin.learning.flower import ConfigRecord, Message, RecordDict, decode, encode, record_of
+from domain_twin.learning.contribution import norm, update
+from domain_twin.learning.flower import (
+    ConfigRecord,
+    Message,
+    RecordDict,
+    arrays_in,
+    decode,
+    encode,
+    record_of,
+)
 from domain_twin.learning.learner import learner
 from domain_twin.learning.task import Card, Task, Window
 from federation.learning.delivery import _numbers
@@ -166,14 +175,21 @@ async def test_one_model_is_not_trained_over_and_over(tmp_path: Path) -> None:
         assert (await take(ran, "offer", window(STEPS), run="another")).facts["takes_part"]
 
 
-async def test_messages_of_another_run_are_not_answered(tmp_path: Path) -> None:
+async def test_messages_of_another_run_are_not_answered_and_no_update_is_longer_than_wanted(
+    tmp_path: Path,
+) -> None:
     async with domain(tmp_path) as ran:
+        await restarted(ran, max_update_norm=0.01)
         await take(ran, "offer")
         own = await take(ran, "message", message=message("run"))
         other = await take(ran, "message", message=message("another"))
+        trained = await take(ran, "message", message=message("run", message_id="2", kind="train"))
 
     assert decode(own.message).content.metric_records
     assert decode(other.message).error.reason == "replayed"
+    (record,) = decode(trained.message).content.array_records.values()
+    before = learner(TASK).initial(np.random.default_rng(TASK.seed))
+    assert norm(update(arrays_in(record), before)) == pytest.approx(0.01, rel=1e-3)
 
 
 async def test_a_domain_works_so_long_a_day_for_others(tmp_path: Path) -> None:

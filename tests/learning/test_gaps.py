@@ -76,6 +76,20 @@ def test_federated_model_beats_lines_where_a_kpi_is_missing(trained: Arrays) -> 
     assert np.mean(ours) < 0.8 * np.mean(lines)
 
 
+def test_moments_rest_on_five_values_for_each_number_or_do_not_leave() -> None:
+    model = learner(TASK)
+    said = model.statistics(panel(1, steps=400))  # type: ignore[attr-defined]
+    told = said["moments.mean"].size + np.triu(said["moments.second"]).astype(bool).sum()
+    short = panel(1, steps=350)
+
+    with pytest.raises(ContractError, match="3 KPIs are 135 numbers, for which 225 values of each KPI are"):
+        model.statistics(short)  # type: ignore[attr-defined]
+    with pytest.raises(ContractError, match="a longer history, or fewer KPIs"):
+        model.train(model.initial(np.random.default_rng(0)), short, np.random.default_rng(0))
+
+    assert told == 135
+
+
 def test_what_was_measured_stays_and_what_was_not_is_marked(trained: Arrays) -> None:
     whole, made = filled(trained, 1, slice(600, 605), 1)
 
