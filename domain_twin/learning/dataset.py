@@ -23,7 +23,6 @@ from domain_twin.errors import ConfigError, Conflict, ContractError
 from domain_twin.learning.fidelity import Fidelity
 from domain_twin.learning.history import ELEMENT_KINDS, kpi_of, unit_factor
 from domain_twin.learning.learner import Arrays
-from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.synthetic import generate
 from domain_twin.learning.task import Card, Task
@@ -68,15 +67,17 @@ class Exported:
 def export_synthetic(
     arrays: Arrays, task: Task, card: Card | None, folder: Path, *,
     rows: int, elements: int = 1, seed: int = 0, start: Nanoseconds = 0, form: str = "csv",
-    marginals: Marginals | None = None, fidelity: Fidelity | None = None, record: bool = True,
+    own: bool = False, fidelity: Fidelity | None = None, record: bool = True,
 ) -> Exported:  # fmt: skip
     """Write `rows` steps of `elements` synthetic elements to the new `folder`.
 
     `data.csv` or `data.parquet` has a row per element and step; `card.json` says what it is; with `record`,
     `recording.jsonl.gz` is what a device would have said (`fedtwin replay`, or `[device.replay]` of an
-    agent). `fidelity` is put on the card, and without it the card says that nothing was measured. The same
-    seed gives the same data. Raises ConfigError for a form that is not known, Conflict where `folder`
-    exists, ContractError where the model does not fit or, with `record`, where no device reports a KPI.
+    agent). `own` says that what domains say of themselves is the exporting one's in `arrays`, and not a mean
+    over the contributors. `fidelity` is put on the card, and without it the card says that nothing was
+    measured. The same seed gives the same data. Raises ConfigError for a form that is not known, Conflict
+    where `folder` exists, ContractError where the model does not fit or, with `record`, where no device
+    reports a KPI.
     """
     if form not in FORMS:
         raise ConfigError(f"form {form!r} is not known; a data set is written as {' or '.join(FORMS)}")
@@ -90,7 +91,6 @@ def export_synthetic(
         np.random.default_rng(seed),
         elements=elements,
         start=start,
-        marginals=marginals,
     )
     leaves = _leaves(task) if record else []
     try:
@@ -106,9 +106,7 @@ def export_synthetic(
         if recording:
             _record(recording, panel, leaves)
         digest = hashlib.sha256(data.read_bytes()).hexdigest()
-        stated = _card(
-            panel, task, card, seed=seed, fidelity=fidelity, digest=digest, own=marginals is not None
-        )
+        stated = _card(panel, task, card, seed=seed, fidelity=fidelity, digest=digest, own=own)
         (folder / "card.json").write_text(
             json.dumps(stated, indent=2, allow_nan=False) + "\n", encoding="utf-8"
         )
@@ -234,7 +232,7 @@ def _card(
         "step_s": task.step_s,
         "start": panel.start,
         "seed": seed,
-        "marginals": "of the exporting domain" if own else "mean over the contributors",
+        "statistics": "of the exporting domain" if own else "mean over the contributors",
         "fidelity": asdict(fidelity) if fidelity else "not measured",
         "sha256": digest,
     }

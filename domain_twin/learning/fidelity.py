@@ -17,12 +17,15 @@ from scipy.stats import wasserstein_distance
 
 from domain_twin.errors import ContractError
 
-__all__ = ["MEASURES", "Fidelity", "attacks", "measure", "membership", "quick"]
+__all__ = ["DRAWS", "MEASURES", "Fidelity", "Membership", "measure", "membership", "quick"]
 
 Series = NDArray[np.float64]
 
 ACF_LAGS: Final = 60
 _LEAST_ATTACKED: Final = 20
+_ATTACKED: Final = 1000
+DRAWS: Final = 100
+"""Of chance."""
 MEASURES: Final = ("w1", "acf_mse", "correlation_error", "tstr_ratio", "discriminative", "membership_auc")
 """Lower is better in each; `membership_auc` counts from .5, which is a coin."""
 
@@ -75,25 +78,29 @@ def quick(synthetic: Series, holdout: Series) -> dict[str, float]:
 def measure(
     synthetic: Series, training: Series, holdout: Series, outsiders: Series, *,
     targets: tuple[int, ...], lags: int = 10, window: int = 24, seed: int = 0,
-    features: tuple[str, ...] = (),
+    features: tuple[str, ...] = (), real_error: float | None = None, attacked: Membership | None = None,
 ) -> Fidelity:  # fmt: skip
     """All measures of `synthetic` [.., F]. `training` made it; `holdout` follows it in time; `outsiders` were
-    left out of training in its midst. All [T, F] or [E, T, F], NaN at gaps. `targets` are forecast."""
+    left out of training in its midst. All [T, F] or [E, T, F], NaN at gaps. `targets` are forecast.
+
+    `real_error`, of the forecaster trained on `training`, and `attacked` are found here unless given.
+    """
     from domain_twin.learning.judges import discriminative, forecast_error
 
     made, trained, real = _elements(synthetic), _elements(training), _elements(holdout)
     found = quick(made, real)
+    if real_error is None:
+        real_error = forecast_error(trained, real, targets=targets, lags=lags, seed=seed)
     synthetic_error = forecast_error(made, real, targets=targets, lags=lags, seed=seed)
-    real_error = forecast_error(trained, real, targets=targets, lags=lags, seed=seed)
-    auc, ratio = membership(made, trained, _elements(outsiders), window=window, seed=seed)
+    attacked = attacked or membership(made, trained, _elements(outsiders), window=window, seed=seed)
     by_feature = _w1(made.reshape(-1, made.shape[-1]), real.reshape(-1, real.shape[-1]))
     autocorrelation = ((_acf(made, real.shape[1]) - _acf(real, real.shape[1])) ** 2).mean(0)
     return Fidelity(
         **found,
         tstr_ratio=synthetic_error / real_error,
         discriminative=discriminative(made, real, window=window, seed=seed),
-        membership_auc=auc,
-        neighbour_ratio=ratio,
+        membership_auc=attacked.best,
+        neighbour_ratio=attacked.ratio,
         by_feature={
             name: {"w1": float(w1), "acf_mse": float(mse)}
             for name, w1, mse in zip(features, by_feature, autocorrelation, strict=False)
@@ -101,32 +108,39 @@ def measure(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What attackers who hold a synthetic set find out about who was in its training data.
+
+    `auc` is by attack; `chance` [DRAWS, attacks] is the same where blocks are called members at random, as
+    many as there are: what an attack reaches that knows nothing. `ratio` is Fidelity's `neighbour_ratio`.
+    """
+
+    auc: Mapping[str, float]
+    chance: Series
+    ratio: float
+
+    @property
+    def best(self) -> float:
+        """Of the attacks; .5 at least."""
+        return max(0.5, *self.auc.values())
+
+
 def membership(
-    synthetic: Series, members: Series, outsiders: Series, *, window: int = 24, seed: int = 0
-) -> tuple[float, float]:
-    """AUC of the best of `attacks`, .5 at least, and the ratio of nearest-neighbour distances."""
-    found, ratio = attacks(synthetic, members, outsiders, window=window, seed=seed)
-    return max(0.5, *found.values()), ratio
-
-
-def attacks(
-    synthetic: Series,
-    members: Series,
-    outsiders: Series,
-    *,
-    window: int = 24,
-    seed: int = 0,
-    most: int = 1000,
-) -> tuple[dict[str, float], float]:
-    """AUC by attack, and the ratio of nearest-neighbour distances; all series [E, T, F].
+    synthetic: Series, members: Series, outsiders: Series, *, window: int = 24, block: int = 72, seed: int = 0
+) -> Membership:
+    """What four attacks find; all series [E, T, F].
 
     An attack scores a window by its distance to the nearest synthetic one: plainly, and over its distance to
     the nearest of half of all windows that are asked about, which takes away how common it is; at the full
-    length and at a quarter. Raises ContractError below 20 windows of either kind.
+    length and at a quarter. Chance is told by giving the labels of whole stretches of `block` steps anew:
+    windows that follow each other are alike. It is exact where outsiders' blocks lie at random places. Raises
+    ContractError below 20 windows of either kind.
     """
     rng = np.random.default_rng(seed)
     scale = np.nanstd(members.reshape(-1, members.shape[-1]), axis=0) + 1e-12
-    found, ratio = {}, 1.0
+    found: dict[str, float] = {}
+    chance, ratio = [], 1.0
     for length in (window, max(window // 4, 2)):
         pool = windows_of(synthetic, length, 1)
         inside, outside = windows_of(members, length, length), windows_of(outsiders, length, length)
@@ -135,18 +149,40 @@ def attacks(
                 f"membership needs {_LEAST_ATTACKED} windows of {length} steps on either side; there are"
                 f" {len(inside)} that were trained on and {len(outside)} others"
             )
-        inside = inside[rng.permutation(len(inside))[:most]]
-        outside = outside[rng.permutation(len(outside))[:most]]
-        near_in, near_out = _nearest(inside, pool, scale), _nearest(outside, pool, scale)
-        others = np.concatenate([inside[::2], outside[::2]])
-        own_in, own_out = _nearest(inside[1::2], others, scale), _nearest(outside[1::2], others, scale)
-        found[f"nearest of {length}"] = _auc(-near_in, -near_out)
-        found[f"calibrated, of {length}"] = _auc(
-            -near_in[1::2] / (own_in + 1e-9), -near_out[1::2] / (own_out + 1e-9)
-        )
+        stretches = [np.arange(len(each)) * length // block for each in (inside, outside)]
+        picked = [_some_stretches(each, _ATTACKED, rng) for each in stretches]
+        inside, outside = inside[picked[0]], outside[picked[1]]
+        groups = np.concatenate([stretches[0][picked[0]], stretches[1][picked[1]] + len(stretches[0])])
+        asked = np.concatenate([inside, outside])
+        member = np.arange(len(asked)) < len(inside)
+        near = _nearest(asked, pool, scale)
+        half = rng.random(len(asked)) < 0.5
+        own = _nearest(asked[~half], asked[half], scale)
+        drawn = _relabelled(member, groups, rng)
+        found[f"nearest of {length}"] = _auc(-near, member)
+        chance.append([_auc(-near, labels) for labels in drawn])
+        calibrated = -near[~half] / (own + 1e-9)
+        found[f"calibrated, of {length}"] = _auc(calibrated, member[~half])
+        chance.append([_auc(calibrated, labels[~half]) for labels in drawn])
         if length == window:
-            ratio = float(np.median(near_in) / (np.median(near_out) + 1e-12))
-    return found, ratio
+            ratio = float(np.median(near[member]) / (np.median(near[~member]) + 1e-12))
+    return Membership(found, np.array(chance).T, ratio)
+
+
+def _some_stretches(stretches: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Places of windows, at most `most` or so: of whole stretches, so that neighbours stay together."""
+    count = int(stretches.max()) + 1
+    kept = rng.permutation(count)[: max(1, round(count * most / max(len(stretches), most)))]
+    return np.flatnonzero(np.isin(stretches, kept))
+
+
+def _relabelled(
+    member: NDArray[np.bool_], groups: NDArray[np.intp], rng: np.random.Generator
+) -> list[NDArray[np.bool_]]:
+    """`member` as it may have been: as many stretches are members, others each time."""
+    _, first, place = np.unique(groups, return_index=True, return_inverse=True)
+    of_group = member[first]
+    return [rng.permutation(of_group)[place] for _ in range(DRAWS)]
 
 
 def windows_of(series: Series, length: int, stride: int) -> Series:
@@ -175,12 +211,12 @@ def _nearest(asked: Series, pool: Series, scale: Series) -> Series:
     return nearest
 
 
-def _auc(positive: Series, negative: Series) -> float:
+def _auc(scores: Series, member: NDArray[np.bool_]) -> float:
     from scipy.stats import rankdata
 
-    ranks = rankdata(np.concatenate([positive, negative]))
-    above = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
-    return float(above / (len(positive) * len(negative)))
+    count, others = int(member.sum()), int((~member).sum())
+    above = rankdata(scores)[member].sum() - count * (count + 1) / 2
+    return float(above / max(count * others, 1))
 
 
 def _elements(series: Series) -> Series:

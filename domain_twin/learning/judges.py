@@ -6,6 +6,8 @@ Owns how they are trained, not what their verdict means. Needs the extra `ai`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -44,9 +46,8 @@ def forecast_error(
     parts = []
     for run in range(2):  # two nets: one's luck is not the data's
         fitted = _fit(
-            inputs.reshape(len(inputs), -1), (wanted - last) / spread, seed=seed + run,
-            loss=lambda found, true: jnp.abs(found - true).mean() + 0.5 * ((found - true) ** 2).mean(),
-        )  # fmt: skip
+            inputs.reshape(len(inputs), -1), (wanted - last) / spread, loss="error", seed=seed + run
+        )
         told = fitted(squeeze(asked[:, :-1]).reshape(len(asked), -1)) * spread + asked[:, -2, targets]
         parts.append(told)
     error = np.mean(parts, axis=0) - asked[:, -1, targets]
@@ -74,10 +75,7 @@ def discriminative(made: Series, real: Series, *, window: int = 24, seed: int = 
             train_f[rng.permutation(len(train_f))[:count]],
         )
         labels = np.concatenate([np.ones(count), np.zeros(count)])[:, None]
-        fitted = _fit(
-            np.concatenate([train_g, train_f]), labels, seed=seed + fold,
-            loss=lambda found, true: optax.sigmoid_binary_cross_entropy(found, true).mean(),
-        )  # fmt: skip
+        fitted = _fit(np.concatenate([train_g, train_f]), labels, loss="label", seed=seed + fold)
         rates.append(((fitted(test_g) > 0).mean() + (fitted(test_f) <= 0).mean()) / 2)
     return float(abs(np.mean(rates) - 0.5))
 
@@ -103,46 +101,72 @@ def _squeeze(windows: Series) -> Callable[[Series], Series]:
     return lambda values: np.arcsinh((values - middle) / spread)
 
 
-def _fit(
-    inputs: Series, wanted: Series, *, loss: Callable[[jax.Array, jax.Array], jax.Array], seed: int,
-    steps: int = 400, batch: int = 128,
-) -> Callable[[Series], Series]:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Net:
+    """A fitted net, and how its inputs are scaled."""
+
+    params: list[Any]
+    middle: Series
+    spread: Series
+
+    def __call__(self, values: Series) -> Series:
+        """Without jax: every number of rows would be compiled anew."""
+        hidden = ((values - self.middle) / self.spread).astype(np.float32)
+        for weight, bias in self.params[:-1]:
+            hidden = np.maximum(hidden @ weight + bias, 0)
+        weight, bias = self.params[-1]
+        out: Series = (hidden @ weight + bias).astype(np.float64)
+        return out
+
+
+def _fit(inputs: Series, wanted: Series, *, loss: str, seed: int) -> _Net:
     """An MLP of two hidden layers, trained with weight decay on nine tenths, stopped best on the rest."""
     rng = np.random.default_rng(seed)
     middle, spread = inputs.mean(0), inputs.std(0) + 1e-6
     scaled = ((inputs - middle) / spread).astype(np.float32)
+    wanted = wanted.astype(np.float32)
     sizes = (scaled.shape[1], _HIDDEN, _HIDDEN, wanted.shape[1])
     params: list[Any] = [
         ((rng.standard_normal((a, b)) / np.sqrt(a)).astype(np.float32), np.zeros(b, np.float32))
         for a, b in pairwise(sizes)
     ]
     held = rng.random(len(scaled)) < 0.1
-    train, stop = (
-        (scaled[~held], wanted[~held].astype(np.float32)),
-        (scaled[held], wanted[held].astype(np.float32)),
-    )
-    optimiser = optax.adamw(optax.cosine_decay_schedule(2e-3, steps), weight_decay=1e-2)
-
-    @jax.jit
-    def run(params: Any, state: Any, x: jax.Array, y: jax.Array) -> Any:
-        def one(carry: Any, pair: Any) -> Any:
-            params, state = carry
-            change = jax.grad(lambda p: loss(_mlp(p, pair[0]), pair[1]))(params)
-            update, state = optimiser.update(change, state, params)
-            return (optax.apply_updates(params, update), state), None
-
-        return jax.lax.scan(one, (params, state), (x, y))[0]
-
-    state = optimiser.init(params)
+    train, stop = np.flatnonzero(~held), np.flatnonzero(held)
+    stop = stop[rng.integers(len(stop), size=_STOPPED_ON)]  # one shape for all: compiled once
+    state = _OPTIMISER.init(params)
     best, kept = np.inf, params
-    judged = jax.jit(lambda params: loss(_mlp(params, stop[0]), jnp.asarray(stop[1])))
-    for _ in range(10):
-        chosen = rng.integers(len(train[0]), size=(steps // 10, batch))
-        params, state = run(params, state, train[0][chosen], train[1][chosen])
-        found = float(judged(params))
-        if found < best:
-            best, kept = found, params
-    return lambda values: np.asarray(_mlp(kept, ((values - middle) / spread).astype(np.float32)), np.float64)
+    for _ in range(_STOPS):
+        chosen = train[rng.integers(len(train), size=(_STEPS // _STOPS, _BATCH))]
+        params, state, found = _trained(
+            loss, params, state, scaled[chosen], wanted[chosen], scaled[stop], wanted[stop]
+        )
+        if float(found) < best:
+            best, kept = float(found), params
+    return _Net([tuple(np.asarray(each) for each in layer) for layer in kept], middle, spread)
+
+
+_STEPS, _STOPS, _BATCH, _STOPPED_ON = 400, 10, 128, 1024
+_OPTIMISER = optax.adamw(optax.cosine_decay_schedule(2e-3, _STEPS), weight_decay=1e-2)
+_LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "error": lambda found, true: jnp.abs(found - true).mean() + 0.5 * ((found - true) ** 2).mean(),
+    "label": lambda found, true: optax.sigmoid_binary_cross_entropy(found, true).mean(),
+}
+
+
+@partial(jax.jit, static_argnums=0)
+def _trained(  # noqa: PLR0917 (jax counts static arguments by place)
+    loss: str, params: Any, state: Any, x: jax.Array, y: jax.Array, asked: jax.Array, true: jax.Array
+) -> Any:
+    """Parameters and the optimiser's state after batches `x`, `y`, and the loss on `asked`."""
+
+    def one(carry: Any, pair: Any) -> Any:
+        params, state = carry
+        change = jax.grad(lambda p: _LOSSES[loss](_mlp(p, pair[0]), pair[1]))(params)
+        update, state = _OPTIMISER.update(change, state, params)
+        return (optax.apply_updates(params, update), state), None
+
+    params, state = jax.lax.scan(one, (params, state), (x, y))[0]
+    return params, state, _LOSSES[loss](_mlp(params, asked), true)
 
 
 def _mlp(params: Any, values: Any) -> jax.Array:

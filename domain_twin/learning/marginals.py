@@ -7,7 +7,7 @@ spread is kept as means over bins of ranks, never as single values, so that no s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -18,11 +18,11 @@ from scipy.special import ndtri
 
 from domain_twin.errors import ContractError
 
-__all__ = ["LEAST_VALUES", "Marginals"]
+__all__ = ["LEAST_VALUES", "Marginals", "packed"]
 
 LEAST_VALUES: Final = 200
 """Known values that each KPI needs: the outermost bins are means over one in two hundred."""
-_LEAST: Final = 5
+_LEAST: Final = 20
 """Values that a mean of a bin is over, at least."""
 
 _EDGES: Final = np.concatenate(
@@ -32,22 +32,27 @@ _SCORES: Final[NDArray[np.float64]] = ndtri((_EDGES[1:] + _EDGES[:-1]) / 2)
 _UNIT: Final = 1e-9  # values below this are told apart no more
 _SPAN: Final = 50.0  # asinh(1e12 / _UNIT) is 49: packed values lie within -1 and 1
 _FARTHEST: Final = 4.0  # normal scores beyond are cut
+_DECADES: Final = 6  # below the largest value: finer grids are as good as none
+_OFF_GRID: Final = 1e-4  # of a step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginals:
     """`levels` is [F, 64]: mean value of each bin of ranks, in units; `resolution` [F]: the step that values
-    are multiples of, 0 where they are continuous."""
+    are multiples of, 1, 2 or 5 times a power of ten, 0 where they are continuous."""
 
     levels: NDArray[np.float64]
     resolution: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, values: NDArray[np.float64]) -> Marginals:
-        """Of `values` [..., F], NaN where unknown. Raises ContractError where a KPI has too few."""
+    def fit(cls, values: NDArray[np.float64], resolution: NDArray[np.float64] | None = None) -> Marginals:
+        """Of `values` [..., F], NaN where unknown. Raises ContractError where a KPI has too few.
+
+        `resolution` [F] is found from them unless it is given.
+        """
         flat = values.reshape(-1, values.shape[-1])
         levels = np.empty((flat.shape[1], len(_SCORES)))
-        resolution = np.zeros(flat.shape[1])
+        steps = np.zeros(flat.shape[1]) if resolution is None else resolution
         for column in range(flat.shape[1]):
             known = np.sort(flat[np.isfinite(flat[:, column]), column])
             if len(known) < LEAST_VALUES:
@@ -57,8 +62,9 @@ class Marginals:
                 )
             cuts = np.round(_EDGES * len(known)).astype(int)
             levels[column] = [_mean(known, first, last) for first, last in pairwise(cuts)]
-            resolution[column] = _resolution(known)
-        return cls(levels, resolution)
+            if resolution is None:
+                steps[column] = _resolution(known)
+        return cls(levels, steps)
 
     @classmethod
     def none(cls, features: int) -> Marginals:
@@ -66,18 +72,14 @@ class Marginals:
         return cls(np.zeros((features, len(_SCORES))), np.zeros(features))
 
     @classmethod
-    def unpacked(cls, arrays: Mapping[str, NDArray[Any]]) -> Marginals:
-        """From the arrays of a model. Means over domains may have lost their order: it is restored."""
+    def unpacked(cls, arrays: Mapping[str, NDArray[Any]]) -> tuple[Marginals, ...]:
+        """Of each regime, from a model's arrays. Means over domains may have lost order: it is restored."""
         levels = np.sinh(arrays["marginals.levels"].astype(np.float64) * _SPAN) * _UNIT
         steps = np.sinh(arrays["marginals.resolution"].astype(np.float64) * _SPAN) * _UNIT
-        return cls(np.maximum.accumulate(levels, axis=1), np.where(steps > 0, _rounded(steps), 0.0))
-
-    def packed(self) -> dict[str, NDArray[np.float32]]:
-        """As arrays of a model, all within -1 and 1."""
-        return {
-            "marginals.levels": (np.arcsinh(self.levels / _UNIT) / _SPAN).astype(np.float32),
-            "marginals.resolution": (np.arcsinh(self.resolution / _UNIT) / _SPAN).astype(np.float32),
-        }
+        return tuple(
+            cls(np.maximum.accumulate(each, axis=1), _rounded(step))
+            for each, step in zip(levels, steps, strict=True)
+        )
 
     def hermite(self, degree: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Polynomials that make standardised values of normal scores, both [degree + 1, F].
@@ -126,9 +128,19 @@ class Marginals:
         return out
 
 
+def packed(regimes: Sequence[Marginals]) -> dict[str, NDArray[np.float32]]:
+    """Of each regime, as arrays [K, F, 64] and [K, F] of a model, all within -1 and 1."""
+    levels = np.stack([each.levels for each in regimes])
+    steps = np.stack([each.resolution for each in regimes])
+    return {
+        "marginals.levels": (np.arcsinh(levels / _UNIT) / _SPAN).astype(np.float32),
+        "marginals.resolution": (np.arcsinh(steps / _UNIT) / _SPAN).astype(np.float32),
+    }
+
+
 def _mean(known: NDArray[np.float64], first: int, last: int) -> float:
     """Mean of a bin of ordered values; where it holds fewer than `_LEAST`, of those around it, too."""
-    first = max(0, min(first, len(known) - _LEAST))
+    first = max(0, min((first + last - _LEAST) // 2, first, len(known) - _LEAST))
     return float(known[first : max(last, first + _LEAST)].mean())
 
 
@@ -147,17 +159,28 @@ def _slopes(rising: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _resolution(known: NDArray[np.float64]) -> float:
-    """The step of values on a grid, 0 where they are continuous: fewer distinct ones than half of all."""
+    """The step of values on a grid, 0 where they are continuous: as many distinct ones as a quarter of all.
+
+    Only steps of 1, 2 or 5 times a power of ten are tried: what is told of the values is which of a few
+    grids holds them all, and no difference of two.
+    """
     distinct = np.unique(known)
     if len(distinct) < 2 or len(distinct) > len(known) / 4:
         return 0.0
-    step = float(np.diff(distinct).min())
-    multiples = (distinct - distinct[0]) / step
-    return step if np.abs(multiples - np.round(multiples)).max() < 1e-3 else 0.0
+    coarsest = math.floor(math.log10(max(abs(distinct[0]), abs(distinct[-1]))))
+    for power in range(coarsest, coarsest - _DECADES, -1):
+        for factor in (5, 2, 1):
+            step = factor * 10.0**power
+            multiples = distinct / step
+            if np.abs(multiples - np.round(multiples)).max() < _OFF_GRID:
+                return step
+    return 0.0
 
 
 def _rounded(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Steps to five figures: what packing lost."""
-    with np.errstate(divide="ignore"):
-        scale = 10.0 ** (np.floor(np.log10(np.where(steps > 0, steps, 1.0))) - 4)
-    return np.round(steps / scale) * scale
+    """Steps [F] to the nearest grid: what packing, or a mean over domains, lost. Below `_UNIT` is none."""
+    there = np.maximum(steps, _UNIT)
+    power = 10.0 ** np.floor(np.log10(there) + 1e-6)
+    factors = np.array([1.0, 2.0, 5.0, 10.0])
+    nearest = factors[np.abs(np.log(there / power)[:, None] - np.log(factors)).argmin(1)]
+    return np.where(steps > _UNIT, nearest * power, 0.0)

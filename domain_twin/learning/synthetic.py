@@ -16,15 +16,20 @@ from domain_twin.errors import ContractError
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.panel import Panel
+from domain_twin.learning.regimes import path
 from domain_twin.learning.task import Card, Kind, Task
 from domain_twin.model import Nanoseconds
 
-__all__ = ["CLOCKS", "DAY_NS", "MAX_ROWS", "SCALES", "clock_inputs", "generate", "series"]
+__all__ = [
+    "CLOCKS", "DAY_NS", "MAX_REGIMES", "MAX_ROWS", "REGIMES", "SCALES", "clock_inputs", "generate", "series",
+]  # fmt: skip
 
 CLOCKS: Final[Mapping[str, int]] = {"day": 4, "none": 0}
 """Inputs that tell the time of day: sine and cosine of one and two turns."""
 SCALES: Final = 9
 MAX_SCALES: Final = 14
+REGIMES: Final = 3
+MAX_REGIMES: Final = 8
 MAX_ROWS: Final = 1_000_000
 DAY_NS: Final = 86_400 * 10**9
 _REFERENCE_ROWS: Final = 20_000
@@ -34,46 +39,51 @@ _EXACT_FROM: Final = 12
 
 def generate(
     arrays: Arrays, task: Task, card: Card | None, rows: int, rng: np.random.Generator, *,
-    elements: int = 1, start: Nanoseconds = 0, marginals: Marginals | None = None, name: str = "synthetic",
+    elements: int = 1, start: Nanoseconds = 0, name: str = "synthetic",
 ) -> Panel:  # fmt: skip
     """`elements` independent series of `rows` steps in the features' units, from `start` on.
 
-    `marginals` are those of a domain's own values; by default the model's, which is the mean over the domains
-    that trained it. `card` is checked against `task`. Raises ContractError where arrays, card and
-    task do not fit, and beyond 1,000,000 rows of all elements together.
+    What the domains say of themselves (regimes, marginals, mixing) is in `arrays` as their mean; a domain
+    puts its own there first, by `gan_start.own`. `card` is checked against `task`. Raises ContractError where
+    arrays, card and task do not fit, and beyond 1,000,000 rows of all elements together.
     """
     _check(arrays, task, card)
     if rows < 1 or elements < 1 or rows * elements > MAX_ROWS:
         raise ContractError(
             f"{rows} rows of {elements} elements: both at least 1, and at most {MAX_ROWS} rows in all"
         )
-    marginals = marginals or Marginals.unpacked(arrays)
-    if len(marginals.levels) != len(task.features):
+    levels = np.stack([each.levels for each in Marginals.unpacked(arrays)])
+    wanted = (_regimes(task), len(task.features))
+    if levels.shape[:2] != wanted:
         raise ContractError(
-            f"marginals are of {len(marginals.levels)} features, the task has {len(task.features)}"
+            f"marginals are of {levels.shape[0]} regimes of {levels.shape[1]} features, the task has"
+            f" {wanted[0]} of {wanted[1]}"
         )
-    if not np.ptp(marginals.levels, axis=1).any():
+    if not np.ptp(levels, axis=(0, 2)).any():
         raise ContractError(f"model {task.model!r} was never trained: no marginals are known")
-    made = [
-        series(arrays, task, marginals, rows, rng, start=start, step_s=task.step_s) for _ in range(elements)
-    ]
+    made = [series(arrays, task, rows, rng, start=start, step_s=task.step_s) for _ in range(elements)]
     names = tuple(f"{name}-{number + 1}" for number in range(elements))
     features = tuple(feature.kpi for feature in task.features)
     return Panel(names, features, np.stack(made), start, task.step_s, rows)
 
 
 def series(
-    arrays: Arrays, task: Task, marginals: Marginals, rows: int, rng: np.random.Generator, *,
-    start: Nanoseconds, step_s: float,
-) -> NDArray[np.float64]:  # fmt: skip
-    """[rows, F]: one series in the units of `marginals`.
+    arrays: Arrays, task: Task, rows: int, rng: np.random.Generator, *, start: Nanoseconds, step_s: float
+) -> NDArray[np.float64]:
+    """[rows, F]: one series in units.
 
-    A long run of the generator itself tells how far its scores are from normal, so that the spread of values
-    is kept whatever averaging did to the nets.
+    Regimes follow each other as they did in the data. In each, a long run of the generator itself tells how
+    far its scores are from normal, so that the spread of values is kept whatever averaging did to the nets.
     """
-    reference = _raw(arrays, task, _REFERENCE_ROWS, np.random.default_rng(0), start, max(step_s, 120.0))
-    made = _raw(arrays, task, rows, rng, start, step_s)
-    return marginals.values(_levelled(made, reference))
+    regimes = path(arrays["regimes.transitions"], rows, rng)
+    made = _raw(arrays, task, regimes, rng, start, step_s)
+    marginals = Marginals.unpacked(arrays)
+    for regime in np.unique(regimes).tolist():
+        alone = np.full(_REFERENCE_ROWS, regime)
+        reference = _raw(arrays, task, alone, np.random.default_rng(0), start, max(step_s, 120.0))
+        within = regimes == regime
+        made[within] = marginals[regime].values(_levelled(made[within], reference))
+    return made
 
 
 _RANKS: Final = (np.arange(400) + 0.5) / 400
@@ -92,9 +102,12 @@ def _levelled(made: NDArray[np.float64], reference: NDArray[np.float64]) -> NDAr
 
 
 def _raw(  # noqa: PLR0917
-    arrays: Arrays, task: Task, rows: int, rng: np.random.Generator, start: Nanoseconds, step_s: float
-) -> NDArray[np.float64]:
+    arrays: Arrays, task: Task, regimes: NDArray[np.intp], rng: np.random.Generator, start: Nanoseconds,
+    step_s: float,
+) -> NDArray[np.float64]:  # fmt: skip
+    """[T, F]: normal scores, more or less, in `regimes` [T]."""
     scales, clock = _inputs(task)
+    rows = len(regimes)
     time = np.arange(rows)
     knots = [
         (1 << scale, rng.uniform(), _drawn(rows // (1 << scale) + 3, len(task.features), rng))
@@ -105,7 +118,10 @@ def _raw(  # noqa: PLR0917
         part = time[begin : begin + _CHUNK]
         inputs = [_between(drawn, part, apart, phase) for apart, phase, drawn in knots]
         inputs.append(clock_inputs(start, part, step_s, clock))
-        out[begin : begin + len(part)] = _net(arrays, np.concatenate(inputs, axis=1))
+        known = np.concatenate(inputs, axis=1)
+        for regime in np.unique(regimes[part]).tolist():
+            within = np.flatnonzero(regimes[part] == regime)
+            out[begin + within] = _net(arrays, known[within], regime)
     return out
 
 
@@ -140,14 +156,18 @@ def _between(
     return mixed
 
 
-def _net(arrays: Arrays, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _net(arrays: Arrays, inputs: NDArray[np.float64], regime: int) -> NDArray[np.float64]:
     def leaky(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.maximum(values, 0.2 * values)
 
-    hidden = leaky(inputs @ arrays["generator.in"] + arrays["generator.in_bias"])
+    count = inputs.shape[1]
+    told = arrays["generator.in"][count + regime] + arrays["generator.in_bias"]
+    hidden = leaky(inputs @ arrays["generator.in"][:count] + told)
     hidden = leaky(hidden @ arrays["generator.mid"] + arrays["generator.mid_bias"])
     out: NDArray[np.float64] = (
-        inputs @ arrays["generator.direct"] + hidden @ arrays["generator.out"] + arrays["generator.out_bias"]
+        inputs @ arrays["generator.direct"][regime]
+        + hidden @ arrays["generator.out"]
+        + arrays["generator.out_bias"]
     )
     return out
 
@@ -160,11 +180,11 @@ def _check(arrays: Arrays, task: Task, card: Card | None) -> None:
     scales, clock = _inputs(task)
     inputs = scales * len(task.features) + clock
     direct = arrays.get("generator.direct")
-    if direct is None or direct.shape != (inputs, len(task.features)):
+    wanted = [_regimes(task), inputs, len(task.features)]
+    if direct is None or list(direct.shape) != wanted:
         found = "missing" if direct is None else list(direct.shape)
         raise ContractError(
-            f"model {task.model!r}: array 'generator.direct' is {found},"
-            f" this task's is {[inputs, len(task.features)]}"
+            f"model {task.model!r}: array 'generator.direct' is {found}, this task's is {wanted}"
         )
 
 
@@ -177,3 +197,11 @@ def _inputs(task: Task) -> tuple[int, int]:
             f" and {' or '.join(CLOCKS)}"
         )
     return int(scales), CLOCKS[clock]
+
+
+def _regimes(task: Task) -> int:
+    """Raises ContractError."""
+    count = task.settings.get("regimes", REGIMES)
+    if not isinstance(count, int | float) or not 1 <= count <= MAX_REGIMES:
+        raise ContractError(f"model {task.model!r}: regimes is {count!r}; accepted are 1 to {MAX_REGIMES}")
+    return int(count)

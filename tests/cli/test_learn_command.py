@@ -23,7 +23,7 @@ from twin_with_jobs import Ran, fedtwin
 from domain_twin.agent.local import serve_local
 from domain_twin.config import BrokerLearningConfig
 from domain_twin.learning.arrays import encode_arrays
-from domain_twin.learning.marginals import Marginals
+from domain_twin.learning.marginals import Marginals, packed
 from domain_twin.learning.store import digest_of, forms_of
 from domain_twin.learning.task import Card, Feature, Kind, Task
 from domain_twin.trust.identity import Role
@@ -277,14 +277,16 @@ def keep_generator(place: Place) -> None:
         "telemetry",
         Kind.GAN,
         features=(Feature("ndt:utilisation", "1"), Feature("ndt:carried_rate", "Mbit/s")),
-        settings={"scales": 3, "clock": "none"},
+        settings={"scales": 3, "clock": "none", "regimes": 1},
     )
     rng = np.random.default_rng(1)
     load = rng.uniform(0.1, 0.9, 400)
     values = np.stack([load, 100 * load], axis=1)[None]
     arrays = {
-        "generator.direct": rng.normal(0, 1, (6, 2)),
-        "generator.in": np.zeros((6, 4)),
+        "generator.direct": rng.normal(0, 1, (1, 6, 2)),
+        "regimes.centres": np.zeros((1, 2)),
+        "regimes.transitions": np.ones((1, 1)),
+        "generator.in": np.zeros((7, 4)),
         "generator.in_bias": np.zeros(4),
         "generator.mid": np.zeros((4, 4)),
         "generator.mid_bias": np.zeros(4),
@@ -292,7 +294,7 @@ def keep_generator(place: Place) -> None:
         "generator.out_bias": np.zeros(2),
     }
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    arrays |= Marginals.fit(values).packed()
+    arrays |= packed([Marginals.fit(values)])
     data = encode_arrays(arrays)
     store = place.made.domains["ran"].learning.store
     store.put(Card("telemetry", 1, task, forms_of(arrays), 1, "r", 1, ("ran",), digest=digest_of(data)), data)

@@ -1,8 +1,8 @@
 """A generative adversarial network over windows of all KPIs: synthetic telemetry (needs the extra `ai`).
 
-Owns the learner, its settings and what a domain trains on: normal scores, by marginals of its own. Marginals
-and the mixing of noise are statistics that every domain takes anew of its own data; their means over domains
-are in the model for whoever has none. The nets are what is learned together.
+Owns the learner, its settings and what a domain trains on: normal scores, by marginals of its own. Regimes,
+marginals and the mixing of noise are statistics that every domain takes anew of its own data; their means
+over domains are in the model for whoever has none. The nets are what is learned together.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from domain_twin.errors import ConfigError, ContractError
 from domain_twin.learning.fidelity import quick
 from domain_twin.learning.learner import Arrays, Trained
-from domain_twin.learning.marginals import Marginals
+from domain_twin.learning.marginals import Marginals, packed
 from domain_twin.learning.models.gan_nets import Shape, epoch, initial
 from domain_twin.learning.models.gan_start import own
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.rivals import block_bootstrap, copula
-from domain_twin.learning.synthetic import CLOCKS, DAY_NS, series
+from domain_twin.learning.synthetic import CLOCKS, DAY_NS, MAX_REGIMES, series
 from domain_twin.learning.task import Task
 
 __all__ = ["LEAST_WINDOWS", "GanLearner", "make"]
@@ -30,12 +30,12 @@ __all__ = ["LEAST_WINDOWS", "GanLearner", "make"]
 LEAST_WINDOWS: Final = 64
 JUDGED_ROWS: Final = 4_000
 _BATCH: Final = 64
-_INTEGERS: Final = {"window", "scales", "hidden", "critic", "steps"}
+_INTEGERS: Final = {"regimes", "window", "scales", "hidden", "critic", "steps"}
 
 
 def make(task: Task) -> GanLearner:
-    """The learner of `task`. Settings: window, scales, hidden, critic, steps, adversarial, lag_weight
-    (see `Shape`), and clock: `day` or `none`. Raises ConfigError for others.
+    """The learner of `task`. Settings: regimes, window, scales, hidden, critic, steps, adversarial,
+    lag_weight (see `Shape`), and clock: `day` or `none`. Raises ConfigError for others.
     """
     settings = dict(task.settings)
     clock = str(settings.pop("clock", "day"))
@@ -53,7 +53,14 @@ def make(task: Task) -> GanLearner:
         learning_rate=task.learning_rate,
         batch=min(task.batch, _BATCH) // 2 * 2,
     )
-    limits = {"window": 512, "scales": 14, "hidden": 512, "critic": 512, "steps": 10_000}
+    limits = {
+        "regimes": MAX_REGIMES,
+        "window": 512,
+        "scales": 14,
+        "hidden": 512,
+        "critic": 512,
+        "steps": 10_000,
+    }
     for name, value in settings.items():
         number = _number(task, name, value)
         if name in limits and not 1 <= number <= limits[name]:
@@ -76,14 +83,15 @@ class GanLearner:
 
     def initial(self, rng: np.random.Generator) -> Arrays:
         """Both nets at random; marginals that know nothing."""
-        count = self.shape.features
-        return {**initial(self.shape, rng), **Marginals.none(count).packed()}
+        nothing = Marginals.none(self.shape.features)
+        return {**initial(self.shape, rng), **packed([nothing] * self.shape.regimes)}
 
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
         """`task.epochs` epochs of `steps` steps. Raises ContractError below 64 whole windows."""
         self._check(arrays)
         values = panel.training()
-        arrays, scores = own(arrays, panel, self.shape.clock, rng)
+        begun = own(arrays, panel, self.shape.clock, rng)
+        arrays, scores = begun.arrays, begun.scores
         starts = _starts(scores, self.shape.window)
         if len(starts) < LEAST_WINDOWS:
             raise ContractError(
@@ -93,20 +101,23 @@ class GanLearner:
             )
         step = panel.step_s / 86_400
         turns = panel.start % DAY_NS / DAY_NS + np.arange(values.shape[1]) * step
-        marginals = Marginals.unpacked(arrays)
+        held = np.bincount(begun.regimes[begun.regimes >= 0], minlength=self.shape.regimes)
+        powers = [marginals.hermite()[1] for marginals in Marginals.unpacked(arrays)]
         params = {
             name: jnp.asarray(held) for name, held in arrays.items() if not name.startswith("marginals.")
         }
         metrics: dict[str, float] = {}
         # one size for many lengths: code is compiled once, and not for every domain
         data = jnp.asarray(_padded(np.nan_to_num(scores.reshape(-1, scores.shape[-1]))), jnp.float32)
+        regimes = jnp.asarray(_padded(np.maximum(begun.regimes, 0).ravel().astype(np.int32)))
         when = jnp.asarray(_padded(np.tile(turns % 1.0, values.shape[0])), jnp.float32)
-        units = jnp.asarray(marginals.hermite()[1], jnp.float32)
+        units = jnp.asarray(np.average(powers, axis=0, weights=held), jnp.float32)
         begins = jnp.asarray(_padded(starts))
         for _ in range(self.task.epochs):
             params, found = epoch(
-                self.shape, params, data, begins, len(starts), when, units, step, int(rng.integers(2**31))
-            )
+                self.shape, params, data, regimes, begins, len(starts), when, units, step,
+                int(rng.integers(2**31)),
+            )  # fmt: skip
             metrics = {name: float(value) for name, value in found.items()}
         trained = {name: np.asarray(value, np.float32) for name, value in params.items()}
         return Trained({**arrays, **trained}, len(starts), metrics)
@@ -121,10 +132,10 @@ class GanLearner:
                 f"model {self.task.model!r}: the holdout has {holdout.shape[1]} steps, a window has"
                 f" {self.shape.window}: a longer window of history, or a larger holdout"
             )
-        mine, _ = own(arrays, panel, self.shape.clock, rng)
+        mine = own(arrays, panel, self.shape.clock, rng).arrays
         rows = min(JUDGED_ROWS, max(holdout.shape[1], 4 * self.shape.window))
         start = panel.start + round(panel.holdout_from * panel.step_s * 1e9)
-        made = series(mine, self.task, Marginals.unpacked(mine), rows, rng, start=start, step_s=panel.step_s)
+        made = series(mine, self.task, rows, rng, start=start, step_s=panel.step_s)
         found = quick(made, holdout)
         out = {"loss": float(sum(found.values())), **found}
         out["naive:bootstrap"] = sum(quick(block_bootstrap(training, rows, rng), holdout).values())

@@ -28,6 +28,7 @@ class Shape:
     """What the nets are like; hashable, since compiled code depends on it."""
 
     features: int
+    regimes: int = 3
     window: int = 80
     scales: int = 9
     hidden: int = 48
@@ -63,8 +64,11 @@ def initial(shape: Shape, rng: np.random.Generator) -> dict[str, NDArray[np.floa
 
     h, c, f = shape.hidden, shape.critic, shape.features
     return {
-        "generator.direct": np.zeros((shape.inputs, f), np.float32),  # every domain fits its own
-        "generator.in": dense(shape.inputs, h),
+        # every domain finds its own of these
+        "generator.direct": np.zeros((shape.regimes, shape.inputs, f), np.float32),
+        "regimes.centres": np.zeros((shape.regimes, f), np.float32),
+        "regimes.transitions": np.zeros((shape.regimes, shape.regimes), np.float32),
+        "generator.in": dense(shape.inputs + shape.regimes, h),
         "generator.in_bias": zeros(h),
         "generator.mid": dense(h, h, 1.4),
         "generator.mid_bias": zeros(h),
@@ -103,11 +107,14 @@ def noise(shape: Shape, key: jax.Array, batch: int) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def generated(params: Params, inputs: jax.Array) -> jax.Array:
-    """Normal scores [..., F] of noise and clock [..., inputs]."""
-    hidden = jax.nn.leaky_relu(inputs @ params["generator.in"] + params["generator.in_bias"], 0.2)
+def generated(params: Params, inputs: jax.Array, regimes: jax.Array) -> jax.Array:
+    """Normal scores [..., F] of noise and clock [..., inputs] in `regimes` [...]."""
+    chosen = jax.nn.one_hot(regimes, params["generator.direct"].shape[0])
+    known = jnp.concatenate([inputs, chosen], -1)
+    hidden = jax.nn.leaky_relu(known @ params["generator.in"] + params["generator.in_bias"], 0.2)
     hidden = jax.nn.leaky_relu(hidden @ params["generator.mid"] + params["generator.mid_bias"], 0.2)
-    direct, more = inputs @ params["generator.direct"], hidden @ params["generator.out"]
+    each = jnp.einsum("...i,kif->...kf", inputs, params["generator.direct"])
+    direct, more = (each * chosen[..., None]).sum(-2), hidden @ params["generator.out"]
     scores: jax.Array = direct + more + params["generator.out_bias"]
     return scores
 
@@ -190,6 +197,7 @@ def epoch(  # noqa: PLR0917 (jax counts static arguments by place)
     shape: Shape,
     params: Params,
     series: jax.Array,
+    regimes: jax.Array,
     starts: jax.Array,
     count: int,
     turns: jax.Array,
@@ -197,13 +205,15 @@ def epoch(  # noqa: PLR0917 (jax counts static arguments by place)
     step: float,
     seed: int,
 ) -> tuple[Params, dict[str, jax.Array]]:
-    """`shape.steps` steps of both nets on `series` [T, F], normal scores.
+    """`shape.steps` steps of both nets on `series` [T, F], normal scores in `regimes` [T].
 
     Windows begin at the first `count` of `starts`. `turns` is the time of day of every step of
     `series`, in days; `step` the length of one. Gives the generator's running mean, which is steadier than
     its last state.
     """
-    direct = {"generator.direct": params["generator.direct"]}  # the domain's own: it is not trained
+    direct = {  # the domain's own: not trained
+        name: params[name] for name in ("generator.direct", "regimes.centres", "regimes.transitions")
+    }
     generator = {
         name: value for name, value in params.items() if name.startswith("generator.") and name not in direct
     }
@@ -211,19 +221,20 @@ def epoch(  # noqa: PLR0917 (jax counts static arguments by place)
     optimiser = optax.adam(optax.cosine_decay_schedule(shape.learning_rate, shape.steps, 0.3), b1=0.5, b2=0.9)
     span = jnp.arange(shape.window)
 
-    def real(key: jax.Array, wanted: int) -> tuple[jax.Array, jax.Array]:
+    def real(key: jax.Array, wanted: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         chosen = starts[jax.random.randint(key, (wanted,), 0, count)]
-        return series[chosen[:, None] + span], _clocked(shape, turns[chosen][:, None] + span * step)
+        at = chosen[:, None] + span
+        return series[at], regimes[at], _clocked(shape, turns[chosen][:, None] + span * step)
 
     def critic_loss(critic: Params, true: jax.Array, false: jax.Array, first: jax.Array) -> jax.Array:
         found = judged(critic, jnp.concatenate([true, false]), jnp.concatenate([first, first]))
         return jax.nn.relu(1 - found[: shape.batch]).mean() + jax.nn.relu(1 + found[shape.batch :]).mean()
 
     def generator_loss(
-        generator: Params, critic: Params, key: jax.Array, clock: jax.Array
+        generator: Params, critic: Params, key: jax.Array, within: jax.Array, clock: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         drawn = noise(shape, key, shape.batch)
-        made = generated({**generator, **direct}, jnp.concatenate([drawn, clock], -1))
+        made = generated({**generator, **direct}, jnp.concatenate([drawn, clock], -1), within)
         halves = jax.vmap(lambda each, when: moments(shape, each, when, units))(
             *(each.reshape(2, shape.batch // 2, *each.shape[1:]) for each in (made, clock))
         )
@@ -242,9 +253,9 @@ def epoch(  # noqa: PLR0917 (jax counts static arguments by place)
     def step_of(carry: Any, key: jax.Array) -> Any:
         generator, critic, of_generator, of_critic, mean = carry
         for_real, for_generator = jax.random.split(key)
-        true, clock = real(for_real, shape.batch)
+        true, within, clock = real(for_real, shape.batch)
         (_, (held, made)), change = jax.value_and_grad(generator_loss, has_aux=True)(
-            generator, critic, for_generator, clock
+            generator, critic, for_generator, within, clock
         )
         update, of_generator = optimiser.update(change, of_generator)
         generator = optax.apply_updates(generator, update)

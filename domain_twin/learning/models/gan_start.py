@@ -1,43 +1,74 @@
 """Where the generator begins: noise mixed so that covariances over time lags are those of the data. Pure.
 
-What is fitted lies midway between covariances of normal scores and those that give values in units
-their correlations. The covariance of mixed noise is a sum of one matrix a time scale times that scale's
+All of it is by regime: marginals, the noise's mixing, and how regimes follow each other. What is fitted
+lies midway between covariances of normal scores and those that give values in units their correlations. The
+covariance of mixed noise is a sum of one matrix a time scale times that scale's
 known autocorrelation. Those matrices, positive semidefinite, are a convex fit; their symmetric roots are
 unique, so that means over domains make sense. Training then bends what is Gaussian here.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain_twin.learning.learner import Arrays
-from domain_twin.learning.marginals import Marginals
+from domain_twin.learning.marginals import Marginals, packed
 from domain_twin.learning.panel import Panel
+from domain_twin.learning.regimes import found, transitions
 from domain_twin.learning.synthetic import clock_inputs
 
-__all__ = ["mixing", "own"]
+__all__ = ["Begun", "autocorrelation", "mixing", "own", "roots"]
 
 Floats = NDArray[np.float64]
 
 _LAGS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _ITERATIONS: Final = 600
+_RIDGE: Final = 0.05
 
 
-def own(arrays: Arrays, panel: Panel, clock: int, rng: np.random.Generator) -> tuple[Arrays, Floats]:
-    """`arrays` with what `panel`'s training part says of itself, and that part as normal scores [E, T, F].
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a domain trains on: `arrays` with what it says of itself; its training part as normal `scores`
+    [E, T, F] by the marginals of each step's regime, NaN where unknown; `regimes` [E, T], -1 at none."""
 
-    What a domain says of itself are marginals and the mixing of noise. Raises ContractError for too little.
+    arrays: Arrays
+    scores: Floats
+    regimes: NDArray[np.intp]
+
+
+def own(arrays: Arrays, panel: Panel, clock: int, rng: np.random.Generator) -> Begun:
+    """`arrays` with regimes, marginals and mixing of noise of `panel`'s training part.
+
+    A regime that is not there has the arrays of the nearest that is. Raises ContractError for too little.
     """
     values = panel.training()
-    marginals = Marginals.fit(values)
-    scores = marginals.scores(values, rng)
+    whole = Marginals.fit(values)
+    labels, centres = found(whole.scores(values, rng), arrays["regimes.centres"])
     hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, clock)
-    scales = (len(arrays["generator.direct"]) - clock) // values.shape[2]
-    direct = mixing(scores, marginals, hours, scales).astype(np.float32)
-    return {**arrays, **marginals.packed(), "generator.direct": direct}, scores
+    count, inputs, features = arrays["generator.direct"].shape
+    scores = np.full(values.shape, np.nan)
+    marginals: dict[int, Marginals] = {}
+    direct: dict[int, Floats] = {}
+    for regime in np.unique(labels[labels >= 0]).tolist():
+        held = labels == regime
+        part = np.where(held[..., None], values, np.nan)
+        marginals[regime] = Marginals.fit(part, whole.resolution)
+        mine = marginals[regime].scores(part, rng)
+        direct[regime] = mixing(mine, marginals[regime], hours, (inputs - clock) // features)
+        scores[held] = mine[held]
+    there = list(direct)
+    stand_in = [there[int(((centres[there] - place) ** 2).sum(1).argmin())] for place in centres]
+    told = {
+        **packed([marginals[regime] for regime in stand_in]),
+        "generator.direct": np.stack([direct[regime] for regime in stand_in]).astype(np.float32),
+        "regimes.centres": centres.astype(np.float32),
+        "regimes.transitions": transitions(labels, count).astype(np.float32),
+    }
+    return Begun({**arrays, **told}, scores, labels)
 
 
 def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> Floats:
@@ -47,7 +78,9 @@ def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> 
     known: NDArray[np.bool_] = np.asarray(np.isfinite(flat).all(axis=1))
     by_hour: NDArray[np.floating[Any]] = np.zeros((clock.shape[1], features))
     if clock.shape[1]:
-        by_hour = np.linalg.lstsq(hours[known], flat[known], rcond=None)[0]
+        # a regime may be known of few hours only: a ridge, so that nothing is foretold of the others
+        ridge = _RIDGE * max(int(known.sum()), 1) * np.eye(clock.shape[1])
+        by_hour = np.linalg.solve(hours[known].T @ hours[known] + ridge, hours[known].T @ flat[known])
     there = known.reshape(elements, steps)
     ranked = np.where(known[:, None], flat, 0.0).reshape(elements, steps, features)
     orders, powers = marginals.hermite()
@@ -56,6 +89,7 @@ def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> 
     )
     daily = np.broadcast_to(clock @ by_hour, ranked.shape)
     lags = [lag for lag in _LAGS if lag < steps // 4]
+    pairs = np.array([(there[:, : steps - lag] & there[:, lag:]).sum() for lag in lags], dtype=float)
     wanted = np.stack(
         [
             (_cover(ranked, there, lag) + _scores_of(_cover(units, there, lag), orders)) / 2
@@ -63,18 +97,22 @@ def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> 
             for lag in lags
         ]
     )
-    shares = np.array([[_autocorrelation(1 << scale, lag) for scale in range(scales)] for lag in lags])
-    matrices = _fit(wanted, shares)
-    values, vectors = np.linalg.eigh(matrices)
-    roots = (vectors * np.sqrt(np.maximum(values, 0))[:, None]) @ vectors.transpose(0, 2, 1)
-    return np.concatenate([roots.reshape(-1, features), by_hour])
+    shares = np.array([[autocorrelation(1 << scale, lag) for scale in range(scales)] for lag in lags])
+    return np.concatenate([roots(wanted, shares, pairs).reshape(-1, features), by_hour])
+
+
+def roots(wanted: Floats, shares: Floats, pairs: Floats) -> Floats:
+    """[S, F, F]: how noise of each time scale is mixed, for covariances `wanted` [K, F, F] of `pairs` [K]."""
+    values, vectors = np.linalg.eigh(_fit(wanted, shares, pairs / max(float(pairs.max()), 1.0)))
+    out: Floats = (vectors * np.sqrt(np.maximum(values, 0))[:, None]) @ vectors.transpose(0, 2, 1)
+    return out
 
 
 def _cover(rest: Floats, there: NDArray[np.bool_], lag: int) -> Floats:
     """Symmetric covariance [F, F] at `lag`, over pairs that are both known."""
     stop = rest.shape[1] - lag
-    count = max(int((there[:, :stop] & there[:, lag:]).sum()), 1)
-    product = np.einsum("etf,etg->fg", rest[:, :stop], rest[:, lag:]) / count
+    both = (there[:, :stop] & there[:, lag:])[..., None]
+    product = np.einsum("etf,etg->fg", rest[:, :stop] * both, rest[:, lag:]) / max(int(both.sum()), 1)
     symmetric: Floats = (product + product.T) / 2
     return symmetric
 
@@ -92,13 +130,13 @@ def _scores_of(products: Floats, orders: Floats) -> Floats:
     return out
 
 
-def _fit(wanted: Floats, shares: Floats) -> Floats:
+def _fit(wanted: Floats, shares: Floats, weight: Floats) -> Floats:
     """Positive semidefinite [S, F, F] whose sums by `shares` [K, S] are nearest to `wanted` [K, F, F].
 
-    Accelerated projected gradient (Beck & Teboulle 2009). Lag 0 counts more: it is the correlation itself.
+    `weight` [K] says how well each is known. Accelerated projected gradient (Beck & Teboulle 2009). Lag 0
+    counts more: it is the correlation itself.
     """
-    weight = np.ones(len(shares))
-    weight[0] = 5.0
+    weight = np.concatenate([[5.0], np.ones(len(shares) - 1)]) * weight
     gram = shares.T @ (weight[:, None] * shares)
     linear = np.einsum("ks,k,kfg->sfg", shares, weight, wanted)
     size = 1 / np.linalg.eigvalsh(gram)[-1]
@@ -113,7 +151,7 @@ def _fit(wanted: Floats, shares: Floats) -> Floats:
     return found
 
 
-def _autocorrelation(apart: int, lag: int) -> float:
+def autocorrelation(apart: int, lag: int) -> float:
     """Of noise that is linear between knots `apart` steps from each other, scaled to unit variance."""
     if apart == 1:
         return float(lag == 0)
