@@ -240,7 +240,14 @@ class BrokerJobs:
         deadline = self._deadline(job)
         parts, missing = self._parts(job, graph, deadline)
         views = {name: member.view for name, member in graph.members.items() if member.view}
-        question = Question(asked, known, seen, job.scenario.name, job.requirements.at_versions)
+        question = Question(
+            asked,
+            known,
+            seen,
+            job.scenario.name,
+            job.requirements.at_versions,
+            corrected=job.scenario.residual is not False,
+        )
         forecast = await predict(
             question,
             parts,

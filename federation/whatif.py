@@ -66,6 +66,8 @@ class Question:
     sight: Sight
     name: str = ""
     at_versions: Mapping[str, Version] = field(default_factory=dict)
+    corrected: bool = True
+    """By the residual that domains learned together, where one is in service."""
 
 
 @dataclass(slots=True)
@@ -137,7 +139,7 @@ async def predict(
 def _prepare(question: Question, domain: str) -> Prepare:
     """What a domain is asked in round 0. Blocks for large sweeps."""
     variants = tuple(case.part(domain, question.sight) for case in question.cases)
-    return Prepare(variants, question.name, question.at_versions.get(domain))
+    return Prepare(variants, question.name, question.at_versions.get(domain), question.corrected)
 
 
 def _laid_out(

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from domain_twin.agent.corrections import Corrections, traffic_known
 from domain_twin.agent.learner_child import ChildSettings
 from domain_twin.agent.learner_process import LearnerProcess
 from domain_twin.agent.learning_policy import check_amount, check_policy
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from domain_twin.learning.models.forecaster import Forecast
     from domain_twin.learning.panel import Panel
     from domain_twin.learning.vouching import Vouching
+    from domain_twin.simulation.twin.calibration import Calibration
 
 __all__ = ["Learned", "Learning", "Step"]
 
@@ -85,6 +87,7 @@ class Learning:
         domain: str,
         network: Callable[[], Network],
         history: History | None,
+        calibration: Callable[[], Calibration | None] = lambda: None,
         vouching: Vouching | None = None,
         clock: Callable[[], Nanoseconds] = time.time_ns,
     ) -> None:
@@ -99,11 +102,13 @@ class Learning:
         self._domain = domain
         self._network = network
         self._history = history
+        self._calibration = calibration
         self._clock = clock
         self._max_bytes = int(config.max_mb * 1e6)
         self._day = time.monotonic(), 0.0
         """When the day began whose work is bounded, and how much had been done by then, seconds."""
         self.store = ModelStore(folder / "models", owner=domain, max_bytes=self._max_bytes)
+        self.corrections = Corrections(self.store)
         settings = ChildSettings(
             domain,
             str(folder),
@@ -270,6 +275,8 @@ class Learning:
         try:
             made = await panel(self._history, self._network(), task, now)
             check_amount(self._config, self._domain, made)
+            if task.kind is Kind.RESIDUAL:  # it is of the engine as it is in service
+                made = dataclasses.replace(made, known=traffic_known(self._calibration()))
         except NotFound as error:
             log.info("no data for a training", extra={"model": task.model, "reason": str(error)})
             raise NotFound(str(error) if self._config.tell_amount else NO_DATA) from None
@@ -313,7 +320,8 @@ class Learning:
         scores = {name: value for name, value in scores.items() if math.isfinite(value)}
         if "loss" not in scores:
             return False, "its loss on this domain's holdout is not finite", {}
-        limit = 1.0 + self._config.worse_by
+        # Without a residual the engine answers as well: it is used where it errs less, and nowhere else.
+        limit = 1.0 if card.task.kind is Kind.RESIDUAL else 1.0 + self._config.worse_by
         naive = {name: value for name, value in scores.items() if name.startswith("naive:")}
         best = min(naive, key=naive.__getitem__, default="")
         if best and scores["loss"] > naive[best] * limit:

@@ -133,6 +133,7 @@ async def _run(
             network=twin.network,
             published=twin.published,
             calibration=twin.calibration,
+            learned=twin.learned_residual,
             loads=twin.recent_loads,
             private=config.state / PRIVATE_FOLDER,
         )
@@ -204,6 +205,7 @@ def _learning(config: AgentConfig, twin: DomainTwin, history: History | None) ->
         domain=config.domain,
         network=twin.network,
         history=history,
+        calibration=twin.calibration,
         vouching=vouching,
     )
 

@@ -29,9 +29,11 @@ from domain_twin.trust.files import Stamp, stamp
 from domain_twin.yang.schema import SchemaSet
 
 if TYPE_CHECKING:
+    from domain_twin.agent.corrections import InService
+    from domain_twin.simulation.graph import SimGraph
     from domain_twin.simulation.learned.residual import Residual
     from domain_twin.simulation.questions.forecast import Intervals, Promise
-    from domain_twin.simulation.solve import Engine
+    from domain_twin.simulation.solve import Correction, Engine
     from domain_twin.simulation.twin.calibration import Calibration
     from domain_twin.simulation.twin.compile import Compiled
     from domain_twin.simulation.twin.traffic import Loads
@@ -86,6 +88,9 @@ class Twin(Protocol):
     def residual(self) -> Residual | None:
         """The correction for the rung residual; None: none is configured. Raises ConfigError."""
 
+    def learned_residual(self) -> InService | None:
+        """The residual of links that domains learned together; None: none is in service here. Blocks."""
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -115,7 +120,7 @@ class NdtJobs:
         self._twin = twin
         self._clock = clock
         self._threads = ThreadPoolExecutor(AT_ONCE, "ndt-job")
-        self._warm: tuple[Network, Calibration | None, _Solvable] | None = None
+        self._warm: tuple[Network, Calibration | None, InService | None, _Solvable] | None = None
 
     def check(self, job: Job) -> None:
         """Refuse what cannot be answered here. Raises ConfigError, NotFound, StaleVersion."""
@@ -143,7 +148,8 @@ class NdtJobs:
 
         scenario = ticket.job.scenario
         ticket.progress(0.0, "compiling the network")
-        base = self._solvable(state)
+        learned = self._twin.learned_residual() if _corrected(scenario) else None
+        base = self._solvable(state, learned)
         before = after = base.compiled
         assumed = state.assumptions
         edits = [
@@ -159,6 +165,8 @@ class NdtJobs:
         later = self._compile(state.network, state.expected) if state.expected else None
         if later is not None:
             assumed = (*assumed, *later.assumptions)
+        correction, said = self._correction(learned, before.graph)
+        assumed = (*assumed, *said)
         question = Question(
             scenario,
             self._twin.domain,
@@ -169,6 +177,7 @@ class NdtJobs:
             assumptions=tuple(dict.fromkeys((*assumed, *before.assumptions, *after.assumptions))),
             intervals=base.intervals,
             residual=self._twin.residual() if scenario.rung == "residual" else None,
+            correction=correction,
             borders=any(point.inter_domain for point in state.network.termination_points.values()),
         )
         return answer(
@@ -217,22 +226,37 @@ class NdtJobs:
         )
         return _State(replace(network, kind=StateKind.SNAPSHOT), snapshot, assumptions=said)
 
-    def _solvable(self, state: _State) -> _Solvable:
+    def _solvable(self, state: _State, learned: InService | None) -> _Solvable:
         """The network as arrays, and its engine: those of the last question where nothing has changed."""
         from domain_twin.simulation.solve import Engine
         from domain_twin.simulation.twin.uncertainty import flow_intervals
 
         calibration, warm = self._twin.calibration(), self._warm
         live = not state.windowed and state.network.kind is StateKind.LIVE
-        if live and warm and warm[0] is state.network and warm[1] is calibration:
-            return warm[2]
+        if live and warm and warm[0] is state.network and warm[1] is calibration and warm[2] is learned:
+            return warm[3]
         compiled = self._compile(state.network, state.loads)
-        engine = Engine(compiled.graph, compiled.demand)
+        correction, _ = self._correction(learned, compiled.graph)
+        engine = Engine(
+            compiled.graph,
+            compiled.demand,
+            correction=correction(compiled.graph) if correction is not None else None,
+        )
         intervals = flow_intervals(engine.solve(), calibration) if calibration else None
         made = _Solvable(compiled, engine, intervals)
         if live:
-            self._warm = (state.network, calibration, made)
+            self._warm = (state.network, calibration, learned, made)
         return made
+
+    def _correction(
+        self, learned: InService | None, graph: SimGraph
+    ) -> tuple[Callable[[SimGraph], Correction] | None, tuple[str, ...]]:
+        """What makes the correction of a graph, and what is said of it on `graph`."""
+        if learned is None:
+            return None, ()
+        calibration = self._twin.calibration()
+        _, said = learned.on(graph, calibration)
+        return lambda asked: learned.on(asked, calibration)[0], (said,)
 
     def _compile(self, network: Network, loads: Loads | None) -> Compiled:
         from domain_twin.simulation.twin.compile import compile_network
@@ -305,6 +329,11 @@ def _mapped(
 def _stale_devices(network: Network) -> frozenset[str]:
     collections = (network.nodes, network.termination_points, network.cells, network.functions, network.hosts)
     return frozenset(item.device for each in collections for item in each.values() if item.stale)
+
+
+def _corrected(scenario: Scenario) -> bool:
+    """Whether what was learned of links is wanted: at the rung of plain tables, unless it is left out."""
+    return scenario.rung == "tables" and scenario.residual is not False
 
 
 def _check_capability(capability: Capability, scenario: Scenario) -> None:

@@ -59,6 +59,7 @@ from domain_twin.yang.schema import SchemaSet
 from federation.wire.event_log import EventLog
 
 if TYPE_CHECKING:
+    from domain_twin.agent.corrections import InService
     from domain_twin.agent.learning import Learning
     from domain_twin.simulation.learned.residual import Residual
     from domain_twin.simulation.twin.calibration import Calibration
@@ -197,6 +198,11 @@ class DomainTwin:
 
         file = self._config.what_if.residual
         return Residual.load(file) if file else None
+
+    def learned_residual(self) -> InService | None:
+        """The residual of links that domains learned together, if one is in service here. Blocks."""
+        learning = self.learning
+        return learning.corrections.in_service() if learning is not None else None
 
     async def snapshot_at(self, at: Nanoseconds) -> Snapshot:
         """The devices' state as it was. Raises NotFound for a time that history does not reach."""

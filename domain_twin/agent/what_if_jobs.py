@@ -24,6 +24,7 @@ from domain_twin.model.scenario import Change, ConfigChange, NewService
 from federation.wire.simulate import Figures, Prepare, Prepared, Round
 
 if TYPE_CHECKING:
+    from domain_twin.agent.corrections import InService
     from domain_twin.agent.what_if_part import PartTwin, WhatIfPart
     from domain_twin.simulation.graph import Demand, SimGraph, Variant
     from domain_twin.simulation.twin.calibration import Calibration
@@ -64,17 +65,20 @@ class WhatIfJobs:
         network: Callable[[], Network],
         published: Mapping[str, str],
         calibration: Callable[[], Calibration | None],
+        learned: Callable[[], InService | None] = lambda: None,
         loads: Callable[[Network], Loads | None] = lambda _: None,
         private: Path | None = None,
         idle_s: float = _IDLE_S,
         most_parts: int = MOST_PARTS,
     ) -> None:
         """`loads`: what elements carry, None: as the network says; `private`: folder of the owner's changes.
+        `learned`: the residual in service.
 
         None for `private`: there are none.
         """
         self._network = network
         self._calibration = calibration
+        self._learned = learned
         self._loads = loads
         self._published = published
         self._private = private
@@ -184,9 +188,12 @@ class WhatIfJobs:
             compiled = compile_network(
                 network, loads=loads, calibration=calibration, published=self._published
             )
+            learned = self._learned() if step.corrected else None
+            correction = learned.on(compiled.graph, calibration)[0] if learned is not None else None
             intervals = None
             if calibration is not None:
-                intervals = flow_intervals(Engine(compiled.graph, compiled.demand).solve(), calibration)
+                engine = Engine(compiled.graph, compiled.demand, correction=correction)
+                intervals = flow_intervals(engine.solve(), calibration)
         except TwinError as error:
             log.warning("no part in a what-if", extra={"reason": str(error)})
             raise _hidden("its network cannot be computed now") from None
@@ -202,6 +209,11 @@ class WhatIfJobs:
                 leaves = compiled.node_of.get(point.node, at)
                 assumptions.append(f"ways to {name} end before its air interface: only uplink is measured")
             points[name] = PointNodes(at, leaves, border=point.border is not None)
+        if learned is not None and correction is not None and correction.links:
+            assumptions.append(
+                "delays of links inside are corrected by what domains taught each other (model"
+                f" {learned.name}); --no-residual leaves it out"
+            )
         if compiled.assumptions:
             assumptions.append(
                 f"{len(compiled.assumptions)} things are assumed inside that were not measured; its operator"
@@ -220,6 +232,7 @@ class WhatIfJobs:
             assumptions=tuple(assumptions),
             intervals=intervals,
             private_changes=bool(own),
+            correction=correction,
         )
 
     def _own_changes(self, scenario: str) -> tuple[Change, ...]:

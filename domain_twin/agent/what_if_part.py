@@ -24,7 +24,7 @@ from domain_twin.simulation.learned.moved import moved_error_s
 from domain_twin.simulation.questions.forecast import Intervals
 from domain_twin.simulation.routing import Trees
 from domain_twin.simulation.routing import path as path_of
-from domain_twin.simulation.solve import EdgeFigures, Engine, State
+from domain_twin.simulation.solve import Correction, EdgeFigures, Engine, State
 from federation.wire.simulate import Figures, Keys, Offered, Prepared, Round, WayTable
 
 __all__ = ["MOST_CELLS", "PartTwin", "PointNodes", "WhatIfPart"]
@@ -65,6 +65,7 @@ class PartTwin:
     assumptions: tuple[str, ...] = ()
     intervals: Intervals | None = None
     private_changes: bool = False
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +103,7 @@ class WhatIfPart:
         self._figures = figures
         self._names = tuple(sorted(twin.points))
         self._nodes = [twin.points[name] for name in self._names]
-        self._engine = Engine(twin.graph, twin.demand, tolerance=_TOLERANCE)
+        self._engine = Engine(twin.graph, twin.demand, tolerance=_TOLERANCE, correction=twin.correction)
         self._cases: list[_Case] = []
         self._case_of: list[int] = []
         self._rows: _Rows | None = None
@@ -310,7 +311,12 @@ class WhatIfPart:
                     taken = min(left, private[other, d, s] * octets[other])
                     private[other, d, s] -= taken / octets[other]
                     left -= taken
-        self._engine = Engine(self._graph, Demand(np.maximum(private, 0.0)), tolerance=_TOLERANCE)
+        self._engine = Engine(
+            self._graph,
+            Demand(np.maximum(private, 0.0)),
+            tolerance=_TOLERANCE,
+            correction=self._twin.correction,
+        )
 
     def _solve(
         self, case: _Case, rows: _Rows, mine: npt.NDArray[np.int64], ask: Round

@@ -323,6 +323,11 @@ class Scenario(_Strict):
     rung: Literal["capacity", "tables", "residual", "packets"] = Field(
         "tables", description="fidelity of the answer, cheapest first"
     )
+    residual: bool | None = Field(
+        None,
+        description="false: without the correction of links' delays that domains learned together, which is"
+        " used at the rung tables wherever one is in service",
+    )
     flows: Annotated[tuple[tuple[_Id, _Id], ...], Field(max_length=1000)] = Field(
         (), description="[source, target] to report; left out: services, and the flows that change most"
     )

@@ -34,6 +34,13 @@ Flow: TypeAlias = Annotated[
 Rung: TypeAlias = Annotated[
     str, typer.Option("--rung", metavar="RUNG", help="Fidelity: capacity, tables, residual or packets.")
 ]
+NoResidual: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-residual",
+        help="Leave out the correction that domains learned together, where one is in service.",
+    ),
+]
 Seed: TypeAlias = Annotated[
     int | None, typer.Option("--seed", min=0, help="Seed of what is drawn at random; default: one is drawn.")
 ]
@@ -119,6 +126,7 @@ def whatif(
         float | None, typer.Option("--loss", min=0, max=1, help="So is one that loses more than this share.")
     ] = None,
     rung: Rung = "",
+    no_residual: NoResidual = False,
     seed: Seed = None,
     deadline: Deadline = "",
     top: Top = 10,
@@ -147,7 +155,9 @@ def whatif(
     )
     if not scenario and not shortcuts.changes() and not when:
         raise click.UsageError("say what changes: a scenario file, or options such as --down LINK")
-    asked = scenario_from(scenario, shortcuts, when=when or None, **_more(name, flow, rung, seed))
+    asked = scenario_from(
+        scenario, shortcuts, when=when or None, **_more(name, flow, rung, seed, no_residual)
+    )
     _tell(_at_one_time(asked), deadline, delay, loss, at=at, as_json=as_json, page=report, top=top)
 
 
@@ -174,6 +184,7 @@ def sweep(
     demand: Demand = None,
     flow: Flow = None,
     rung: Rung = "",
+    no_residual: NoResidual = False,
     seed: Seed = None,
     deadline: Deadline = "",
     top: Top = 20,
@@ -196,17 +207,23 @@ def sweep(
     if bool(scenario) == bool(swept):
         raise click.UsageError("say what to sweep: a scenario file, --failures links or --element LINK")
     shortcuts = Shortcuts(down=down or (), demand=demand or ())
-    asked = scenario_from(scenario, shortcuts, sweep=swept, **_more("", flow, rung, seed))
+    asked = scenario_from(scenario, shortcuts, sweep=swept, **_more("", flow, rung, seed, no_residual))
     if asked.sweep is None:
         raise click.UsageError(f"{scenario}: has no `sweep`; ask it with `fedtwin whatif`")
     _tell(asked, deadline, None, None, at=at, as_json=as_json, page=report, top=top)
 
 
-def _more(name: str, flow: Changes, rung: str, seed: int | None) -> dict[str, Any]:
+def _more(name: str, flow: Changes, rung: str, seed: int | None, no_residual: bool) -> dict[str, Any]:
     from federation.cli.shortcuts import pair
 
     flows = [list(pair(text, "--flow")) for text in flow] if flow else None
-    return {"name": name or None, "flows": flows, "rung": rung or None, "seed": seed}
+    return {
+        "name": name or None,
+        "flows": flows,
+        "rung": rung or None,
+        "seed": seed,
+        "residual": False if no_residual else None,
+    }
 
 
 def _at_one_time(scenario: Scenario) -> Scenario:

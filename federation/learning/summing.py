@@ -49,7 +49,7 @@ class Summing:
         )
         named = list(members.values())
         used = sorted(domain for place in chosen for domain in named[place])
-        notes = ()
+        notes: tuple[str, ...] = ()
         if self._robust and len(members) < 3:
             notes = (f"sums of {len(members)} are added as they are: none is left out below 3",)
         return arrays, Joined({}, "Sums", tuple(used), (), math.inf, notes)

@@ -307,14 +307,16 @@ class SimulateAnswer(_message.Message):
     def __init__(self, prepared: _Optional[_Union[SimulatePrepared, _Mapping]] = ..., figures: _Optional[_Union[SimulateFigures, _Mapping]] = ...) -> None: ...
 
 class SimulatePrepare(_message.Message):
-    __slots__ = ("variants", "scenario", "at_version")
+    __slots__ = ("variants", "scenario", "at_version", "uncorrected")
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
     AT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNCORRECTED_FIELD_NUMBER: _ClassVar[int]
     variants: _containers.RepeatedCompositeFieldContainer[SimulateVariant]
     scenario: str
     at_version: Version
-    def __init__(self, variants: _Optional[_Iterable[_Union[SimulateVariant, _Mapping]]] = ..., scenario: _Optional[str] = ..., at_version: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+    uncorrected: bool
+    def __init__(self, variants: _Optional[_Iterable[_Union[SimulateVariant, _Mapping]]] = ..., scenario: _Optional[str] = ..., at_version: _Optional[_Union[Version, _Mapping]] = ..., uncorrected: _Optional[bool] = ...) -> None: ...
 
 class SimulateVariant(_message.Message):
     __slots__ = ("name", "changes")

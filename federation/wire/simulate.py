@@ -48,6 +48,7 @@ class Prepare:
     variants: tuple[PartVariant, ...]
     scenario: str = ""  # its name: by it the owner may add changes of its own
     at_version: Version | None = None  # of the view; refused (StaleVersion) at another one
+    corrected: bool = True  # by the residual that domains learned together, where it is in service
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,6 +156,7 @@ def encode_ask(ask: Prepare | Round) -> pb.SimulateAsk:
                 ],
                 scenario=ask.scenario,
                 at_version=version,
+                uncorrected=not ask.corrected,
             )
         )
     keys = None
@@ -187,7 +189,7 @@ def decode_ask(message: pb.SimulateAsk) -> Prepare | Round:
             if variants[0].changes:
                 raise ContractError("SimulatePrepare.variants: the first is the base, and it has changes")
             version = decode_version(body.at_version) if body.HasField("at_version") else None
-            return Prepare(variants, body.scenario, version)
+            return Prepare(variants, body.scenario, version, not body.uncorrected)
         case "round":
             round_ = message.round
             keys = _decode_keys(round_.keys) if round_.HasField("keys") else None

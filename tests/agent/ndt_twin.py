@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from domain_twin.agent.corrections import InService
 from domain_twin.agent.local import serve_local
 from domain_twin.agent.ndt_jobs import NdtJobs
 from domain_twin.datastore.snapshot import Snapshot, snapshot_of
@@ -36,6 +37,7 @@ from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.simulation.learned.residual import Residual
 from domain_twin.simulation.questions.scenario_file import make_scenario
+from domain_twin.simulation.twin.calibration import Calibration
 from domain_twin.simulation.twin.traffic import Loads
 from domain_twin.yang.schema import SchemaSet
 from federation.client import TwinClient
@@ -113,6 +115,8 @@ class Twin:
         )
         self.now = network()
         self.correction: Residual | None = None
+        self.learned: InService | None = None
+        self.fitted: Calibration | None = None
         self.growth: float | None = None
         """Times what is carried now, at any time to come; None: nobody knows."""
         self.jobs = NdtJobs(self)
@@ -144,8 +148,11 @@ class Twin:
     def residual(self) -> Residual | None:
         return self.correction
 
-    def calibration(self) -> None:
-        return None
+    def learned_residual(self) -> InService | None:
+        return self.learned
+
+    def calibration(self) -> Calibration | None:
+        return self.fitted
 
 
 @contextlib.asynccontextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ndt_twin import CUT, VERSION, C, D, Twin, ended, link_id, scenario, served
 
+from domain_twin.agent.corrections import InService
 from domain_twin.agent.ndt_jobs import CalibrationFile
 from domain_twin.config import load_agent
 from domain_twin.errors import ConfigError, ContractError, NotFound, StaleVersion
@@ -20,7 +22,9 @@ from domain_twin.model.job import Capability, JobState, Requirements
 from domain_twin.model.scenario import Scenario
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.simulation.jobs.store import JobStore
+from domain_twin.simulation.learned.load_curve import LoadCurve
 from domain_twin.simulation.learned.residual import Hull, Residual
+from domain_twin.simulation.twin.calibration import Calibration, ElementFit
 from federation.client import TwinClient
 
 
@@ -98,6 +102,29 @@ async def test_the_rung_residual_needs_a_correction_and_is_answered_with_one(
 
     assert "name one as residual under [what_if]" in refused.problem
     assert report.rung == "residual"
+
+
+async def test_what_domains_taught_each_other_is_used_told_and_can_be_left_out(
+    twin: tuple[Twin, TwinClient],
+) -> None:
+    made, client = twin
+    made.learned = InService("residual 3", 4, LoadCurve(np.array([0.0, 2.0, 0.0, 0.0, 0.0]), 0.8))
+    asked = [CUT, CUT.model_copy(update={"residual": False}), CUT.model_copy(update={"rung": "capacity"})]
+
+    idle = await client.report((await ended(client, await client.start_job(CUT))).id)
+    fit = ElementFit("", "link", fixed_s=1e-4, variance_ratio=1.0, load=0.02, points=40)
+    made.fitted = Calibration(D, elements={name: replace(fit, element=name) for name in made.now.links})
+    reports = [await client.report((await ended(client, await client.start_job(each))).id) for each in asked]
+    made.learned = None
+    without = await client.report((await ended(client, await client.start_job(CUT))).id)
+
+    assert any("residual 3 is in service and corrects nothing" in said for said in idle.assumptions)
+    told = [[said for said in report.assumptions if "residual 3" in said] for report in reports]
+    assert [len(said) for said in told] == [1, 0, 0]
+    assert "6 links are corrected by what 4 domains taught each other" in told[0][0]
+    delays = [{(f.source, f.target): f.after for f in report.flows} for report in (*reports[:2], without)]
+    assert delays[1] == delays[2]
+    assert any(delays[0][pair].delay_ms.value > delays[1][pair].delay_ms.value for pair in delays[1])
 
 
 def test_the_agents_file_names_the_correction(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from what_if_parts import networks
 
+from domain_twin.agent.corrections import InService
 from domain_twin.agent.session import Asked
 from domain_twin.agent.what_if_jobs import WhatIfJobs
 from domain_twin.disclosure.policy import Action, Agreement, decide
@@ -14,8 +15,10 @@ from domain_twin.disclosure.precision import Precision
 from domain_twin.errors import ContractError, NotShared, OverCapacity, StaleVersion
 from domain_twin.model import Level, Version
 from domain_twin.simulation.graph import TrafficClass
+from domain_twin.simulation.learned.load_curve import LoadCurve
+from domain_twin.simulation.twin.calibration import Calibration, ElementFit
 from domain_twin.trust.identity import SpiffeId
-from federation.wire.simulate import Keys, PartVariant, Prepare, Round
+from federation.wire.simulate import Keys, PartVariant, Prepare, Round, decode_ask, encode_ask
 
 pytestmark = pytest.mark.timeout(400)  # the kernels may have to be compiled
 
@@ -68,6 +71,25 @@ async def test_the_version_stays_pinned_while_the_network_changes():
     after = await kept.round(asked(), granted(), through(prepared))
 
     assert after.delay_s.tolist() == before.delay_s.tolist()
+
+
+async def test_what_domains_taught_each_other_is_in_the_part_and_said_unless_it_is_left_out():
+    network = networks()["transport"]
+    fit = ElementFit("", "link", fixed_s=1e-4, variance_ratio=1.0, load=0.001, points=40)
+    fits = Calibration("transport", elements={name: replace(fit, element=name) for name in network.links})
+    learned = InService("residual 2", 4, LoadCurve(np.array([9.0, 9.0, 0.0, 0.0, 0.0]), 0.8))
+    kept = WhatIfJobs(
+        network=lambda: network, published={}, calibration=lambda: fits, learned=lambda: learned
+    )
+    told = {}
+    for job, ask in (("with", ASK), ("without", replace(ASK, corrected=False))):
+        ask = decode_ask(encode_ask(ask))
+        prepared = await kept.prepare(asked(job), granted(), ask, SHOWN)
+        told[job] = prepared.assumptions, await kept.round(asked(job), granted(), through(prepared))
+
+    said = [any("(model residual 2)" in text for text in told[job][0]) for job in ("with", "without")]
+    assert said == [True, False]
+    assert told["with"][1].delay_s[0] > told["without"][1].delay_s[0]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,10 @@ def make(task: Task) -> ResidualLearner:
 
 
 def curve_of(arrays: Arrays) -> LoadCurve:
-    """The correction that a model is."""
+    """The correction that a model is. Raises ContractError for arrays that are none."""
+    contribution.check(arrays, {_COEFFICIENTS: np.zeros(len(TERMS)), _REACH: np.zeros(1)})
+    if not 0.0 <= arrays[_REACH][0] < 1.0:
+        raise ContractError(f"reach is {arrays[_REACH][0]}, a utilisation is from 0 to below 1")
     return LoadCurve(arrays[_COEFFICIENTS].astype(np.float64), float(arrays[_REACH][0]))
 
 
@@ -173,7 +176,7 @@ class ResidualLearner:
         factor = dict(zip(self.names, (unit_factor(f) for f in self.task.features), strict=True))
         values = panel.values[:, part]
         steps = values.shape[1]
-        at = np.arange(steps) * panel.step_s
+        at = np.arange(steps, dtype=np.float64) * float(panel.step_s)
         unknown = np.full(steps, np.nan)
         series = {}
         for place, element in enumerate(panel.elements):
@@ -203,9 +206,10 @@ class ResidualLearner:
 def _traffic(panel: Panel) -> Traffic | None:
     """What the domain's calibration found packets to look like; None: it has none."""
     try:
-        return Traffic(*(panel.known[name] for name in TRAFFIC))
+        octets, together, scv = (panel.known[name] for name in TRAFFIC)
     except KeyError:
         return None
+    return Traffic(octets, together, scv)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

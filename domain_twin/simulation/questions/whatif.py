@@ -38,7 +38,7 @@ from domain_twin.simulation.questions.forecast import (
 from domain_twin.simulation.questions.sweep_rows import Judge, Watch, swept
 from domain_twin.simulation.questions.sweeps import Plan, plan
 from domain_twin.simulation.questions.whatif_capacity import Side, capacity_report
-from domain_twin.simulation.solve import Engine, Solution
+from domain_twin.simulation.solve import Correction, Engine, Solution
 
 __all__ = ["Question", "answer", "moved_between"]
 
@@ -53,7 +53,8 @@ class Question:
 
     `aliases` are further names of elements; `promises` what services inside the domain were promised, with
     `source` and `target` as scenarios name elements. `borders`: traffic of other domains crosses it.
-    `residual`: the correction for the rung of this name, if there is one.
+    `residual`: the correction for the rung of this name, if there is one. `correction` makes that of links'
+    delays, for a graph, where one was learned.
     """
 
     scenario: Scenario
@@ -67,6 +68,7 @@ class Question:
     intervals: Intervals | None = None
     borders: bool = True
     residual: Residual | None = None
+    correction: Callable[[SimGraph], Correction] | None = None
 
 
 def answer(
@@ -121,9 +123,14 @@ def answer(
         return asking.by_capacity(before, graph, demand)
     progress(0.0, "solving the state before")
     rung = Rung.TABLES if rung is Rung.RESIDUAL else rung  # corrected afterwards
-    base = engine or Engine(before.graph, before.demand, rung=rung)
+    base = engine or _engine(question, before.graph, before.demand, rung)
     same = graph is before.graph and demand is before.demand
-    return asking.by_queues(base, base if same else Engine(graph, demand, rung=rung))
+    return asking.by_queues(base, base if same else _engine(question, graph, demand, rung))
+
+
+def _engine(question: Question, graph: SimGraph, demand: Demand, rung: Rung) -> Engine:
+    correction = question.correction(graph) if question.correction is not None else None
+    return Engine(graph, demand, rung=rung, correction=correction)
 
 
 @dataclass(frozen=True, slots=True)

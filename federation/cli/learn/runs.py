@@ -39,8 +39,8 @@ def start(
         str,
         typer.Argument(
             metavar="TASK",
-            help="demand (forecaster), gaps (VAE), watch (detector), telemetry (GAN), or a task's file"
-            " (.yaml, .json).",
+            help="demand (forecaster), gaps (VAE), watch (detector), residual (what-ifs), telemetry (GAN), or"
+            " a task's file (.yaml, .json).",
         ),
     ],
     model: Annotated[str, typer.Option("--model", metavar="NAME", help="Name of the model.")] = "",
