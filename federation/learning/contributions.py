@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -21,16 +22,27 @@ __all__ = ["Without", "brought", "gains"]
 
 
 class Without:
-    """The models that would have come about without each one of the domains."""
+    """The models that would have come about without each one of the domains.
+
+    They are followed in a thread of their own, at most a round behind: no round waits for them.
+    """
 
     def __init__(self, start: Arrays, domains: tuple[str, ...]) -> None:
         self._models = {
             domain: {name: array.astype(np.float64) for name, array in start.items()} for domain in domains
         }
         self._dtypes = {name: array.dtype for name, array in start.items()}
+        self._best: dict[str, Arrays] = {}
+        self._thread = ThreadPoolExecutor(1, "without")
+        self._following: Future[None] | None = None
 
-    def follow(self, updates: Mapping[str, Update], joining: Joining) -> None:
-        """Take an accepted round: every model follows what the others contributed."""
+    def follow(self, updates: Mapping[str, Update], joining: Joining, *, best: bool) -> None:
+        """Take an accepted round: every model follows what the others contributed. `best`: keep them so."""
+        if self._following is not None:
+            self._following.result()
+        self._following = self._thread.submit(self._follow, dict(updates), joining, best)
+
+    def _follow(self, updates: Mapping[str, Update], joining: Joining, best: bool) -> None:
         for domain, model in self._models.items():
             others = {name: one for name, one in updates.items() if name != domain}
             if not others:
@@ -38,13 +50,17 @@ class Without:
             changes = joining.join(others, remember=False).changes
             for name, change in changes.items():
                 model[name] = model[name] + change
+        if best:
+            self._best = {
+                domain: {name: array.astype(self._dtypes[name]) for name, array in model.items()}
+                for domain, model in self._models.items()
+            }
 
     def models(self) -> dict[str, Arrays]:
-        """By the domain that is left out."""
-        return {
-            domain: {name: array.astype(self._dtypes[name]) for name, array in model.items()}
-            for domain, model in self._models.items()
-        }
+        """By the domain that is left out, as they were after the last of the best rounds. Waits for them."""
+        if self._following is not None:
+            self._following.result()
+        return self._best
 
 
 def brought(losses: Mapping[str, float], without: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

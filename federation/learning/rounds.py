@@ -307,12 +307,10 @@ class _Rounds(Strategy):
         elif self._without is None and self._plan.explain and len(self._round.updates) > 2:
             self._without = Without(self._start, tuple(sorted(self._round.updates)))
         if self._without is not None:
-            self._without.follow(self._round.updates, self._joining)
+            self._without.follow(self._round.updates, self._joining, best=verdict.best)
         if verdict.best:
             self._best = candidate
             self._said = self._round.said
-            if self._without is not None:
-                self._without_best = self._without.models()
 
     def _judge_start(self) -> None:
         self._round = _Round(0)
@@ -357,6 +355,8 @@ class _Rounds(Strategy):
         asked = self._messages(ALONE, self._start, {})
         alone = self._heard(self._grid.send_and_receive(asked, timeout=deadline))
         self._gains = gains(losses, {domain: said["loss"] for domain, said in alone.items()})
+        if self._without is not None:
+            self._without_best = self._without.models()
         without: dict[str, dict[str, float]] = {}
         for domain, arrays in self._without_best.items():
             if self._stop.is_set():

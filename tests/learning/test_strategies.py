@@ -221,7 +221,9 @@ def test_what_a_domain_brings_is_what_the_others_lose_without_it() -> None:
     made = Without(start, ("honest-0", "honest-1", "honest-2", "good"))
     trusted = Joining(Aggregation.AVERAGE, robust=False, malicious=None)
     special = {f"honest-{index}": np.zeros(40) for index in range(3)} | {"good": TRUE}
-    made.follow({name: Update({"w": one}, 1, norm({"w": one})) for name, one in special.items()}, trusted)
+    round_ = {name: Update({"w": one}, 1, norm({"w": one})) for name, one in special.items()}
+    made.follow(round_, trusted, best=True)
+    made.follow(round_, trusted, best=False)  # which is trained on, and not kept
 
     models = made.models()
 
