@@ -29,6 +29,8 @@ from domain_twin.trust.tls import enforce_tls13_floor
 
 if __name__ == "__main__":
     enforce_tls13_floor()
+    # Before numpy reads them: sums in another order would be other sums.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 import psutil
 
