@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["HeldRun", "Runs"]
 
 _MOST: Final = 4
+_MOST_VALUES: Final = 40_000_000
+"""Of all runs together, 320 MB, where there are several."""
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class HeldRun:
 
 
 class Runs:
-    """At most `_MOST` of them: the one that was used least lately goes. For the agent's event loop."""
+    """A few of them: the one that was used least lately goes. For the agent's event loop."""
 
     def __init__(self, *, idle_s: float, lost_s: float, on_dropped: Callable[[str], None]) -> None:
         """Dropped after `idle_s` without a message, `lost_s` after the session was lost."""
@@ -59,7 +61,7 @@ class Runs:
         """Hold a run."""
         self._held[run] = held
         self._touch(run)
-        while len(self._held) > _MOST:
+        while len(self._held) > _MOST or (len(self._held) > 1 and self._values() > _MOST_VALUES):
             self.drop(next(iter(self._held)))
 
     @contextlib.contextmanager
@@ -73,6 +75,9 @@ class Runs:
             held.busy -= 1
             if self._held.get(run) is held:
                 self._touch(run)
+
+    def _values(self) -> int:
+        return sum(held.panel.values.size for held in self._held.values())
 
     def _touch(self, run: str) -> None:
         self._held[run].until = time.monotonic() + self._idle_s

@@ -34,6 +34,8 @@ _MOST_CELLS: Final = 20_000_000
 """Elements times steps times features: 160 MB of doubles."""
 _AT_ONCE: Final = 512
 """Series that are read in one question."""
+_SAMPLES_AT_ONCE: Final = 500_000
+"""Samples, at about 200 bytes each, that are read in one question: others say how long a window is."""
 
 ELEMENT_KINDS: Final[Mapping[str, Kind]] = {
     "link": Kind.LINK_FIGURES,
@@ -177,10 +179,14 @@ async def _fill(
             if (path := _path(row, element)) and np.isnan(values[place]).all()
         }
         listed = list(leaves)
-        for first in range(0, len(listed), _AT_ONCE):
-            found = await history.series_of(listed[first : first + _AT_ONCE], start, end, step)
-            for leaf, samples in found.items():
-                _place(values[leaves[leaf]], samples, scale, start, step)
+        span = min(values.shape[1], _SAMPLES_AT_ONCE) * step
+        at_once = max(1, min(_AT_ONCE, _SAMPLES_AT_ONCE * step // span))
+        for first in range(0, len(listed), at_once):
+            for begin in range(start, end, span):
+                until = min(end, begin + span)
+                found = await history.series_of(listed[first : first + at_once], begin, until, step)
+                for leaf, samples in found.items():
+                    _place(values[leaves[leaf]], samples, scale, start, step)
 
 
 def _place(

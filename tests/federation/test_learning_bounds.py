@@ -15,6 +15,7 @@ from learning_session_parts import END, STEPS, TASK, LearningDomain
 from what_if_parts import networks
 
 from domain_twin.agent.learning import NO_DATA, Learned, Learning, Step
+from domain_twin.agent.learning_runs import HeldRun, Runs
 from domain_twin.config import LearningConfig
 from domain_twin.errors import ContractError, NotFound, NotShared, OverCapacity, TwinError
 from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
@@ -29,6 +30,7 @@ from domain_twin.learning.flower import (
     record_of,
 )
 from domain_twin.learning.learner import learner
+from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Card, Task, Window
 from federation.learning.delivery import _numbers
 from federation.wire.refusals import decode_refusal, encode_refusal
@@ -156,6 +158,27 @@ async def test_a_run_is_answered_once_whatever_happens_meanwhile(tmp_path: Path)
                 await take(ran, "offer", task)
         with pytest.raises(NotFound, match="was not offered here"):
             await take(ran, "message", message=message("run"))
+
+
+async def test_the_data_of_many_runs_is_not_held_at_once() -> None:
+    dropped: list[str] = []
+    runs = Runs(idle_s=60.0, lost_s=60.0, on_dropped=dropped.append)
+    for run, steps in (
+        ("large", 15_000_000),
+        ("larger", 20_000_000),
+        ("most", 45_000_000),
+        ("a", 9),
+        ("b", 9),
+    ):
+        values = np.broadcast_to(np.zeros(()), (1, steps, 1))
+        runs.add(run, HeldRun(TASK, PEER, Panel(("x",), ("k",), values, 0, 60.0, 1)))
+        assert runs.get(run)
+    assert dropped == ["large", "larger", "most"]
+    for run in ("c", "d", "e"):
+        runs.add(run, HeldRun(TASK, PEER, Panel((), (), np.zeros((0, 0, 0)), 0, 60.0, 0)))
+    assert dropped[3:] == ["a"]
+    runs.clear()
+    assert dropped[4:] == ["b", "c", "d", "e"]
 
 
 async def test_one_model_is_not_trained_over_and_over(tmp_path: Path) -> None:

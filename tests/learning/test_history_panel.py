@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from domain_twin.errors import ConfigError, ContractError, NotFound
 from domain_twin.learning.history import check_terms, kpi_of, offered, panel, unit_factor
 from domain_twin.learning.task import Feature, Task, Window
 from domain_twin.mapping.mapper import Mapper
-from domain_twin.model import Change, Delta, Network, Origin, Value, Version
+from domain_twin.model import Change, Delta, Network, Origin, Sample, Value, Version
 
 MINUTE = 60_000_000_000
 END = 1_790_000_000_000_000_000 // MINUTE * MINUTE
@@ -203,3 +204,36 @@ def test_what_is_offered_can_be_asked_for() -> None:
         assert {kpi_of(feature) for feature in found} >= {"utilisation", "one_way_delay"}
         assert {unit_factor(feature) for feature in found} == {1.0}
         check_terms(task(kind, *found))
+
+
+class Counted:
+    """A history that knows how many samples one question had at most."""
+
+    def __init__(self, history: History) -> None:
+        self.most = 0
+        self._history = history
+
+    async def series_of(self, *asked: Any) -> dict[tuple[str, str], list[Sample]]:
+        found = await self._history.series_of(*asked)
+        self.most = max(self.most, sum(map(len, found.values())))
+        return found
+
+
+async def test_a_long_window_is_read_in_parts_and_is_the_same(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, link in enumerate((LINK_LEAF, f"{PERFORMANCE}/link[link-id='urn:l2']")):
+        for step in range(0, 60, 7):  # a value is in force until the next one
+            recorder.say("r1", f"{link}/utilisation", step / 100 + number, END - (60 - step) * MINUTE)
+    recorder.history.gap("r1", END - 30 * MINUTE, END - 25 * MINUTE, "not heard")
+    whole = await panel(recorder.history, recorder.network, task(), END)
+    for at_once in (9, 60, 120):
+        monkeypatch.setattr("domain_twin.learning.history._SAMPLES_AT_ONCE", at_once)
+        counted = Counted(recorder.history)
+
+        made = await panel(counted, recorder.network, task(), END)  # type: ignore[arg-type]
+
+        assert made.elements == whole.elements
+        np.testing.assert_array_equal(made.values, whole.values)
+        assert at_once / 2 < counted.most <= at_once
+    assert np.isfinite(whole.values).sum() < whole.values.size
