@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 
+import outside
 import pytest
 from hypothesis import settings
 
@@ -17,6 +19,8 @@ settings.load_profile("gate")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background; commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+LONGEST = "test_demo.py"  # two and a half minutes
 
 # Here, since tests of several folders import them: the first import decides.
 TMF630 = ("checks", "hubs", "queries", "refusals", "suite", "writes")
@@ -30,6 +34,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--token", default="", help="access token to send, with all scopes")
     group.addoption("--tmf630-all", action="store_true", help="all checks of all our resources (slow)")
     group.addoption("--tmf630-bodies", default="", help="JSON file with what that server takes instead")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to begin where a variable names a folder that is not there: hundreds of tests would fail."""
+    if told := outside.broken(os.environ):
+        raise pytest.UsageError(told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let side by side workers begin with the longest file; at the end the others would wait for it."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name != LONGEST)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not tried, so that nobody takes a green run for more than it is."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    for line in outside.untried(os.environ, reasons):
+        terminalreporter.write_line(line, yellow=True, bold=True)
 
 
 @pytest.fixture(autouse=True)
