@@ -59,14 +59,12 @@ def found(scores: Floats, centres: NDArray[Any]) -> tuple[Labels, Floats]:
 def transitions(labels: Labels, count: int) -> Floats:
     """[K, K]: shares of steps in one regime that are followed by each; 0 for one that is not there.
 
-    Half a step is added to each: a regime that was never left may be.
+    The record is taken for a ring: each regime is entered as often as it is left, so that a chain of these
+    shares stays in each as long as the record did.
     """
-    there = np.bincount(labels[labels >= 0], minlength=count) > 0
-    before, after = labels[:, :-1].ravel(), labels[:, 1:].ravel()
-    both = (before >= 0) & (after >= 0)
+    flat = labels[labels >= 0]
     pairs = np.zeros((count, count))
-    np.add.at(pairs, (before[both], after[both]), 1.0)
-    pairs = (pairs + 0.5 / count) * there * there[:, None]
+    np.add.at(pairs, (flat, np.roll(flat, -1)), 1.0)
     found: Floats = pairs / np.maximum(pairs.sum(1, keepdims=True), 1e-12)
     return found
 

@@ -128,7 +128,7 @@ def test_a_model_that_was_never_trained_is_refused() -> None:
 def test_arrays_of_another_task_are_refused(begun: Arrays) -> None:
     other = replace(TASK, settings={**TASK.settings, "scales": 4})
     with pytest.raises(
-        ContractError, match=r"'generator.direct' is \[3, 22, 3\], this task's is \[3, 16, 3\]"
+        ContractError, match=r"is \[3, 22, 3\], this task's is \[3, 16, 3\]"
     ):
         generate(begun, other, None, 10, np.random.default_rng(0))
 
