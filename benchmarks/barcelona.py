@@ -47,11 +47,11 @@ from benchmarks._barcelona_data import (
     measures,
 )
 from domain_twin.learning.learner import Arrays
-from domain_twin.learning.models.forecaster import make, mean_of
+from domain_twin.learning.models.forecaster import make, predict
 from domain_twin.learning.models.naive import naive_forecasts
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Feature, Profile, Role, Task
-from domain_twin.learning.windows import ewma, windows_of
+from domain_twin.learning.windows import ewma, targets_of
 
 ROUNDS = 12
 RECIPE_ROUNDS = 12
@@ -161,14 +161,13 @@ def _alone(asked: Task, panel: Panel) -> Arrays:
 
 def foretell(asked: Task, arrays: Arrays, site: Site) -> Forecasts:
     """What the model says at every judged row, from what was known a step before."""
-    made, windows = make(asked), windows_of(asked, site.panel(site.cut(GATE_SHARE)))
+    panel = site.panel(site.cut(GATE_SHARE))
     steps, elements = site.rows - 1, np.zeros(len(site.rows), np.intp)
-    relative = made.relative(arrays, windows, elements, steps)
-    # The windows' targets stand in the order of the columns.
-    order = np.searchsorted(windows.targets, PICKS)
-    quantiles = windows.to_units(relative, elements, steps)[:, order, 0]
+    quantiles, mean = predict(arrays, asked, panel, elements, steps)
+    # The model's targets stand in the order of the columns.
+    order = np.searchsorted(targets_of(asked), PICKS)
     recent = ewma(site.values[None][..., PICKS], 1.0)[0][steps]
-    return Forecasts(quantiles[..., made.levels.index(0.5)], mean_of(quantiles, made.levels), recent)
+    return Forecasts(quantiles[:, order, 0, make(asked).levels.index(0.5)], mean[:, order, 0], recent)
 
 
 def beside_naive(cut: tuple[float, float], sites: Sequence[Site], rounds: int) -> Floats:

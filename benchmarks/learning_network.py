@@ -115,7 +115,9 @@ def judged(panels: Mapping[str, Panel], seeds: Sequence[int]) -> dict[str, dict[
         progress(f"seed {seed} is trained")
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for (name, domain), made in said.items():
-        own = {measure: _mean(made, measure) for measure in ("loss", "nmae", "coverage")}
+        own = {
+            measure: _mean(made, measure) for measure in ("loss", "nmae", "coverage", "raw", "raw_coverage")
+        }
         rows.setdefault(name, {})[domain] = own
         for measure in made[0]:
             kind, _, rival = measure.partition(":")

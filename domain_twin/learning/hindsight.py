@@ -58,11 +58,12 @@ def hindsight(arrays: Arrays, task: Task, panel: Panel, only: tuple[str, ...] = 
     steps = np.arange(max(begin, end - most), end)
     wanted = make(task)
     shape = (len(numbers), len(targets), len(steps))
-    quantiles, truth = np.full((*shape, len(wanted.asked())), np.nan), np.full(shape, np.nan)
+    truth = np.full(shape, np.nan)
     first = task.horizons.index(horizon)
+    elements, at = np.repeat(numbers, len(steps)), np.tile(steps, len(numbers))
+    made = predict(arrays, task, panel, elements, at)[0][:, :, first][..., wanted.asked()]
+    quantiles = np.swapaxes(made.reshape(len(numbers), len(steps), *made.shape[1:]), 1, 2)
     for row, element in enumerate(numbers):
-        made, _ = predict(arrays, task, panel, np.full(len(steps), element), steps)
-        quantiles[row] = np.swapaxes(made[:, :, first][..., wanted.asked()], 0, 1)
         values = panel.values[element][:, targets]
         truth[row] = values[steps + horizon].T
         known = np.isfinite(values).astype(np.intp)

@@ -99,13 +99,13 @@ class Windows:
         z = self.scale.to_z(panel.values)
         self.truth: Floats = z[:, :, self.targets]
         self._known: Floats = np.mean(np.isfinite(self.truth), axis=2)
-        # One extreme value must not decide a window: so many spreads are enough to be seen as extreme.
-        z = np.clip(z, -_EXTREME, _EXTREME)
+        low, high = _bounds(z)
+        z = np.clip(z, low, high)
         levels = np.stack([np.nan_to_num(ewma(z, half)) for half in HALF_LIVES], axis=-1)
         self.base = levels[:, :, self.targets, _BASE]
         self._z = np.where(np.isfinite(z), z, levels[..., _BASE]).astype(np.float32)
         means = [self.scale.to_z(ewma(panel.values, half)) for half in MEAN_HALF_LIVES]
-        means = [np.clip(np.nan_to_num(mean), -_EXTREME, _EXTREME) for mean in means]
+        means = [np.clip(np.nan_to_num(mean), low, high) for mean in means]
         self._levels = np.concatenate([levels, np.stack(means, axis=-1)], axis=-1).astype(np.float32)
         at = panel.start / 1e9 + np.arange(self.length) * panel.step_s
         angle = 2 * np.pi * at / DAY_S
@@ -113,7 +113,7 @@ class Windows:
         # Within less than two days, time of day cannot be told from what else changed.
         two_days = self.holdout_from * panel.step_s >= 2 * DAY_S
         self._clock = (clock * two_days).astype(np.float32)
-        self._shape, self._shape_known = self._daily(round(DAY_S / panel.step_s))
+        self._shape, self._shape_known = self._daily(z[:, :, self.targets], round(DAY_S / panel.step_s))
 
     def steps(self, *, holdout: bool) -> tuple[Indices, Indices]:
         """(elements, steps) whose window is known well enough and whose horizons end in the part asked."""
@@ -182,6 +182,15 @@ class Windows:
         x: Floats = np.sinh(z * scale.spread[pick][extra] + scale.centre[pick][extra])
         return x * scale.unit[pick][extra]
 
+    def to_z(self, values: Floats, elements: Indices) -> Floats:
+        """`values` [E, T, J, H] of the targets of `elements` in units, on the local scale."""
+        at = np.ix_(elements, self.targets)
+        unit, centre, spread = (
+            part[at][:, None, :, None] for part in (self.scale.unit, self.scale.centre, self.scale.spread)
+        )
+        z: Floats = (np.arcsinh(values / unit) - centre) / spread
+        return z
+
     def to_relative(self, values: Floats, elements: Indices, steps: Indices) -> Floats:
         """`values` [n, J, H] in units of the targets, as `ahead` has them."""
         scale, pick = self.scale, (elements[:, None], self.targets)
@@ -197,12 +206,12 @@ class Windows:
         base = self.base[elements, steps][..., None].astype(np.float32)
         return self._shape[elements, steps] - base, self._shape_known[elements, steps]
 
-    def _daily(self, period: int) -> tuple[Singles | None, NDArray[np.bool_] | None]:
+    def _daily(self, z: Floats, period: int) -> tuple[Singles | None, NDArray[np.bool_] | None]:
         """[E, T, J, H + 1] mean of up to seven past days at each step and horizon; None in the first day."""
         if not 4 <= period < self.length:
             return None, None
         half = period // 96
-        smooth = _centred_mean(np.clip(self.truth, -_EXTREME, _EXTREME), half)
+        smooth = _centred_mean(z, half)
         size = (*self.base.shape, len(self.horizons) + 1)
         shape, known = np.zeros(size, np.float32), np.ones(self.base.shape, np.bool_)
         for i, ahead in enumerate([0, *self.horizons]):
@@ -231,6 +240,22 @@ def windows_of(task: Task, panel: Panel) -> Windows:
         kept.clear()
         kept[key] = Windows(task, panel)
     return kept[key]
+
+
+def _bounds(z: Floats) -> tuple[Floats, Floats]:
+    """Between which values `z` [E, T, F] is read: one extreme value must not decide a window.
+
+    So many spreads from zero, or from the value before: what moves far beyond all that was trained on is
+    followed within some steps.
+    """
+    low, high = np.full_like(z, -_EXTREME), np.full_like(z, _EXTREME)
+    far = np.flatnonzero((np.abs(z) > _EXTREME).any(axis=(0, 2)))
+    last = np.zeros((z.shape[0], z.shape[2]))
+    for step in range(max(0, int(far[0]) - 1) if len(far) else z.shape[1], z.shape[1]):
+        low[:, step], high[:, step] = np.minimum(last, 0) - _EXTREME, np.maximum(last, 0) + _EXTREME
+        read = np.clip(z[:, step], low[:, step], high[:, step])
+        last = np.where(np.isfinite(read), read, last)
+    return low, high
 
 
 def _centred_mean(values: Floats, half: int) -> Floats:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from domain_twin.errors import ConfigError, ContractError
 from domain_twin.learning.learner import Arrays, Trained
-from domain_twin.learning.models.naive import naive_forecasts
+from domain_twin.learning.models.followed import Followed, naive_scores, nmae
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Task
 from domain_twin.learning.windows import (
@@ -154,8 +154,9 @@ class Forecaster:
     def evaluate(self, arrays: Arrays, panel: Panel) -> dict[str, float]:
         """Measures on the holdout; Raises ContractError where that has no window.
 
-        `loss` is the pinball loss in spreads, over all quantiles; `coverage` the share of truths within the
-        outermost quantiles of the task; `nmae` the error of the median beside the mean size of the truth.
+        `loss` is the pinball loss in spreads of what is used, over all quantiles, and `raw` that of the model
+        alone; `coverage` and `raw_coverage` the shares of truths within the outermost quantiles of the task;
+        `nmae` the error of the median beside the mean size of the truth.
         """
         windows = windows_of(self.task, panel)
         elements, steps = windows.steps(holdout=True)
@@ -165,19 +166,21 @@ class Forecaster:
                 f" {panel.steps - panel.holdout_from} steps, {LEAST_JUDGED} at least"
             )
         truth = windows.ahead(elements, steps)
-        relative = self.relative(arrays, windows, elements, steps)
+        used, raw = self.followed(arrays, windows).at(elements, steps)
         asked = self.asked()
         fine = np.isfinite(truth)
-        inside = (truth >= relative[..., asked[0]]) & (truth <= relative[..., asked[-1]])
-        units = windows.to_units(truth, elements, steps)
-        median = windows.to_units(relative[..., self.levels.index(0.5)], elements, steps)
-        scores = {
-            "loss": _pinball(relative, truth, self._taus),
-            "coverage": float(inside[fine].mean()),
-            "nmae": _nmae(median, units),
-            "windows": float(len(steps)),
-        }
-        return scores | self._rivals(windows, elements, steps, units)
+        scores = {"windows": float(len(steps))}
+        for name, coverage, made in (("loss", "coverage", used), ("raw", "raw_coverage", raw)):
+            scores[name] = _pinball(made, truth, self._taus)
+            inside = (truth >= made[..., asked[0]]) & (truth <= made[..., asked[-1]])
+            scores[coverage] = float(inside[fine].mean())
+        median = windows.to_units(used[..., self.levels.index(0.5)], elements, steps)
+        scores["nmae"] = nmae(median, windows.to_units(truth, elements, steps))
+        return scores | naive_scores(windows, self.levels)
+
+    def followed(self, arrays: Arrays, windows: Windows) -> Followed:
+        """Forecasts as they are used: weighed and given bands by recent errors."""
+        return Followed(windows, self.levels, lambda *at: self.relative(arrays, windows, *at))
 
     def relative(self, arrays: Arrays, windows: Windows, elements: Indices, steps: Indices) -> Floats:
         """[n, J, H, K]: quantiles of all `levels` above the level, in spreads."""
@@ -230,27 +233,6 @@ class Forecaster:
                 part = slice(first, first + self.task.batch)
                 yield read[part], simple[part], truth[part]
 
-    def _rivals(self, windows: Windows, elements: Indices, steps: Indices, units: Floats) -> dict[str, float]:
-        """Naive forecasts with quantiles of their own errors in training: `naive:` loss, `nmae:` error."""
-        past = windows.steps(holdout=False)
-        truth, known = windows.ahead(elements, steps), windows.ahead(*past)
-        values, step_s = windows.values[:, :, windows.targets], self.task.step_s
-        by_horizon = [naive_forecasts(values, horizon, step_s) for horizon in self.task.horizons]
-        scores: dict[str, float] = {}
-        for name in by_horizon[0]:
-            points = np.stack([rivals[name] for rivals in by_horizon], axis=-1)
-            if not np.isfinite(points[elements, steps]).all():
-                continue
-            errors = known - windows.to_relative(points[past], *past)
-            spread = np.zeros((*truth.shape[1:], len(self.levels)))
-            if np.isfinite(errors).any(axis=0).all():
-                spread = np.moveaxis(np.nanquantile(errors, self._taus, axis=0), 0, -1)
-            at = points[elements, steps]
-            relative = windows.to_relative(at, elements, steps)[..., None] + spread
-            scores[f"naive:{name}"] = _pinball(relative, truth, self._taus)
-            scores[f"nmae:{name}"] = _nmae(at, units)
-        return scores
-
 
 def predict(
     arrays: Arrays, task: Task, panel: Panel, elements: Indices, steps: Indices
@@ -260,8 +242,12 @@ def predict(
     Of `elements` (their numbers) as known at the end of `steps`. Raises ContractError for another panel.
     """
     made, windows = make(task), windows_of(task, panel)
-    quantiles = windows.to_units(made.relative(arrays, windows, elements, steps), elements, steps)
-    return quantiles, mean_of(quantiles, made.levels)
+    used, raw = made.followed(arrays, windows).at(elements, steps)
+    quantiles, alone = (windows.to_units(one, elements, steps) for one in (used, raw))
+    middle = made.levels.index(0.5)
+    # Tails of few errors make no mean: the model's own is moved as its median is.
+    mean = mean_of(alone, made.levels) + quantiles[..., middle] - alone[..., middle]
+    return quantiles, np.clip(mean, quantiles[..., 0], quantiles[..., -1])
 
 
 def forecast(arrays: Arrays, task: Task, panel: Panel) -> Forecast:
@@ -412,9 +398,3 @@ def _setting(task: Task, name: str, *, least: float, most: float) -> float:
 def _pinball(relative: Floats, truth: Floats, taus: NDArray[np.floating[Any]]) -> float:
     errors = truth[..., None] - relative
     return float(np.nanmean(np.maximum(taus * errors, (taus - 1) * errors)))
-
-
-def _nmae(made: Floats, truth: Floats) -> float:
-    """Mean absolute error beside the mean size of what was to be foretold, mean over targets and horizons."""
-    size = np.nanmean(np.abs(truth), axis=0)
-    return float(np.mean(np.nanmean(np.abs(made - truth), axis=0) / np.maximum(size, 1e-12)))
