@@ -52,7 +52,7 @@ def assess(
     check_graph(graph)
     check_demand(graph, demand)
     graph, demand = applied(graph, demand, variant)
-    rate = np.ascontiguousarray(demand.rate, np.float64)
+    rate = np.array(demand.rate, np.float64, order="C")  # a read-only one would be a kernel of its own
     topo = routing.topology(graph)
     trees = routing.all_trees(topo, np.ascontiguousarray(graph.metric, np.float64), graph.up, ecmp=ecmp)
     unreachable = (rate > 0.0) & np.isinf(trees.distance)[None]

@@ -101,7 +101,7 @@ class Engine:
         self._plain = plain
         self._backend: Any = oracle if plain else passes
         self._routes: Any = oracle if plain else routing
-        rate = np.ascontiguousarray(demand.rate, np.float64)
+        rate = np.array(demand.rate, np.float64, order="C")  # a read-only one would be a kernel of its own
         self._base = State(
             np.ascontiguousarray(graph.metric, np.float64),
             np.ascontiguousarray(graph.up, np.bool_),

@@ -1,7 +1,10 @@
 """Compiles the engine's kernels at installation: `python -m domain_twin.simulation.warm`."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from domain_twin.simulation.capacity import assess
 from domain_twin.simulation.graph import Arrivals, Demand, Law, SimGraph, TrafficClass, Variant
 from domain_twin.simulation.solve import Engine
 
@@ -9,7 +12,7 @@ __all__ = ["warm"]
 
 
 def warm() -> None:
-    """Call every kernel once, so that no question waits for a compiler (50 s when cold)."""
+    """Call every kernel once, so that no question waits for a compiler (a minute when cold)."""
     classes = (TrafficClass("firm"), TrafficClass("elastic", arrivals=Arrivals.ELASTIC))
     graph = SimGraph(
         nodes=("a", "b"),
@@ -34,6 +37,9 @@ def warm() -> None:
     rate[:, 0, 1] = 10.0
     for ecmp in (False, True):
         list(Engine(graph, Demand(rate), ecmp=ecmp).sweep([Variant(down=frozenset({0}))]))
+    firm = replace(graph, classes=classes[:1])  # without elastic traffic, one kernel answers a variant whole
+    list(Engine(firm, Demand(rate[:1])).sweep([Variant(down=frozenset({0}))]))
+    assess(firm, Demand(rate[:1]), best=False)
 
 
 if __name__ == "__main__":
