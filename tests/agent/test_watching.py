@@ -311,7 +311,10 @@ async def test_model_that_cannot_be_used_is_said_once_and_ends_nothing(domain: D
     assert finding.code == "learning.unused"
     assert "damaged" in finding.message
     assert [one.key.qualifier for one in domain.watching.alarms.alarms()] == ["learning.unused"]
-    assert domain.watching._due["faults"][1] > time.monotonic() + 30  # nor is it tried again at once
+    due = domain.watching._due["faults"]
+    assert due[1] > time.monotonic() + 30
+    await domain.watching.look(card)  # nor is it tried again at once
+    assert domain.watching._due["faults"] == due
     await domain.watching.look_all()  # nothing is in service now
     assert not domain.watching.findings()
     assert not domain.watching.alarms.alarms()
@@ -343,6 +346,8 @@ async def test_refit_keeps_what_stands_also_in_a_fresh_process(domain: Domain) -
     assert again is not fresh
     assert [one for one in again.standing.detections if one.element == "urn:l:1"] == stood
     assert learning.detections == detections
+    assert not domain.watching.findings()
+    assert again.standing.seen > fresh.standing.seen
     assert learning.serving.stay_s == 0
     await domain.watching.look_all()
     assert learning.serving.stay_s == 120  # from step to step
