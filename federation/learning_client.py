@@ -93,9 +93,14 @@ class LearningClient(Connection):
         kept, _ = await self._model(pb.GetModelRequest(model=model, version=version))
         return kept
 
-    async def arrays(self, model: str, version: int = 0) -> tuple[Kept, Arrays]:
-        """One version with its arrays. Raises NotFound, NotShared."""
-        kept, data = await self._model(pb.GetModelRequest(model=model, version=version, arrays=True))
+    async def arrays(self, model: str, version: int = 0, *, own: bool = False) -> tuple[Kept, Arrays]:
+        """One version with its arrays. Raises NotFound, NotShared.
+
+        With `own`, a generator's with what domains say of themselves (regimes, marginals, mixing of noise) of
+        the asked agent's history; an agent only. Raises ContractError for other models.
+        """
+        request = pb.GetModelRequest(model=model, version=version, arrays=True, own=own)
+        kept, data = await self._model(request)
         return kept, decode_arrays(data, MAX_MODEL_BYTES)
 
     async def roll_back(self, model: str, version: int) -> RolledBack:

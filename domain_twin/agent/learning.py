@@ -395,6 +395,20 @@ class Learning:
         made: Hindsight = await self.serving.ask("hindsight", *question)
         return made, card
 
+    async def own(self, model: str, version: int) -> tuple[Card, bytes]:
+        """A generator's arrays, with what domains say of themselves of this one's history.
+
+        Raises NotFound where there is none, ContractError for another kind of model and too little history.
+        """
+        card, data = await asyncio.to_thread(self.store.whole, model, version)
+        if card.task.kind is not Kind.GAN:
+            raise ContractError(
+                f"model {model!r} is a {card.task.kind.value}: only a gan makes synthetic series"
+            )
+        panel = await self.newest(card.task)
+        made: bytes = await self.serving.ask("own", card.task.to_json(), data, panel)
+        return card, made
+
     async def _forecaster(self, model: str) -> tuple[Card, bytes]:
         card = self.store.get(model).card
         if card.task.kind is not Kind.FORECASTER:

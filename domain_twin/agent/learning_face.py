@@ -59,9 +59,12 @@ class LocalLearning:
         """Versions that were delivered here, newest first."""
         return sorted(self._learning().models(model), key=lambda kept: -kept.card.created_at)
 
-    async def model(self, model: str, version: int, *, arrays: bool) -> tuple[Kept, bytes]:
-        """One version. Raises NotFound."""
+    async def model(self, model: str, version: int, *, arrays: bool, own: bool) -> tuple[Kept, bytes]:
+        """One version; with `own` as `Learning.own` has it. Raises NotFound, ContractError."""
         store = self._learning().store
+        if own:
+            card, data = await self._learning().own(model, version)
+            return store.get(model, card.version), data
         if not arrays:
             return store.get(model, version), b""
         card, data = store.whole(model, version)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from domain_twin.learning.detect import Watch
     from domain_twin.learning.detection import Detection, Standing
@@ -76,6 +78,17 @@ class Serving:
 
         told, decoded = self._read(task, arrays)
         return hindsight(decoded, told, panel, only)
+
+    def own(self, task: bytes, arrays: bytes, panel: Panel) -> bytes:
+        """A generator's arrays with the statistics of the training part of `panel`. Raises ContractError."""
+        from domain_twin.learning.arrays import encode_arrays
+        from domain_twin.learning.models.gan_start import own
+        from domain_twin.learning.synthetic import check, sizes
+
+        told, decoded = self._read(task, arrays)
+        check(decoded, told, None)
+        rng = np.random.default_rng(told.seed)
+        return encode_arrays(own(decoded, panel, sizes(told)[1], rng).arrays)
 
     def _read(self, task: bytes, arrays: bytes) -> tuple[Any, Any]:
         from domain_twin.learning.arrays import decode_arrays

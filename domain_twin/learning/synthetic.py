@@ -21,7 +21,8 @@ from domain_twin.learning.task import Card, Kind, Task
 from domain_twin.model import Nanoseconds
 
 __all__ = [
-    "CLOCKS", "DAY_NS", "MAX_REGIMES", "MAX_ROWS", "REGIMES", "SCALES", "clock_inputs", "generate", "series",
+    "CLOCKS", "DAY_NS", "MAX_REGIMES", "MAX_ROWS", "REGIMES", "SCALES", "check", "clock_inputs", "generate",
+    "series", "sizes",
 ]  # fmt: skip
 
 CLOCKS: Final[Mapping[str, int]] = {"day": 4, "none": 0}
@@ -47,7 +48,7 @@ def generate(
     puts its own there first, by `gan_start.own`. `card` is checked against `task`. Raises ContractError where
     arrays, card and task do not fit, and beyond 1,000,000 rows of all elements together.
     """
-    _check(arrays, task, card)
+    check(arrays, task, card)
     if rows < 1 or elements < 1 or rows * elements > MAX_ROWS:
         raise ContractError(
             f"{rows} rows of {elements} elements: both at least 1, and at most {MAX_ROWS} rows in all"
@@ -106,7 +107,7 @@ def _raw(  # noqa: PLR0917
     step_s: float,
 ) -> NDArray[np.float64]:  # fmt: skip
     """[T, F]: normal scores, more or less, in `regimes` [T]."""
-    scales, clock = _inputs(task)
+    scales, clock = sizes(task)
     rows = len(regimes)
     time = np.arange(rows)
     knots = [
@@ -172,15 +173,16 @@ def _net(arrays: Arrays, inputs: NDArray[np.float64], regime: int) -> NDArray[np
     return out
 
 
-def _check(arrays: Arrays, task: Task, card: Card | None) -> None:
+def check(arrays: Arrays, task: Task, card: Card | None) -> None:
+    """Raises ContractError where these do not fit together."""
     if task.kind is not Kind.GAN:
         raise ContractError(f"model {task.model!r} is a {task.kind.value}: only a gan makes synthetic series")
     if card is not None and card.task.features != task.features:
         raise ContractError(f"model {task.model!r}: the card is about other features than the task")
-    scales, clock = _inputs(task)
-    inputs = scales * len(task.features) + clock
+    scales, clock = sizes(task)
+    wide = scales * len(task.features) + clock
     direct = arrays.get("generator.direct")
-    wanted = [_regimes(task), inputs, len(task.features)]
+    wanted = [_regimes(task), wide, len(task.features)]
     if direct is None or list(direct.shape) != wanted:
         found = "missing" if direct is None else list(direct.shape)
         raise ContractError(
@@ -188,7 +190,7 @@ def _check(arrays: Arrays, task: Task, card: Card | None) -> None:
         )
 
 
-def _inputs(task: Task) -> tuple[int, int]:
+def sizes(task: Task) -> tuple[int, int]:
     """Time scales of noise, and inputs that tell the time. Raises ContractError."""
     scales, clock = task.settings.get("scales", SCALES), str(task.settings.get("clock", "day"))
     if clock not in CLOCKS or not isinstance(scales, int | float) or not 1 <= scales <= MAX_SCALES:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from domain_twin.errors import CredentialError, NotShared
+from domain_twin.errors import CredentialError, NotFound, NotShared
 from domain_twin.learning.run import Run
 from domain_twin.learning.store import Kept
 from domain_twin.learning.task import Task
@@ -80,8 +80,13 @@ class BrokerLearning:
         found = await asyncio.to_thread(self._desk.registry.store.models, model)
         return sorted(found, key=lambda kept: (-kept.card.created_at, kept.card.model, -kept.card.version))
 
-    async def model(self, model: str, version: int, *, arrays: bool) -> tuple[Kept, bytes]:
-        """One version. Raises NotFound, NotShared: only who may train gets arrays."""
+    async def model(self, model: str, version: int, *, arrays: bool, own: bool) -> tuple[Kept, bytes]:
+        """One version. Raises NotFound, also for `own`; NotShared: only who may train gets arrays."""
+        if own:
+            raise NotFound(
+                "the broker has no history of its own: ask a domain's agent, by --at its socket, for a"
+                " generator with that domain's statistics"
+            )
         if not arrays:
             return await asyncio.to_thread(self._desk.registry.store.get, model, version), b""
         if not self._may_train():

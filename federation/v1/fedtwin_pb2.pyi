@@ -1868,14 +1868,16 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[LearnedModel, _Mapping]]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("model", "version", "arrays")
+    __slots__ = ("model", "version", "arrays", "own")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ARRAYS_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     arrays: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., arrays: _Optional[bool] = ...) -> None: ...
+    own: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., arrays: _Optional[bool] = ..., own: _Optional[bool] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
     __slots__ = ("model", "data", "bytes")

@@ -55,8 +55,9 @@ class LearningFace(Protocol):
     async def models(self, model: str) -> Sequence[Kept]:
         """Versions, newest first; of one model or (empty) of all."""
 
-    async def model(self, model: str, version: int, *, arrays: bool) -> tuple[Kept, bytes]:
-        """One version (0: the one in service), with its arrays as they are kept where asked for."""
+    async def model(self, model: str, version: int, *, arrays: bool, own: bool) -> tuple[Kept, bytes]:
+        """One version (0: the one in service), with its arrays as they are kept where asked for; or, with
+        `own`, a generator's with this domain's statistics of itself."""
 
     async def roll_back(self, model: str, version: int) -> RolledBack:
         """Put an earlier version back into service."""
@@ -149,7 +150,9 @@ class LearningService(fedtwin_pb2_grpc.LearningServicer):  # type: ignore[misc] 
     async def GetModel(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """A version's card, then its arrays in pieces."""
         try:
-            kept, data = await self._face.model(request.model, request.version, arrays=request.arrays)
+            kept, data = await self._face.model(
+                request.model, request.version, arrays=request.arrays, own=request.own
+            )
             first = pb.GetModelResponse(model=wire.encode_model(kept), data=data[:PIECE], bytes=len(data))
             yield first
             for start in range(PIECE, len(data), PIECE):

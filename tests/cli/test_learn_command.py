@@ -25,7 +25,7 @@ from domain_twin.config import BrokerLearningConfig
 from domain_twin.learning.arrays import encode_arrays
 from domain_twin.learning.marginals import Marginals, packed
 from domain_twin.learning.store import digest_of, forms_of
-from domain_twin.learning.task import Card, Feature, Kind, Task
+from domain_twin.learning.task import Card, Kind
 from domain_twin.trust.identity import Role
 from federation.broker import Broker
 from federation.learning_client import LearningClient
@@ -248,12 +248,15 @@ async def test_forecasts_are_looked_back_on(place: Place) -> None:
 
 async def test_models_are_exported(place: Place) -> None:
     keep_generator(place)
-    done, again, made, no_generator, no_rows = await place.all(
+    done, again, made, own, no_generator, no_rows, broker, unowned = await place.all(
         "export demand 1 --out model",
         "export demand --out model",
         "ran: export telemetry --synthetic 30 --elements 2 --seed 3 --recording --out synthetic --json",
+        "ran: export telemetry --synthetic 300 --own --out own",
         "export demand --synthetic 30 --out none",
         "export demand --recording --out none",
+        "export demand --synthetic 30 --own --out none",
+        "export demand --own --out none",
     )
 
     assert done.out == "model: demand 1, card.json and arrays.npz\n"
@@ -266,35 +269,42 @@ async def test_models_are_exported(place: Place) -> None:
     rows = (place.folder / "synthetic" / "data.csv").read_text().splitlines()
     assert (len(rows), all(",synthetic," in row for row in rows[1:])) == (61, True)
     assert (place.folder / "synthetic" / "recording.jsonl.gz").exists()
+    assert own.status == 0, own.err
+    assert statistics(place, "synthetic") == ("mean over the contributors", True)
+    assert statistics(place, "own") == ("of the exporting domain", False)
     assert "model 'demand' is a forecaster: only a gan makes synthetic series" in no_generator.err
     assert (no_rows.status, "add --synthetic ROWS" in no_rows.err) == (2, True)
+    assert "the broker has no history of its own" in broker.err
+    assert (unowned.status, "add --synthetic ROWS" in unowned.err) == (2, True)
     assert not (place.folder / "none").exists()
+
+
+def statistics(place: Place, folder: str) -> tuple[str, bool]:
+    """Whose the card says that they are, and whether values are as large as in the delivered model only."""
+    card = json.loads((place.folder / folder / "card.json").read_text())
+    rows = (place.folder / folder / "data.csv").read_text().splitlines()[1:]
+    return card["statistics"], min(float(row.rpartition(",")[2]) for row in rows) > 5e5
 
 
 def keep_generator(place: Place) -> None:
     """Give ran a generator, as a delivery would: without hidden units, and so without training."""
-    task = Task(
-        "telemetry",
-        Kind.GAN,
-        features=(Feature("ndt:utilisation", "1"), Feature("ndt:carried_rate", "Mbit/s")),
-        settings={"scales": 3, "clock": "none", "regimes": 1},
+    task = replace(
+        TASK, model="telemetry", kind=Kind.GAN, settings={"scales": 3, "clock": "none", "regimes": 1}
     )
     rng = np.random.default_rng(1)
-    load = rng.uniform(0.1, 0.9, 400)
-    values = np.stack([load, 100 * load], axis=1)[None]
     arrays = {
-        "generator.direct": rng.normal(0, 1, (1, 6, 2)),
-        "regimes.centres": np.zeros((1, 2)),
+        "generator.direct": rng.normal(0, 1, (1, 3, 1)),
+        "regimes.centres": np.zeros((1, 1)),
         "regimes.transitions": np.ones((1, 1)),
-        "generator.in": np.zeros((7, 4)),
+        "generator.in": np.zeros((4, 4)),
         "generator.in_bias": np.zeros(4),
         "generator.mid": np.zeros((4, 4)),
         "generator.mid_bias": np.zeros(4),
-        "generator.out": np.zeros((4, 2)),
-        "generator.out_bias": np.zeros(2),
+        "generator.out": np.zeros((4, 1)),
+        "generator.out_bias": np.zeros(1),
     }
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    arrays |= packed([Marginals.fit(values)])
+    arrays |= packed([Marginals.fit(rng.uniform(1e6, 2e6, (1, 400, 1)))])
     data = encode_arrays(arrays)
     store = place.made.domains["ran"].learning.store
     store.put(Card("telemetry", 1, task, forms_of(arrays), 1, "r", 1, ("ran",), digest=digest_of(data)), data)

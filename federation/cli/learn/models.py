@@ -183,6 +183,13 @@ def export(
         typer.Option("--recording", help="Also what a device would have said, for `fedtwin replay`."),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same data.")] = 0,
+    own: Annotated[
+        bool,
+        typer.Option(
+            "--own",
+            help="At an agent: with the statistics of its own history, and not the contributors' mean.",
+        ),
+    ] = False,
     at: At = "",
     as_json: Json = False,
 ) -> None:
@@ -194,7 +201,9 @@ def export(
         raise ConfigError(f"{target}: exists already; name a new folder")
     if recording and not synthetic:
         raise typer.BadParameter("a recording is made of synthetic data: add --synthetic ROWS")
-    kept, arrays = _fetched(at, model, version)
+    if own and not synthetic:
+        raise typer.BadParameter("own statistics make synthetic data of a domain: add --synthetic ROWS")
+    kept, arrays = _fetched(at, model, version, own=own)
     if synthetic:
         from domain_twin.learning.dataset import export_synthetic
 
@@ -209,6 +218,7 @@ def export(
             seed=seed,
             form=form,
             record=recording,
+            own=own,
         )
         if as_json:
             emit(
@@ -237,13 +247,13 @@ def export(
     out().print(f"{target}: {kept.card.model} {kept.card.version}, card.json and arrays.npz")
 
 
-def _fetched(at: str, model: str, version: int) -> tuple[Kept, Arrays]:
+def _fetched(at: str, model: str, version: int, *, own: bool) -> tuple[Kept, Arrays]:
     from federation.cli.asking import patiently
     from federation.learning_client import LearningClient
 
     async def session() -> tuple[Kept, Arrays]:
         async with LearningClient.connect(at) as learning:
-            return await learning.arrays(model, version)
+            return await learning.arrays(model, version, own=own)
 
     return asyncio.run(patiently(session(), "fetching the model"))
 
