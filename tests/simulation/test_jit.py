@@ -8,7 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from graphs import network, uniform
+
 import domain_twin
+from domain_twin.simulation import capacity, jit, passes
+from domain_twin.simulation.graph import Demand
+from domain_twin.simulation.solve import Engine
+from domain_twin.simulation.warm import warm
 
 OUTER = """
 from domain_twin.simulation.inner import value
@@ -77,3 +85,19 @@ def test_kernels_run_without_a_compiler(tmp_path: Path) -> None:
     assert run(root, "-c", UNCOMPILED, NUMBA_DISABLE_JIT="1") == "(0,)"
     hidden = f"import sys\nsys.modules['numba'] = None\n{UNCOMPILED}"
     assert run(root, "-c", hidden) == "(0,)"
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled here")
+def test_no_question_waits_for_a_compiler_after_the_warm_up() -> None:
+    kernels = (passes.answer, passes.compose, passes.digest, passes.load_edges, passes.settle)
+    warm()
+    known = [set(kernel.signatures) for kernel in kernels]
+    graph = network(2, [(0, 1, 1.0), (1, 0, 1.0)])
+    rate = np.array(uniform(graph, 10.0).rate)
+    rate.flags.writeable = False  # as arrays are that were received
+
+    Engine(graph, Demand(rate)).solve()
+    capacity.assess(graph, Demand(rate), best=False)
+
+    assert all(known)
+    assert [set(kernel.signatures) for kernel in kernels] == known
