@@ -221,14 +221,14 @@ def plain(grid: CarriedGrid, task: Task, n: int) -> Arrays:
 
 
 def judged(arrays: Arrays, domains: Mapping[str, Domain], task: Task) -> dict[str, float]:
-    """Mean over `domains` of the loss, and of the best naive rival's, on the last day."""
+    """Mean over `domains` of the model's own loss, and of the best naive rival's, on the last day."""
     model = learner(task)
     with np.errstate(all="ignore"):
         said = [model.evaluate(arrays, one.later) for one in domains.values()]
     naive = {
         name: statistics.fmean(one[name] for one in said) for name in said[0] if name.startswith("naive:")
     }
-    loss = statistics.fmean(one["loss"] for one in said)
+    loss = statistics.fmean(one["raw"] for one in said)
     return {"loss": loss if math.isfinite(loss) else math.nan, "naive": min(naive.values())}
 
 

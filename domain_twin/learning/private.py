@@ -219,10 +219,11 @@ class _Domain:
     def _judge(self, scores: dict[str, float], memory: ConfigRecord) -> np.ndarray[Any, Any]:
         """MEASURES, each in 0 to 1."""
         loss = scores["loss"]
+        own = scores.get("raw", loss)  # what a domain's adaptation cannot make up for
         best = memory.get("best", math.inf)
-        worse = not loss <= float(best) * (1 + _TOLERANCE)  # type: ignore[arg-type]
+        worse = not own <= float(best) * (1 + _TOLERANCE)  # type: ignore[arg-type]
         if not worse:
-            memory["best"] = min(loss, float(best))  # type: ignore[arg-type]
+            memory["best"] = min(own, float(best))  # type: ignore[arg-type]
         naive = min(
             (value for name, value in scores.items() if name.startswith("naive:")), default=LOSS_LIMIT
         )

@@ -282,7 +282,7 @@ class _Rounds(Strategy):
         state.said = self._heard(replies)
         verdict = Verdict(False, False, math.inf, state.reason)
         if state.candidate is not None:
-            verdict = self._gate.judge({domain: said["loss"] for domain, said in state.said.items()})
+            verdict = self._gate.judge(_own_losses(state.said))
         if verdict.accepted and state.candidate is not None and state.joined is not None:
             self._accept(verdict, state.candidate, state.joined)
         self._failed_in_a_row = 0 if verdict.accepted else self._failed_in_a_row + 1
@@ -321,7 +321,7 @@ class _Rounds(Strategy):
         )
         self._round.said = self._said = self._heard(replies)
         self._first = {domain: said["loss"] for domain, said in self._said.items()}
-        self._gate.begin(self._first)
+        self._gate.begin(_own_losses(self._said))
         self._report(Verdict(True, True, 0.0, ""))
 
     def _standardise(self, model: Standardised, start: Arrays) -> Arrays:
@@ -472,6 +472,11 @@ def _mean(said: Sequence[Arrays]) -> Arrays:
     if len(said) == 1:
         return said[0]
     return {name: np.asarray(np.mean([one[name] for one in said], axis=0, dtype=float)) for name in said[0]}
+
+
+def _own_losses(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """By domain, the loss of the model itself, where a domain makes up for some of it when it uses one."""
+    return {domain: one.get("raw", one["loss"]) for domain, one in said.items()}
 
 
 def _traffic(grid: Grid) -> tuple[int, int]:

@@ -150,30 +150,27 @@ def _static(windows: Windows, levels: tuple[float, ...]) -> dict[str, float]:
 
 def _adaptive(windows: Windows, levels: tuple[float, ...]) -> dict[str, float]:
     elements, steps = windows.steps(holdout=True)
-    units = windows.to_units(windows.ahead(elements, steps), elements, steps)
     size, begin = _block_size(windows, levels), _begin(windows)
     middle = int(np.argmin(np.abs(np.array(levels) - 0.5)))
-    losses: dict[str, list[Floats]] = {}
-    centres: dict[str, list[Floats]] = {}
+    found: dict[str, list[tuple[Floats, Floats]]] = {}
     for number in range(-(-len(windows.values) // size)):
         here = elements // size == number
         place = elements[here] - number * size, steps[here] - begin
         block = _rivals(windows, levels, number)
         mixed, loss = block.mixed()
-        for name, lost in {
-            **{f"{name}-adaptive": loss for name, loss in block.losses.items()},
-            "mix": loss,
-        }.items():
-            losses.setdefault(name, []).append(lost[place])
-            centre = mixed[..., middle] if name == "mix" else block.centres[name.removesuffix("-adaptive")]
-            centres.setdefault(name, []).append(centre[place])
+        rows = {f"{name}-adaptive": (centre, block.losses[name]) for name, centre in block.centres.items()}
+        for name, (centre, lost) in {**rows, "mix": (mixed[..., middle], loss)}.items():
+            found.setdefault(name, []).append((centre[place], lost[place]))
+    # As they stand in `found`, from block to block.
+    order = np.argsort(elements // size, kind="stable")
+    at = elements[order], steps[order]
+    base, units = windows.base[at][:, :, None], windows.to_units(windows.ahead(*at), *at)
     scores: dict[str, float] = {}
-    for name, lost in losses.items():
-        if sum(map(len, lost)) != len(steps):
-            continue
-        relative = np.concatenate(centres[name]) - windows.base[elements, steps][:, :, None]
-        scores[f"naive:{name}"] = float(np.nanmean(np.concatenate(lost)))
-        scores[f"nmae:{name}"] = nmae(windows.to_units(relative, elements, steps), units)
+    for name, parts in found.items():
+        made, losses = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if len(losses) == len(steps):
+            scores[f"naive:{name}"] = float(np.nanmean(losses))
+            scores[f"nmae:{name}"] = nmae(windows.to_units(made - base, *at), units)
     return scores
 
 
