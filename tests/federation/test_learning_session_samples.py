@@ -26,9 +26,10 @@ async def test_no_answer_of_a_training_carries_a_sample(
     task = replace(TASK, rounds=1)
     async with federation.running() as broker, federation.client(broker) as client:
         for name, domain in federation.domains.items():
+            made = domain.learning._panel
 
-            async def kept(of: Task, *, name: str = name, made: object = domain.learning._panel) -> Panel:
-                panels[name] = await made(of)  # type: ignore[operator]
+            async def kept(of: Task, now: int, *, name: str = name, made: object = made) -> Panel:
+                panels[name] = await made(of, now)  # type: ignore[operator]
                 return panels[name]
 
             monkeypatch.setattr(domain.learning, "_panel", kept)
