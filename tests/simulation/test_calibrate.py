@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from twin_networks import kpis, link, network, small
 
+from domain_twin.agent.expected import expected_loads
 from domain_twin.datastore.history import History
 from domain_twin.emulator.assemble import assemble, dimension
 from domain_twin.emulator.binding import Binding
@@ -32,7 +34,7 @@ from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Tra
 from domain_twin.simulation.twin.compile import compile_network
 from domain_twin.simulation.twin.observed import Observations, Recorder, Series, observe
 from domain_twin.simulation.twin.packet_size import packet_octets
-from domain_twin.simulation.twin.traffic import loads_between, loads_over
+from domain_twin.simulation.twin.traffic import Loads, loads_between, loads_over
 from domain_twin.simulation.twin.uncertainty import flow_intervals
 
 SECOND = 1_000_000_000
@@ -197,6 +199,10 @@ class Emulated:
     truth: dict[str, float]  # service time by host, s
 
 
+def _at(change: Change, at: int) -> Change:
+    return Change(change.device, change.path, change.value, at, at, change.origin, change.deleted)
+
+
 @pytest.fixture(scope="module")
 def emulated() -> Emulated:
     """Two minutes of packets, as the devices of one domain report them."""
@@ -324,6 +330,77 @@ async def test_the_recorded_history_gives_the_same_fit(emulated: Emulated, tmp_p
             await loads_between(history, "edge", START + 200 * SECOND, START + 210 * SECOND)
     finally:
         await history.close()
+
+
+DAY = 86_400 * SECOND
+
+
+async def test_a_time_to_come_is_as_recorded_days_were_with_what_never_changed(
+    emulated: Emulated, tmp_path: Path
+) -> None:
+    first, *rest = emulated.deltas
+    early = replace(first, changes=tuple(_at(change, START - 400 * SECOND) for change in first.changes))
+    links = emulated.network.links
+    still = min(links)
+    gone = next(name for name in sorted(links) if links[name].device != links[still].device)
+    said = {name: f"/fedtwin-performance:performance/link[link-id='{name}']" for name in (still, gone)}
+    at = START - 300 * SECOND
+    told = tuple(  # these two said one rate, once
+        Change(links[name].device, f"{path}/carried-rate", Decimal("7.5"), at, at, Origin.MEASURED, False)
+        for name, path in said.items()
+    )
+    history = await History.open(tmp_path, clock=lambda: START + DAY)
+    try:
+        history.append(early)
+        history.append(Delta(early.target, Version("e", 1, START), told))
+        history.gap(links[gone].device, START - 100 * SECOND, START - 50 * SECOND, "the session was lost")
+        for delta in rest:
+            heard = (one for one in delta.changes if not one.path.startswith(tuple(said.values())))
+            history.append(replace(delta, changes=tuple(heard)))
+
+        loads = await expected_loads(
+            START + DAY + 60 * SECOND,
+            now=START + DAY,
+            network=emulated.network,
+            loads=Loads({}, {}),
+            learned=None,
+            between=partial(loads_between, history, "edge"),
+        )
+    finally:
+        await history.close()
+
+    found = loads.mbps | loads.handled_pps
+    assert found.keys() == emulated.observations.series.keys() - {gone}
+    for name in found:
+        rate = float(emulated.observations.series[name].rate.mean())
+        assert found[name] == pytest.approx(rate if name != still else 7.5, rel=0.05)
+    assert "is the mean of what was carried at that time of day on 1 of the last days" in loads.assumptions[0]
+
+
+async def test_loads_of_a_few_minutes_are_found_where_figures_are_kept_by_the_hour(tmp_path: Path) -> None:
+    hour, now = 3600 * SECOND, START // DAY * DAY + 4 * DAY
+    history = await History.open(tmp_path, raw_days=1.0, minute_days=2.0, clock=lambda: now)
+    try:
+        said: list[tuple[int, str, Any]] = [
+            (now - 4 * DAY, "host-id", "urn:h"),
+            (now - 4 * DAY, "node-id", "urn:h"),
+        ]
+        said += [
+            (now - 4 * DAY + n * hour // 2 + SECOND, "performance/handled-rate", Decimal(100 + n // 2))
+            for n in range(4 * 24 * 2)
+        ]
+        for n, (at, place, value) in enumerate(said):
+            change = Change("h", f"/fedtwin-edge:edge-host/{place}", value, at, at, Origin.MEASURED, False)
+            history.append(Delta(Version("e", n), Version("e", n + 1, at), (change,)))
+        await history.flush()
+        await history.maintain()
+        middle = now - 3 * DAY + 30 * 60 * SECOND
+
+        loads = await loads_between(history, "edge", middle - 150 * SECOND, middle + 150 * SECOND)
+    finally:
+        await history.close()
+
+    assert loads.handled_pps["urn:h"] == pytest.approx(124, abs=1)
 
 
 # ---- the file ------------------------------------------------------------------------------------------

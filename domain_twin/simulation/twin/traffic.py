@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,14 +118,49 @@ def loads_over(observations: Observations) -> Loads:
 
 
 async def loads_between(history: History, domain: str, start: Nanoseconds, end: Nanoseconds) -> Loads:
-    """Mean loads over a time window of the recorded history. Raises NotFound: nothing is recorded then."""
+    """Mean loads over a time window of the recorded history. Raises NotFound: nothing is recorded then.
+
+    A window is widened to the intervals of what was rolled up. A load that was the same all the time is
+    recorded once, before: it counts where its device was heard.
+    """
+    if step := (await history.resolution(end))[1]:
+        start, end = start // step * step - 1, -(-end // step) * step
     found = loads_over(await observe(history, domain, start, end))
-    if not found.mbps and not found.handled_pps:
+    if found.mbps or found.handled_pps:
+        found = await _with_constant(history, domain, found, start, end)
+    else:
         raise NotFound(
             f"no load of {domain} is recorded between {start} and {end} ns; choose a window in which its"
             " devices were heard (`fedtwin history`)"
         )
     return found
+
+
+async def _with_constant(
+    history: History, domain: str, found: Loads, start: Nanoseconds, end: Nanoseconds
+) -> Loads:
+    """`found`, and the loads of elements that had one at `start` and told no other until `end`."""
+    from domain_twin.mapping.mapper import Mapper
+
+    mapper = Mapper(domain)
+    mapper.apply((await history.state_at(start)).as_delta())
+    network = mapper.network()
+    items = (*network.links.values(), *network.cells.values(), *network.functions.values())
+    device_of = {item.id: item.device for item in (*items, *network.hosts.values())}
+    device_of |= {
+        point.inter_domain.link_id: point.device
+        for point in network.termination_points.values()
+        if point.inter_domain is not None
+    }
+    unheard = {gap.device for gap in await history.gaps(start, end)}
+    heard = {name for name, device in device_of.items() if device not in unheard and "" not in unheard}
+    first = loads_of(network)
+    return replace(
+        found,
+        mbps={name: rate for name, rate in first.mbps.items() if name in heard} | dict(found.mbps),
+        handled_pps={name: rate for name, rate in first.handled_pps.items() if name in heard}
+        | dict(found.handled_pps),
+    )
 
 
 def _value(kpis: Mapping[str, Kpi], name: str) -> float:
