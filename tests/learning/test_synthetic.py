@@ -17,6 +17,7 @@ from domain_twin.learning.dataset import export_synthetic, write_recording
 from domain_twin.learning.fidelity import membership, quick
 from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.marginals import Marginals, packed
+from domain_twin.learning.models.gan_private import noise_multiplier, private_own, products, shortened
 from domain_twin.learning.models.gan_start import own
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.rivals import block_bootstrap, copula
@@ -89,6 +90,13 @@ def test_marginals_hold_no_sample(panel: Panel) -> None:
     assert not any(np.isin(one, other).any() for one, other in zip(levels, samples, strict=True))
 
 
+@pytest.mark.parametrize(("step", "told"), [(0.5, 0.5), (20.0, 20.0), (3.0, 1.0), (0.0, 0.0)])
+def test_the_grid_of_values_is_told_and_no_difference_of_two(step: float, told: float) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(3, 40, 2000) * step if step else rng.random(2000)
+    assert Marginals.fit(values[:, None]).resolution == pytest.approx(told)
+
+
 def test_too_few_values_are_refused() -> None:
     with pytest.raises(ContractError, match="150 known values and 200 are needed"):
         Marginals.fit(np.random.default_rng(0).random((1, 150, 2)))
@@ -127,9 +135,7 @@ def test_a_model_that_was_never_trained_is_refused() -> None:
 
 def test_arrays_of_another_task_are_refused(begun: Arrays) -> None:
     other = replace(TASK, settings={**TASK.settings, "scales": 4})
-    with pytest.raises(
-        ContractError, match=r"is \[3, 22, 3\], this task's is \[3, 16, 3\]"
-    ):
+    with pytest.raises(ContractError, match=r"is \[3, 22, 3\], this task's is \[3, 16, 3\]"):
         generate(begun, other, None, 10, np.random.default_rng(0))
 
 
@@ -201,6 +207,47 @@ def test_a_bootstrap_never_joins_over_a_gap(panel: Panel) -> None:
     values: NDArray[np.float64] = panel.values[0].copy()
     values[::50] = np.nan
     assert np.isfinite(block_bootstrap(values, 5000, np.random.default_rng(0))).all()
+
+
+def test_one_step_changes_private_sums_no_more_than_noise_is_made_for() -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.standard_t(2, (1, 60, 4)) * 5
+    whole[0, 20:40] = whole[0, 20]  # nothing adds up more than equal steps
+    lags = [0, 1, 3]
+    scores, longest = shortened(whole)
+    sums, most = products(scores, lags, longest)
+    changes = []
+    for step in range(60):
+        without = whole.copy()
+        without[0, step, 0] = np.nan
+        less, _ = products(shortened(without)[0], lags, longest)
+        changes.append(np.linalg.norm(sums - less))
+    assert 0.9 * most < max(changes) <= most * (1 + 1e-9)
+
+
+def test_noise_is_for_all_that_is_told_together() -> None:
+    import dp_accounting
+    from dp_accounting import rdp
+
+    accountant = rdp.RdpAccountant()
+    accountant.compose(dp_accounting.GaussianDpEvent(noise_multiplier(2.0)), 4)
+    assert 1.99 < accountant.get_epsilon(1e-5) <= 2.0
+    with pytest.raises(ConfigError, match=r"epsilon is 0; 0\.05 to 100"):
+        noise_multiplier(0.0)
+
+
+def test_private_statistics_make_series_like_the_data(panel: Panel) -> None:
+    pytest.importorskip("jax")
+    task = replace(TASK, settings={**TASK.settings, "regimes": 1})
+    nothing = learner(task).initial(np.random.default_rng(0))
+    told = [private_own(nothing, panel, 4, 8.0, np.random.default_rng(seed)) for seed in (0, 1)]
+    found = quick(generate(told[0], task, None, 6_000, np.random.default_rng(1)).values, panel.training())
+    assert found["w1"] < 0.15
+    assert found["correlation_error"] < 0.2
+    for name in ("marginals.levels", "generator.direct"):
+        assert not np.allclose(told[0][name], told[1][name], rtol=1e-4)  # of the same data
+    with pytest.raises(ContractError, match="one regime, not 3"):
+        private_own(learner(TASK).initial(np.random.default_rng(0)), panel, 4, 8.0, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

@@ -22,7 +22,7 @@ from domain_twin.learning.models.gan_start import autocorrelation, roots
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.synthetic import clock_inputs
 
-__all__ = ["DELTA", "noise_multiplier", "private_own"]
+__all__ = ["DELTA", "noise_multiplier", "private_own", "products", "shortened"]
 
 Floats = NDArray[np.float64]
 
@@ -60,13 +60,13 @@ def private_own(
         )
     ratio = noise_multiplier(epsilon, delta)
     marginals = _marginals(values, ratio, rng)
-    scores = marginals.scores(values, rng)
-    scores = np.where(np.isfinite(scores).all(-1, keepdims=True), scores, 0.0)
-    longest = _LONGEST * np.sqrt(features)
-    scores *= np.minimum(1, longest / np.maximum(np.linalg.norm(scores, axis=-1, keepdims=True), 1e-12))
+    scores, longest = shortened(marginals.scores(values, rng))
     hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, clock)
     lags = [lag for lag in _LAGS if lag < values.shape[1] // 4]
-    covers = _covers(scores, lags, ratio * longest**2 * np.sqrt(1 + 4 * (len(lags) - 1)), rng)
+    covers, most = products(scores, lags, longest)
+    drawn = rng.normal(0, ratio * most, covers.shape)
+    # of both halves together: the same law as of one entry each, in the norm that `most` is in
+    covers += (drawn + drawn.transpose(0, 2, 1)) / 2
     spread = np.sqrt(np.maximum(np.diagonal(covers[0]), 1e-3 * scores.shape[1]))
     by_hour: Floats = np.zeros((clock, features))
     if clock:
@@ -89,6 +89,26 @@ def private_own(
     }
 
 
+def shortened(scores: Floats) -> tuple[Floats, float]:
+    """Scores [E, T, F] of which no step is longer than what is told with them; 0 where one is unknown."""
+    longest = float(_LONGEST * np.sqrt(scores.shape[-1]))
+    known = np.where(np.isfinite(scores).all(-1, keepdims=True), scores, 0.0)
+    length = np.linalg.norm(known, axis=-1, keepdims=True)
+    return known * np.minimum(1, longest / np.maximum(length, 1e-12)), longest
+
+
+def products(scores: Floats, lags: list[int], longest: float) -> tuple[Floats, float]:
+    """[K, F, F]: symmetric sums of products of `scores` [E, T, F] over `lags`, of which the first is 0.
+
+    With them the most that one step more or less changes all of them together (Frobenius): it is in one
+    product with itself and in two at every other lag.
+    """
+    steps = scores.shape[1]
+    found = np.stack([np.einsum("etf,etg->fg", scores[:, : steps - lag], scores[:, lag:]) for lag in lags])
+    most = longest**2 * np.sqrt(1 + 4 * (len(lags) - 1))
+    return (found + found.transpose(0, 2, 1)) / 2, float(most)
+
+
 def noise_multiplier(epsilon: float, delta: float = DELTA) -> float:
     """The least ratio of noise to sensitivity at which all releases together are (epsilon, delta)-private.
 
@@ -106,7 +126,7 @@ def noise_multiplier(epsilon: float, delta: float = DELTA) -> float:
         return float(accountant.get_epsilon(delta))
 
     low, high = 0.05, 2000.0
-    for _ in range(50):
+    for _ in range(20):
         middle = np.sqrt(low * high)
         low, high = (middle, high) if spent(middle) > epsilon else (low, middle)
     return float(high)
@@ -132,15 +152,3 @@ def _marginals(values: Floats, ratio: float, rng: np.random.Generator) -> Margin
         shares = np.concatenate([[0.0], fine.ravel().cumsum()])
         points[:, column] = np.interp(ranks, shares / shares[-1], edges)
     return Marginals.fit(points, np.zeros(features))
-
-
-def _covers(scores: Floats, lags: list[int], noise: float, rng: np.random.Generator) -> Floats:
-    """[K, F, F]: noised sums of products of `scores` [E, T, F] over `lags`, symmetric."""
-    steps, features = scores.shape[1:]
-    found = np.empty((len(lags), features, features))
-    for place, lag in enumerate(lags):
-        product = np.einsum("etf,etg->fg", scores[:, : steps - lag], scores[:, lag:])
-        drawn = rng.normal(0, noise, product.shape)
-        # of both halves together: the same law as of one entry each, in the norm that sensitivity is in
-        found[place] = (product + product.T) / 2 + (drawn + drawn.T) / 2
-    return found
