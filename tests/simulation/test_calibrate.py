@@ -377,24 +377,25 @@ async def test_a_time_to_come_is_as_recorded_days_were_with_what_never_changed(
     assert "is the mean of what was carried at that time of day on 1 of the last days" in loads.assumptions[0]
 
 
+@pytest.mark.slow
 async def test_loads_of_a_few_minutes_are_found_where_figures_are_kept_by_the_hour(tmp_path: Path) -> None:
-    hour, now = 3600 * SECOND, START // DAY * DAY + 4 * DAY
-    history = await History.open(tmp_path, raw_days=1.0, minute_days=2.0, clock=lambda: now)
+    hour, now = 3600 * SECOND, START // DAY * DAY + 3 * DAY
+    history = await History.open(tmp_path, raw_days=0.5, minute_days=1.0, clock=lambda: now)
     try:
         said: list[tuple[int, str, Any]] = [
-            (now - 4 * DAY, "host-id", "urn:h"),
-            (now - 4 * DAY, "node-id", "urn:h"),
+            (now - 3 * DAY, "host-id", "urn:h"),
+            (now - 3 * DAY, "node-id", "urn:h"),
         ]
         said += [
-            (now - 4 * DAY + n * hour // 2 + SECOND, "performance/handled-rate", Decimal(100 + n // 2))
-            for n in range(4 * 24 * 2)
+            (now - 3 * DAY + n * hour + SECOND, "performance/handled-rate", Decimal(100 + n))
+            for n in range(3 * 24)
         ]
         for n, (at, place, value) in enumerate(said):
             change = Change("h", f"/fedtwin-edge:edge-host/{place}", value, at, at, Origin.MEASURED, False)
             history.append(Delta(Version("e", n), Version("e", n + 1, at), (change,)))
         await history.flush()
         await history.maintain()
-        middle = now - 3 * DAY + 30 * 60 * SECOND
+        middle = now - 2 * DAY + 30 * 60 * SECOND
 
         loads = await loads_between(history, "edge", middle - 150 * SECOND, middle + 150 * SECOND)
     finally:
