@@ -160,7 +160,7 @@ def figures(took: Sequence[float], cpu_s: float) -> dict[str, Any]:
 class HeldLearning(Learning):
     """The agent's learning, where the panel does not come from a history."""
 
-    async def _panel(self, task: Task) -> Panel:
+    async def _panel(self, task: Task, *_: Any) -> Panel:
         return panel_of(self._domain)
 
 
