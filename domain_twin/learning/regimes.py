@@ -20,6 +20,8 @@ AROUND: Final = 8
 """Steps before and after one that tell its regime, too."""
 LEAST_STEPS: Final = 200
 """Of a regime; one with fewer is none, and goes to the nearest."""
+BORROWED: Final = 50
+"""Changes of regime that others' shares count as."""
 _TURNS: Final = 50
 _GOLDEN: Final = 0.6180339887498949
 
@@ -56,15 +58,22 @@ def found(scores: Floats, centres: NDArray[Any]) -> tuple[Labels, Floats]:
     return labels.reshape(elements, steps), places
 
 
-def transitions(labels: Labels, count: int) -> Floats:
+def transitions(labels: Labels, others: NDArray[Any]) -> Floats:
     """[K, K]: shares of steps in one regime that are followed by each; 0 for one that is not there.
 
     The record is taken for a ring: each regime is entered as often as it is left, so that a chain of these
-    shares stays in each as long as the record did.
+    shares stays in each as long as the record did. `others` [K, K], the mean over domains, counts as much as
+    `BORROWED` changes of regime: whoever saw few of them knows little of how long each lasts. Zeros: nothing.
     """
     flat = labels[labels >= 0]
+    count = len(others)
     pairs = np.zeros((count, count))
     np.add.at(pairs, (flat, np.roll(flat, -1)), 1.0)
+    there = np.bincount(flat, minlength=count) > 0
+    flow = others * there * there[:, None] * shares(others)[:, None]
+    changes = flow.sum() - np.trace(flow)
+    if changes > 0:
+        pairs += flow * BORROWED / changes
     found: Floats = pairs / np.maximum(pairs.sum(1, keepdims=True), 1e-12)
     return found
 

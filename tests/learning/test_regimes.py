@@ -12,6 +12,7 @@ from domain_twin.learning.regimes import found, path, shares, transitions
 
 COUNT = 3
 NONE = np.zeros((COUNT, 2))
+NOBODY = np.zeros((COUNT, COUNT))
 
 
 def record(seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -56,7 +57,7 @@ def test_unknown_steps_have_no_regime() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), min_size=1, max_size=12))
 def test_a_chain_stays_in_each_regime_as_long_as_the_record(stays: list[tuple[int, int]]) -> None:
     labels = np.concatenate([np.full(length, regime) for regime, length in stays])
-    moves = transitions(labels[None], COUNT)
+    moves = transitions(labels[None], NOBODY)
     held = np.bincount(labels, minlength=COUNT) / len(labels)
     assert np.allclose(shares(moves), held, atol=1e-6)
     drawn = path(moves, 500, np.random.default_rng(0))
@@ -65,8 +66,17 @@ def test_a_chain_stays_in_each_regime_as_long_as_the_record(stays: list[tuple[in
 
 def test_a_long_path_has_the_shares_of_the_record() -> None:
     _, true = record()
-    drawn = path(transitions(true[None], COUNT), 20_000, np.random.default_rng(5))
+    drawn = path(transitions(true[None], NOBODY), 20_000, np.random.default_rng(5))
     assert np.bincount(drawn, minlength=COUNT) / 20_000 == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+def test_whoever_saw_few_changes_borrows_from_others() -> None:
+    others = np.array([[0.99, 0.01, 0], [0.01, 0.99, 0], [0, 0, 1]])  # half of the time in each of two
+    few = np.repeat([0, 1], [900, 100])[None]
+    many = np.tile(np.repeat([0, 1], [9, 1]), 1000)[None]
+    assert shares(transitions(few, others))[1] == pytest.approx(0.43, abs=0.02)
+    assert shares(transitions(many, others))[1] < 0.25
+    assert transitions(few, others)[:2, 2].max() == 0  # a regime that is not here
 
 
 def test_a_path_of_a_chain_that_knows_nothing_stays() -> None:

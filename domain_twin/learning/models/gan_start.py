@@ -49,7 +49,7 @@ def own(arrays: Arrays, panel: Panel, clock: int, rng: np.random.Generator) -> B
     whole = Marginals.fit(values)
     labels, centres = found(whole.scores(values, rng), arrays["regimes.centres"])
     hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, clock)
-    count, inputs, features = arrays["generator.direct"].shape
+    _, inputs, features = arrays["generator.direct"].shape
     scores = np.full(values.shape, np.nan)
     marginals: dict[int, Marginals] = {}
     direct: dict[int, Floats] = {}
@@ -66,7 +66,7 @@ def own(arrays: Arrays, panel: Panel, clock: int, rng: np.random.Generator) -> B
         **packed([marginals[regime] for regime in stand_in]),
         "generator.direct": np.stack([direct[regime] for regime in stand_in]).astype(np.float32),
         "regimes.centres": centres.astype(np.float32),
-        "regimes.transitions": transitions(labels, count).astype(np.float32),
+        "regimes.transitions": transitions(labels, arrays["regimes.transitions"]).astype(np.float32),
     }
     return Begun({**arrays, **told}, scores, labels)
 
