@@ -70,7 +70,7 @@ def test_the_fit_of_all_sums_is_that_of_all_rows() -> None:
     with in_process(SOURCES) as carrier:
         outcome = run(carrier, task=TRUSTED, plan=PLAN)
 
-    parts = [LEARNER._rows(held) for held in PANELS.values()]
+    parts = [LEARNER.rows(held) for held in PANELS.values()]
     pooled = Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__))
     wanted = solved(*sums(pooled), least=residual.LEAST_IN_BIN)
     assert outcome.accepted == 1
@@ -191,7 +191,7 @@ def test_nothing_is_corrected_before_a_round_and_beyond_its_loads() -> None:
     said = LEARNER.evaluate(start, PANELS["core"])
     assert said["loss"] == said["naive:tables"]
 
-    rows = LEARNER._rows(PANELS["transport"])
+    rows = LEARNER.rows(PANELS["transport"])
     curve = LoadCurve(np.full(5, 0.1), 0.3)
     beyond = rows.load > 0.3
     assert np.ptp(((rows.miss - curve.missed(rows)) / rows.unit)[beyond & (rows.reference > 0.3)]) < 1e-9

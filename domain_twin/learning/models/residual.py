@@ -49,7 +49,7 @@ LEAST_IN_BIN: Final = 5
 _MOST_ROWS: Final = 1e9
 _WEIGHT_CAP: Final = 4.0
 """Of an operator's rows, in medians over operators, where operators do not trust each other."""
-_WORSE: Final = 0.02
+_WORSE: Final = 0.1
 """By how much the fit of a part may beat that of all for the median operator, before a part is left out."""
 
 _FORM: Final = {
@@ -104,7 +104,7 @@ class ResidualLearner:
 
     def sums(self, panel: Panel) -> Arrays:
         """What leaves the domain: sums over the rows of the training part. Raises ContractError: too few."""
-        moments, bins = sums(self._rows(panel))
+        moments, bins = sums(self.rows(panel))
         return {
             _GRAM: moments.gram,
             _MOMENT: moments.moment,
@@ -136,7 +136,7 @@ class ResidualLearner:
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
         """The fit of this domain's own sums alone. Raises ContractError: too few rows."""
         fitted, _ = self.summed([self.sums(panel)], robust=False)
-        rows = self._rows(panel)
+        rows = self.rows(panel)
         loss = float(np.abs(curve_of(fitted).missed(rows)).mean())
         return Trained(fitted, len(rows), {"loss": loss})
 
@@ -157,7 +157,8 @@ class ResidualLearner:
             "points": float(len(rows)),
         }
 
-    def _rows(self, panel: Panel) -> Rows:
+    def rows(self, panel: Panel) -> Rows:
+        """What the sums are over. Never leaves. Raises ContractError: too few."""
         try:
             rows = cross_fitted(self._observed(panel, slice(0, panel.holdout_from)), _traffic(panel))
         except ConfigError as error:
