@@ -146,8 +146,10 @@ def _marginals(values: Floats, ratio: float, rng: np.random.Generator) -> Margin
         fine = np.bincount(known, minlength=_COARSE * _FINE).reshape(_COARSE, _FINE).astype(float)
         coarse = fine.sum(1) + rng.normal(0, noise, _COARSE)
         fine += rng.normal(0, noise, fine.shape)
-        coarse[coarse < np.minimum(_SURE * noise, coarse.max())] = 0
-        fine = np.maximum(fine, 0)
+        largest = coarse.argmax()  # one there is, however small an epsilon makes it
+        coarse[largest] = max(coarse[largest], _SURE * noise)
+        coarse[coarse < _SURE * noise] = 0
+        fine = np.maximum(fine, 1e-9)
         fine *= (coarse / np.maximum(fine.sum(1), 1e-12))[:, None]
         shares = np.concatenate([[0.0], fine.ravel().cumsum()])
         points[:, column] = np.interp(ranks, shares / shares[-1], edges)
