@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 _DAY_S: Final = 86_400.0
 _OFFER_S: Final = 60.0
+UNRIVALLED: Final = "nothing here to compare it with"
 NO_DATA: Final = "the domain has no data for this task, or too little"
 
 
@@ -290,11 +291,7 @@ class Learning:
         await asyncio.to_thread(self.store.check, card, step.arrays)
         good, reason, scores = await self._judged(card, step)
         try:
-            await asyncio.to_thread(self.store.put, card, step.arrays)
-            if good:
-                await asyncio.to_thread(self.store.serve, card.model, card.version, reason)
-            else:
-                await asyncio.to_thread(self.store.note, card.model, card.version, REFUSED + reason)
+            await asyncio.to_thread(self._keep, card, step.arrays, good, reason)
         except OSError as error:
             raise OverCapacity(f"{self._domain} cannot keep the model now ({error.strerror})") from error
         facts: dict[str, Any] = {"in_service": good, "reason": reason}
@@ -302,6 +299,14 @@ class Learning:
             facts["scores"] = scores
         about = _about(step, card.task) | {"version": card.version, "in_service": good, "reason": reason}
         return Learned(facts=facts, about=about)
+
+    def _keep(self, card: Card, arrays: bytes, good: bool, reason: str) -> None:
+        """In one go: a broker that gives up meanwhile leaves no version without what was judged of it."""
+        self.store.put(card, arrays)
+        if good:
+            self.store.serve(card.model, card.version, reason)
+        else:
+            self.store.note(card.model, card.version, REFUSED + reason)
 
     async def _judged(self, card: Card, step: Step) -> tuple[bool, str, dict[str, float]]:
         """Whether a version is good enough here, why, and its measures on this domain's holdout."""
@@ -332,7 +337,7 @@ class Learning:
             scores["last"] = last
             if scores["loss"] > last * limit:
                 return False, f"it is worse here than version {former}", scores
-        return True, f"better than {best.removeprefix('naive:')} here" if best else "", scores
+        return True, f"better than {best.removeprefix('naive:')} here" if best else UNRIVALLED, scores
 
     async def _loss_of(self, card: Card, version: int, panel: Panel) -> float | None:
         """The loss of an earlier version on the same data; None where the two cannot be compared."""
@@ -354,9 +359,10 @@ class Learning:
         if kept.card != card:
             raise ContractError(f"model {card.model!r}: version {card.version} is another one here")
         check_policy(self._config, self._domain, card.task)
-        if kept.reason.startswith(REFUSED):
+        if kept.reason.startswith(REFUSED) or not (kept.reason or kept.in_service):
+            why = kept.reason or "it was never judged"
             raise NotShared(
-                f"{self._domain} does not use version {card.version} of {card.model!r} ({kept.reason}); only"
+                f"{self._domain} does not use version {card.version} of {card.model!r} ({why}); only"
                 " its own operator can, on the agent's socket"
             )
         await self.put_back(card.model, card.version)

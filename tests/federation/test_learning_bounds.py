@@ -236,6 +236,10 @@ async def test_what_a_domain_refused_is_not_put_back_by_others(tmp_path: Path) -
 
         with pytest.raises(NotShared, match="only its own operator can, on the agent's socket"):
             await take(ran, "withdraw", card=card.to_json())
+        (ran.learning.store.folder / "demand" / "1" / "note.txt").unlink()  # killed before that was written
+        await restarted(ran)
+        with pytest.raises(NotShared, match="it was never judged"):
+            await take(ran, "withdraw", card=card.to_json())
         assert ran.learning.store.in_service("demand") == 0
         assert (await ran.learning.put_back("demand", 1)).in_service
         ran.configure(models=("other",))
