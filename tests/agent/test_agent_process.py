@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,23 @@ from domain_twin.yang.schema import SchemaSet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 MODULES = ["ietf-interfaces", "iana-if-type"]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Domain]:
+    """A domain for tests that break nothing and put back what they change: starting one takes seconds."""
+    domain = Domain(tmp_path_factory.mktemp("r"), "core")
+
+    async def started() -> None:
+        await domain.emulated()
+        domain.start_agent()
+        await domain.synchronised()
+
+    try:
+        asyncio.run(started())
+        yield domain
+    finally:
+        domain.end()
 
 
 @pytest.fixture
@@ -47,8 +64,8 @@ async def element(domain: Domain, identity: str) -> Element:
     return found
 
 
-async def test_the_twin_holds_what_the_devices_are(core: Domain) -> None:
-    async with core.twin() as twin:
+async def test_the_twin_holds_what_the_devices_are(running: Domain) -> None:
+    async with running.twin() as twin:
         found = await twin.elements()
         findings = await twin.findings()
 
@@ -62,33 +79,33 @@ async def test_the_twin_holds_what_the_devices_are(core: Domain) -> None:
     assert findings == []
 
 
-async def test_a_change_on_a_device_reaches_the_twin_and_its_history(core: Domain) -> None:
-    config = load_agent(core.folder / "agent.toml")
+async def test_a_change_on_a_device_reaches_the_twin_and_its_history(running: Domain) -> None:
+    config = load_agent(running.folder / "agent.toml")
     device = next(d for d in config.device if d.name == "upf-1")
     path = "/ietf-interfaces:interfaces/interface[name='eth0']"
     link = "urn:ndt:core:upf-1:eth0:out"
-    assert (await element(core, link)).up
+    assert (await element(running, link)).up
     before = time.time_ns()
-
     session = change_session(device, SchemaSet.load(MODULES))
+
+    async def seen(up: bool) -> bool | None:
+        return (await element(running, link)).up is up or None
+
     await session.edit([Edit(f"{path}/enabled", False)])
-    await session.close()
-
-    async def down() -> Element | None:
-        now = await element(core, link)
-        return None if now.up else now
-
-    await eventually(down, what=f"{link} down")
-    async with core.twin() as twin:
+    await eventually(lambda: seen(False), what=f"{link} down")
+    async with running.twin() as twin:
         samples = await twin.series("upf-1", f"{path}/enabled", 0)
         (then,) = await twin.elements(prefix=link, at=before)
+    await session.edit([Edit(f"{path}/enabled", True)])
+    await session.close()
+    await eventually(lambda: seen(True), what=f"{link} up")
     assert [sample.value for sample in samples][-2:] == [1.0, 0.0]
     assert then.up
     assert then.kpis
 
 
-async def test_a_module_that_only_a_device_has_is_fetched_from_it(core: Domain) -> None:
-    config = load_agent(core.folder / "agent.toml")
+async def test_a_module_that_only_a_device_has_is_fetched_from_it(running: Domain) -> None:
+    config = load_agent(running.folder / "agent.toml")
     device = config.device[0].model_copy(update={"paths": ("/ietf-netconf-monitoring:netconf-state",)})
 
     schema = await load_schema(config.model_copy(update={"device": (device,)}))
