@@ -33,7 +33,7 @@ from domain_twin.errors import (
 from domain_twin.learning.arrays import digest_of, encode_arrays, forms_of
 from domain_twin.learning.learner import learner
 from domain_twin.learning.run import Run, RunState
-from domain_twin.learning.task import Card, Kind, Task, Window
+from domain_twin.learning.task import Card, Task, Window
 from domain_twin.model import Outcome
 from domain_twin.trust.audit_files import records
 from domain_twin.trust.audit_verify import verify
@@ -211,8 +211,6 @@ async def test_what_cannot_be_trained_is_refused_at_once(running: Running) -> No
         await start(TASK, ["ran", "moon"])
     with pytest.raises(ConfigError, match="ran alone learns nothing from others"):
         await start(TASK, ["ran"])
-    with pytest.raises(ConfigError, match="a residual is not trained in rounds"):
-        await start(replace(TASK, kind=Kind.RESIDUAL))
     with pytest.raises(NotFound, match="no training 'nope' is kept here"):
         await running.client.run("nope")
 
