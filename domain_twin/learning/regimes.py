@@ -84,7 +84,8 @@ def shares(moves: Floats) -> Floats:
     held = there / there.sum()
     many = np.linalg.matrix_power((moves + np.eye(len(moves))) / 2, 1 << 20)  # lazy: no cycle of its own
     out: Floats = held @ many
-    return out / out.sum()
+    shared: Floats = out / out.sum()
+    return shared
 
 
 def path(moves: Floats, rows: int, rng: np.random.Generator) -> Labels:
