@@ -17,7 +17,7 @@ from domain_twin.learning.models import residual
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.presets import preset
 from domain_twin.learning.task import Profile, Task
-from domain_twin.simulation.learned.load_curve import LoadCurve, Rows, solved, sums
+from domain_twin.simulation.learned.load_curve import BINS, LoadCurve, Rows, solved, sums
 from federation.learning.rounds import Plan
 
 TASK = dataclasses.replace(preset("residual"), step_s=1.0)
@@ -104,7 +104,7 @@ def _contradicting(told: Arrays) -> Arrays:
         (lambda told: told | {"gram": np.full_like(told["gram"], np.nan)}, "malformed"),
         (lambda told: told | {"moment": told["moment"][:2]}, "malformed"),
         (_contradicting, "malformed"),
-        (lambda told: told | {"rows": np.array([3.0])}, "malformed"),
+        (lambda told: told | {"rows": np.array([3.0]), "bins": np.zeros(BINS)}, "malformed"),
         (lambda told: told | {"moment": -20 * told["moment"], "gram": 400 * told["gram"]}, "not-chosen"),
         (lambda told: {name: 1e4 * array for name, array in (told | {"moment": -told["moment"]}).items()},
          "not-chosen"),
@@ -133,15 +133,29 @@ def test_a_fit_that_helps_nobody_is_refused() -> None:
 
 
 def test_a_domain_counts_for_a_few_medians_of_rows_at_most() -> None:
-    many = {name: 1e5 * array for name, array in TOLD["edge"].items()}
-    robust, _ = LEARNER.summed([TOLD["core"], TOLD["ran"], many], robust=True)
-    plain, _ = LEARNER.summed([TOLD["core"], TOLD["ran"], many], robust=False)
-    alone, _ = LEARNER.summed([TOLD["edge"]], robust=False)
+    many = {name: 1e5 * array for name, array in TOLD["core"].items()}
+    parts = [TOLD["edge"], TOLD["ran"], many]
+    robust, used = LEARNER.summed(parts, robust=True)
+    plain, _ = LEARNER.summed(parts, robust=False)
+    alone, _ = LEARNER.summed([TOLD["core"]], robust=False)
+    few, _ = LEARNER.summed([*parts[:2], *[TOLD["core"]] * 4], robust=False)
 
-    def apart(arrays: Arrays) -> float:
-        return float(np.abs(arrays["coefficients"] - alone["coefficients"]).max())
+    assert used == (0, 1, 2)
+    assert plain["coefficients"] == pytest.approx(alone["coefficients"], rel=1e-2)
+    assert robust["coefficients"] == pytest.approx(few["coefficients"])
 
-    assert apart(robust) > 10 * apart(plain)
+
+def test_several_that_lie_are_left_out_of_many_without_trying_all_choices() -> None:
+    honest = [TOLD[domain] for domain in sorted(TOLD)] * 5
+    liar = TOLD["transport"] | {
+        "moment": -20 * TOLD["transport"]["moment"],
+        "gram": 400 * TOLD["transport"]["gram"],
+    }
+    arrays, used = LEARNER.summed([*honest, liar, liar, liar, liar], robust=True)
+
+    assert used == tuple(range(20))
+    said = LEARNER.evaluate(arrays, PANELS["core"])
+    assert said["loss"] < said["naive:tables"]
 
 
 def test_no_message_carries_a_sample_and_planted_ones_are_found() -> None:

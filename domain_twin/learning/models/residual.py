@@ -8,6 +8,7 @@ of its own), how sums of many are added, and which of them are refused. A model 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -59,6 +60,9 @@ _FORM: Final = {
     "rows": np.zeros(1),
     "bins": np.zeros(BINS),
 }
+_MOST_CHOICES: Final = 300
+"""Ways to leave out so many parts, up to which all are tried."""
+
 _COEFFICIENTS, _REACH = "coefficients", "reach"
 _GRAM, _MOMENT, _SQUARE, _ROWS, _BINS = "gram", "moment", "square", "rows", "bins"
 
@@ -261,17 +265,29 @@ def _scaled(part: _Sums, share: float) -> _Sums:
 def _agreeing(parts: Sequence[_Sums]) -> tuple[int, ...]:
     """Which parts are added: all, unless the median one of them is fitted clearly better without some.
 
-    Sums say the error of any coefficients on the rows that they are of; one who lies says only its own.
+    Sums say the error of any coefficients on the rows that they are of; one who lies says only its own. All
+    choices of whom to leave out are tried where they are few, else one is left out after the other.
     """
+
+    def error(kept: tuple[int, ...]) -> float:
+        fitted = _fit([parts[place] for place in kept])
+        return float(np.median([_error(part, fitted) for part in parts]))
+
     everyone = tuple(range(len(parts)))
     most = max(1, len(parts) // 4) if len(parts) >= 3 else 0
-    errors = {
-        kept: float(np.median([_error(part, _fit([parts[place] for place in kept])) for part in parts]))
-        for out in range(most + 1)
-        for kept in itertools.combinations(everyone, len(parts) - out)
-    }
-    best = min(errors, key=lambda kept: (errors[kept], -len(kept)))
-    return everyone if errors[everyone] <= errors[best] + _WORSE else best
+    errors = {everyone: error(everyone)}
+    fewest = [everyone]
+    for out in range(1, most + 1):
+        if math.comb(len(parts), out) <= _MOST_CHOICES:
+            fewest = list(itertools.combinations(everyone, len(parts) - out))
+        else:
+            last = min(fewest, key=lambda kept: errors[kept])
+            fewest = [tuple(each for each in last if each != place) for place in last]
+        errors |= {kept: error(kept) for kept in fewest}
+    enough = min(errors.values()) + _WORSE  # nobody is left out for little
+    return min(
+        (kept for kept in errors if errors[kept] <= enough), key=lambda kept: (-len(kept), errors[kept])
+    )
 
 
 def _error(part: _Sums, curve: LoadCurve) -> float:
