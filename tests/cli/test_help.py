@@ -10,10 +10,9 @@ from pathlib import Path
 
 import click
 import pytest
-import typer.main
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from federation.cli.app import app
+from federation.cli.app import command
 from federation.cli.register import examples
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -48,7 +47,7 @@ def commands() -> dict[str, click.Command]:
             else:
                 found[f"{prefix}{name}"] = item
 
-    top = typer.main.get_command(app)
+    top = command()
     assert isinstance(top, click.Group)
     walk(top, "")
     return found
@@ -93,7 +92,7 @@ def test_all_commands_are_there() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example_and_every_option_a_meaning(name: str) -> None:
-    shown = CliRunner().invoke(app, [*name.split(), "--help"]).output
+    shown = CliRunner().invoke(command(), [*name.split(), "--help"]).output
 
     assert f"fedtwin {name}" in shown.split("Example", 1)[1]
     for parameter in COMMANDS[name].params:
@@ -161,6 +160,6 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_overview_shows_every_first_sentence_whole() -> None:
-    shown = CliRunner().invoke(app, ["--help"]).output
+    shown = CliRunner().invoke(command(), ["--help"]).output
 
     assert "..." not in shown.split("Start:", 1)[1]

@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from domain_twin.learning.presets import PRESETS
-from federation.cli.app import app
+from federation.cli.app import command as fedtwin
 
 
 def command(*words: str) -> tuple[int, str]:
     """A command in this process: it connects to nobody."""
-    ran = CliRunner().invoke(app, ["learn", *words])
+    ran = CliRunner().invoke(fedtwin(), ["learn", *words])
     return ran.exit_code, ran.output if ran.exception is None or ran.exit_code != 1 else str(ran.exception)
 
 
