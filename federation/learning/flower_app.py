@@ -54,6 +54,12 @@ def statistics(message: Message, held: Context) -> Message:
     return _domain_app(held)(message, held)
 
 
+@client.query("sums")
+def sums(message: Message, held: Context) -> Message:
+    """Tell the sums that a model is fitted from in one round."""
+    return _domain_app(held)(message, held)
+
+
 @client.query("alone")
 def alone(message: Message, held: Context) -> Message:
     """Judge what the domain learns alone."""
@@ -150,6 +156,7 @@ def save_panel(panel: Panel, path: Path) -> None:
             values=panel.values,
             grid=np.array([panel.start, panel.holdout_from], np.int64),
             step_s=np.array(panel.step_s),
+            known=np.array([json.dumps(dict(panel.known))]),
         )
 
 
@@ -171,6 +178,7 @@ def load_panel(path: Path) -> Panel:
                 start,
                 float(held["step_s"]),
                 holdout_from,
+                json.loads(str(held["known"][0])) if "known" in held else {},
             )
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file; write it with save_panel") from None

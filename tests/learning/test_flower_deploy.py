@@ -259,6 +259,15 @@ def test_node_trains_on_its_panel(tmp_path: Path) -> None:
     assert next(iter(reply.content.array_records.values()))
 
 
+@pytest.mark.parametrize("kind", ["query.statistics", "query.sums", "query.alone"])
+def test_node_answers_all_that_rounds_ask(tmp_path: Path, kind: str) -> None:
+    save_panel(panel(1), tmp_path / "ran.npz")
+
+    reply = flower_app.client(asked(kind), told(tmp_path, panel=str(tmp_path / "ran.npz")))
+
+    assert reply.has_content() or reply.error.reason == "malformed"  # not asked of this model
+
+
 def test_node_trains_on_csv(tmp_path: Path) -> None:
     held = panel(1)
     rows = "\n".join(f"{60 * step},{held.values[0, step, 0]}" for step in range(held.steps))
@@ -303,12 +312,13 @@ def test_node_without_a_task_is_a_mistake_of_configuration(tmp_path: Path) -> No
 
 
 def test_panel_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    save_panel(panel(3), tmp_path / "p.npz")
+    save_panel(replace(panel(3), known={"size_scv": 0.85}), tmp_path / "p.npz")
     back = load_panel(tmp_path / "p.npz")
 
     assert (back.elements, back.features, back.start, back.step_s, back.holdout_from) == (
         *(panel(3).elements, panel(3).features, panel(3).start, panel(3).step_s, panel(3).holdout_from),
     )
+    assert back.known == {"size_scv": 0.85}
     np.testing.assert_array_equal(back.values, panel(3).values)
 
 
