@@ -5,7 +5,8 @@ the mean over `down` and `up` of RMSE beside the mean, MAE the mean over the 5, 
 
 - federated: the twin's forecaster, trained over real rounds (profile `trusted`); federated_default: the same
   under `mistrustful`. pooled: one learner that sees all data. local: every site alone.
-- published_recipe: FedAvg of an LSTM as published, run again here. naive: what needs no training.
+- published_recipe: FedAvg of an LSTM as published, run again here. naive: what needs no training, and `mix`, all
+  of it weighed by recent errors.
 
 Every seed is one training; figures are means over seeds, `spread` their standard deviation. The point
 forecast is one for both measures: between the median and the mean of the foretold distribution, beside a
@@ -47,11 +48,12 @@ from benchmarks._barcelona_data import (
     measures,
 )
 from domain_twin.learning.learner import Arrays
+from domain_twin.learning.models.followed import naive_mix as mixed
 from domain_twin.learning.models.forecaster import make, predict
 from domain_twin.learning.models.naive import naive_forecasts
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.task import Feature, Profile, Role, Task
-from domain_twin.learning.windows import ewma, targets_of
+from domain_twin.learning.windows import ewma, targets_of, windows_of
 
 ROUNDS = 12
 RECIPE_ROUNDS = 12
@@ -206,6 +208,16 @@ def naive(site: Site) -> Rows:
     return {name: measures(site.truth, made) for name, made in forecasts.items() if np.isfinite(made).all()}
 
 
+def naive_mix(site: Site) -> tuple[float, float]:
+    """Measures of all rivals together, weighed by recent errors as they are beside a model."""
+    asked = task(0, Profile.TRUSTED, 1)
+    windows, levels = windows_of(asked, site.panel(site.cut(GATE_SHARE))), make(asked).levels
+    at = np.zeros(len(site.rows), np.intp), site.rows - 1
+    made = windows.to_units(mixed(windows, levels, *at), *at)
+    order = np.searchsorted(windows.targets, PICKS)
+    return measures(site.truth, made[:, order, 0, levels.index(0.5)])
+
+
 def trained(kind: str, seed: int, sites: Sequence[Site], blends: Mapping[str, Blend], rounds: int) -> Rows:
     """One training of one kind, judged; runs in a process of its own."""
     profile = Profile.MISTRUSTFUL if kind == "federated_default" else Profile.TRUSTED
@@ -323,7 +335,7 @@ def main() -> None:
         finally:
             recipe.kill()
             recipe.wait()
-    by_site = {site.name: naive(site) for site in sites}
+    by_site = {site.name: {**naive(site), "mix": naive_mix(site)} for site in sites}
     names = [name for name in by_site[SITES[0]] if all(name in rows for rows in by_site.values())]
     found: dict[str, Any] = {kind: row(rows) for kind, rows in made.items()}
     found["naive"] = {name: row([{site: by_site[site][name] for site in SITES}]) for name in names}

@@ -17,7 +17,7 @@ from domain_twin.learning.adapting import Known, around, pinball, shares
 from domain_twin.learning.models.naive import naive_forecasts
 from domain_twin.learning.windows import Floats, Indices, Windows
 
-__all__ = ["Followed", "naive_scores", "nmae"]
+__all__ = ["Followed", "naive_mix", "naive_scores", "nmae"]
 
 WARM: Final = 60
 """Steps before the holdout whose errors count for the bands."""
@@ -120,6 +120,17 @@ def naive_scores(windows: Windows, levels: tuple[float, ...]) -> dict[str, float
     if windows not in _SCORES:
         _SCORES[windows] = _static(windows, levels) | _adaptive(windows, levels)
     return dict(_SCORES[windows])
+
+
+def naive_mix(windows: Windows, levels: tuple[float, ...], elements: Indices, steps: Indices) -> Floats:
+    """[n, J, H, K]: quantiles of all rivals together, above the level; of steps that `Followed` adapts at."""
+    made = np.empty((len(steps), *_heads(windows), len(levels)))
+    size = _block_size(windows, levels)
+    for number in np.unique(elements // size):
+        here = elements // size == number
+        place = elements[here] - number * size, steps[here] - _begin(windows)
+        made[here] = _rivals(windows, levels, int(number)).mixed()[0][place]
+    return made - windows.base[elements, steps][:, :, None, None]
 
 
 def nmae(made: Floats, truth: Floats) -> float:
