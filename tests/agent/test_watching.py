@@ -194,7 +194,7 @@ def lose(domain: Domain, device: str) -> None:
         domain.pipeline.set_status(DeviceStatus(device, "netconf", connection))
 
 
-async def test_deviation_becomes_an_alarm_with_evidence_and_is_cleared(domain: Domain) -> None:
+async def test_deviation_becomes_an_alarm_that_outlives_fits_and_processes(domain: Domain) -> None:
     await domain.serve(DETECTOR)
     await domain.look(DETECTOR)
     before = domain.watching.alarms.alarms()
@@ -213,14 +213,48 @@ async def test_deviation_becomes_an_alarm_with_evidence_and_is_cleared(domain: D
     assert " ms would be usual" in alarm.text
     assert abs(alarm.raised_at - domain.clock[0]) <= 8 * MINUTE
     assert any(one.id == alarm.id and text.startswith("alarm m") for one, text in domain.told)
-    # Act
+    # Act: it is fitted anew.
+    used = domain.watching._used["faults"]
+    stood = [one for one in used.standing.detections if one.element == "urn:l:1"]
+    used.at -= 10 * domain.watching.config.refit_s
+    await domain.look(DETECTOR)
+    # Assert
+    fresh = domain.watching._used["faults"]
+    assert fresh is not used
+    assert stood
+    assert [one for one in fresh.standing.detections if one.element == "urn:l:1"] == stood
+    # Act: a process of its own, which ends, goes on from what stood.
+    learning = domain.learning
+    detections = learning.detections
+    learning.serving._kill()
+    domain.live(1, delay=3.0)
+    await domain.look(DETECTOR)
+    # Assert
+    assert (learning.serving.started, learning.process.started) == (2, 0)
+    again = domain.watching._used["faults"]
+    assert again is not fresh
+    assert [one for one in again.standing.detections if one.element == "urn:l:1"] == stood
+    assert learning.detections == detections
+    assert not domain.watching.findings()
+    assert again.standing.seen > fresh.standing.seen
+    assert learning.serving.stay_s == 0
+    await domain.watching.look_all()
+    assert learning.serving.stay_s == 120  # from step to step
+    # Act: all is well again.
     domain.live(25)
     await domain.look(DETECTOR)
     # Assert
     assert alarm.id not in [one.id for one in domain.watching.alarms.alarms()]
+    # Act: it is taken out of service.
+    learning.store._service["faults"] = 0
+    await domain.watching.look_all()
+    # Assert
+    assert not domain.watching._used
+    assert list(learning.serving._forgotten) == ["faults"]
+    assert learning.serving.stay_s == 0
 
 
-async def test_imputed_values_stand_in_marked_and_a_measurement_wins(domain: Domain) -> None:
+async def test_imputed_values_stand_in_marked_until_the_device_is_heard(domain: Domain) -> None:
     await domain.serve(VAE)
     domain.live(1)
     lose(domain, "r2")
@@ -245,6 +279,13 @@ async def test_imputed_values_stand_in_marked_and_a_measurement_wins(domain: Dom
     domain.pipeline.ingest(UpdateBatch("r2", now, (update,)))
     # Assert
     assert domain.values("r2")["utilisation"] == (0.9, Origin.MEASURED)
+    # Act: it repeats no more than that.
+    domain.pipeline.ingest(UpdateBatch("r2", now, sync=Sync.BEGIN))
+    said = Update("r2", leaf("r2", "one-way-delay"), "4.0", now)
+    domain.pipeline.ingest(UpdateBatch("r2", now, (said,)))
+    domain.pipeline.ingest(UpdateBatch("r2", now, sync=Sync.END))
+    # Assert: what was imputed goes with its leaf.
+    assert domain.values("r2") == {"one-way-delay": (4.0, Origin.MEASURED)}
 
 
 async def test_imputed_values_are_in_history_as_such_and_are_never_learned_from(domain: Domain) -> None:
@@ -269,22 +310,6 @@ async def test_imputed_values_are_in_history_as_such_and_are_never_learned_from(
     place = (lost_at - panel.start) // MINUTE
     assert np.isnan(panel.values[panel.elements.index("urn:l:2"), place + 1 :]).all()
     assert np.isfinite(panel.values[panel.elements.index("urn:l:1"), place + 1 :]).any()
-
-
-async def test_imputed_leaf_goes_with_its_device_at_the_end_of_a_resync(domain: Domain) -> None:
-    await domain.serve(VAE)
-    domain.live(1)
-    lose(domain, "r2")
-    domain.live(3, devices=("r1",))
-    await domain.look(VAE)
-    now = domain.clock[0]
-    # Act
-    domain.pipeline.ingest(UpdateBatch("r2", now, sync=Sync.BEGIN))
-    said = Update("r2", leaf("r2", "one-way-delay"), "4.0", now)
-    domain.pipeline.ingest(UpdateBatch("r2", now, (said,)))
-    domain.pipeline.ingest(UpdateBatch("r2", now, sync=Sync.END))
-    # Assert
-    assert domain.values("r2") == {"one-way-delay": (4.0, Origin.MEASURED)}
 
 
 async def test_nothing_is_imputed_where_the_operator_does_not_want_it(domain: Domain) -> None:
@@ -318,44 +343,3 @@ async def test_model_that_cannot_be_used_is_said_once_and_ends_nothing(domain: D
     await domain.watching.look_all()  # nothing is in service now
     assert not domain.watching.findings()
     assert not domain.watching.alarms.alarms()
-
-
-async def test_refit_keeps_what_stands_also_in_a_fresh_process(domain: Domain) -> None:
-    await domain.serve(DETECTOR)
-    domain.live(6, delay=3.0)
-    await domain.look(DETECTOR)
-    used = domain.watching._used["faults"]
-    stood = [one for one in used.standing.detections if one.element == "urn:l:1"]
-    used.at -= 10 * domain.watching.config.refit_s
-    # Act
-    await domain.look(DETECTOR)
-    # Assert
-    fresh = domain.watching._used["faults"]
-    assert fresh is not used
-    assert stood
-    assert [one for one in fresh.standing.detections if one.element == "urn:l:1"] == stood
-    # Act: a process of its own, which ends, goes on from what stood.
-    learning = domain.learning
-    detections = learning.detections
-    learning.serving._kill()
-    domain.live(1, delay=3.0)
-    await domain.look(DETECTOR)
-    # Assert
-    assert (learning.serving.started, learning.process.started) == (2, 0)
-    again = domain.watching._used["faults"]
-    assert again is not fresh
-    assert [one for one in again.standing.detections if one.element == "urn:l:1"] == stood
-    assert learning.detections == detections
-    assert not domain.watching.findings()
-    assert again.standing.seen > fresh.standing.seen
-    assert learning.serving.stay_s == 0
-    await domain.watching.look_all()
-    assert learning.serving.stay_s == 120  # from step to step
-    # Act: it is taken out of service.
-    learning.store._service["faults"] = 0
-    await domain.watching.look_all()
-    # Assert
-    assert not domain.watching._used
-    assert list(learning.serving._forgotten) == ["faults"]
-    assert learning.serving.stay_s == 0
-    assert SOURCE not in {one.source for one in domain.watching.alarms.alarms()}

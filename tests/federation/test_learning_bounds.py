@@ -135,7 +135,7 @@ async def test_a_run_is_answered_once_whatever_happens_meanwhile(tmp_path: Path)
         assert list(ran.learning.process._forgotten) == ["run"]
         assert await ran.learning.process.ask("message", "run", b"x") is None
         # The broker that goes on offers it anew: the same window, and no message twice.
-        await restarted(ran)
+        await restarted(ran, min_interval_s=1000.0)
         ran.now += 60_000_000_000
         with pytest.raises(NotFound, match="was not offered here"):
             await take(ran, "message", message=b"rubbish")
@@ -152,12 +152,17 @@ async def test_a_run_is_answered_once_whatever_happens_meanwhile(tmp_path: Path)
         # At its end it is over for good, also after a restart.
         await take(ran, "offer")
         ran.jobs.job_end("run")
-        await restarted(ran)
+        await restarted(ran, min_interval_s=1000.0)
         for task in (TASK, replace(TASK, rounds=1)):
             with pytest.raises(ContractError, match="run run: it is"):
                 await take(ran, "offer", task)
         with pytest.raises(NotFound, match="was not offered here"):
             await take(ran, "message", message=message("run"))
+        # Nor is its model trained over and over, whatever the time of day is set to.
+        for ran.now in (END, END + 2_000_000_000_000):
+            with pytest.raises(OverCapacity, match=r"ran trained 'demand' lately and does so again") as error:
+                await take(ran, "offer", run="another")
+            assert 900 < error.value.retry_after_s <= 1000
 
 
 async def test_the_data_of_many_runs_is_not_held_at_once() -> None:
@@ -179,23 +184,6 @@ async def test_the_data_of_many_runs_is_not_held_at_once() -> None:
     assert dropped[3:] == ["a"]
     runs.clear()
     assert dropped[4:] == ["b", "c", "d", "e"]
-
-
-async def test_one_model_is_not_trained_over_and_over(tmp_path: Path) -> None:
-    async with domain(tmp_path) as ran:
-        await take(ran, "offer")
-        await restarted(ran, min_interval_s=1000.0)
-        assert (await take(ran, "offer")).facts["takes_part"]  # the same run goes on
-        with pytest.raises(
-            OverCapacity, match=r"ran trained 'demand' lately and does so again in \d+ s"
-        ) as error:
-            await take(ran, "offer", run="another")
-        assert 900 < error.value.retry_after_s <= 1000
-        ran.now += 2_000_000_000_000  # a clock that is set: no matter
-        with pytest.raises(OverCapacity, match="ran trained 'demand' lately"):
-            await take(ran, "offer", run="another")
-        ran.now = END
-        assert (await take(ran, "offer", window(STEPS), run="another")).facts["takes_part"]
 
 
 async def test_messages_of_another_run_are_not_answered_and_no_update_is_longer_than_wanted(
