@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from domain_twin.errors import ContractError
+from domain_twin.learning.holding import held
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.marginals import Marginals
 from domain_twin.learning.panel import Panel
@@ -62,29 +63,31 @@ def generate(
         )
     if not np.ptp(levels, axis=(0, 2)).any():
         raise ContractError(f"model {task.model!r} was never trained: no marginals are known")
-    made = [series(arrays, task, rows, rng, start=start, step_s=task.step_s) for _ in range(elements)]
+    clock = sizes(task)[1]
+    made = [series(arrays, clock, rows, rng, start=start, step_s=task.step_s) for _ in range(elements)]
     names = tuple(f"{name}-{number + 1}" for number in range(elements))
     features = tuple(feature.kpi for feature in task.features)
     return Panel(names, features, np.stack(made), start, task.step_s, rows)
 
 
 def series(
-    arrays: Arrays, task: Task, rows: int, rng: np.random.Generator, *, start: Nanoseconds, step_s: float
+    arrays: Arrays, clock: int, rows: int, rng: np.random.Generator, *, start: Nanoseconds, step_s: float
 ) -> NDArray[np.float64]:
-    """[rows, F]: one series in units.
+    """[rows, F]: one series in units, of a generator that is told `clock` figures of the time of day.
 
     Regimes follow each other as they did in the data. In each, a long run of the generator itself tells how
     far its scores are from normal, so that the spread of values is kept whatever averaging did to the nets.
+    What devices repeat is repeated.
     """
     regimes = path(arrays["regimes.transitions"], rows, rng)
-    made = _raw(arrays, task, regimes, rng, start, step_s)
+    made = _raw(arrays, clock, regimes, rng, start, step_s)
     marginals = Marginals.unpacked(arrays)
     for regime in np.unique(regimes).tolist():
         alone = np.full(_REFERENCE_ROWS, regime)
-        reference = _raw(arrays, task, alone, np.random.default_rng(0), start, max(step_s, 120.0))
+        reference = _raw(arrays, clock, alone, np.random.default_rng(0), start, max(step_s, 120.0))
         within = regimes == regime
         made[within] = marginals[regime].values(_levelled(made[within], reference))
-    return made
+    return held(made, arrays["holding"], rng)
 
 
 _RANKS: Final = (np.arange(400) + 0.5) / 400
@@ -103,23 +106,22 @@ def _levelled(made: NDArray[np.float64], reference: NDArray[np.float64]) -> NDAr
 
 
 def _raw(  # noqa: PLR0917
-    arrays: Arrays, task: Task, regimes: NDArray[np.intp], rng: np.random.Generator, start: Nanoseconds,
+    arrays: Arrays, clock: int, regimes: NDArray[np.intp], rng: np.random.Generator, start: Nanoseconds,
     step_s: float,
 ) -> NDArray[np.float64]:  # fmt: skip
     """[T, F]: normal scores, more or less, in `regimes` [T]."""
-    scales, clock = sizes(task)
+    _, inputs, features = arrays["generator.direct"].shape
     rows = len(regimes)
     time = np.arange(rows)
     knots = [
-        (1 << scale, rng.uniform(), _drawn(rows // (1 << scale) + 3, len(task.features), rng))
-        for scale in range(scales)
+        (1 << scale, rng.uniform(), _drawn(rows // (1 << scale) + 3, features, rng))
+        for scale in range((inputs - clock) // features)
     ]
-    out = np.empty((rows, len(task.features)))
+    out = np.empty((rows, features))
     for begin in range(0, rows, _CHUNK):
         part = time[begin : begin + _CHUNK]
-        inputs = [_between(drawn, part, apart, phase) for apart, phase, drawn in knots]
-        inputs.append(clock_inputs(start, part, step_s, clock))
-        known = np.concatenate(inputs, axis=1)
+        drawn = [_between(drawn, part, apart, phase) for apart, phase, drawn in knots]
+        known = np.concatenate([*drawn, clock_inputs(start, part, step_s, clock)], axis=1)
         for regime in np.unique(regimes[part]).tolist():
             within = np.flatnonzero(regimes[part] == regime)
             out[begin + within] = _net(arrays, known[within], regime)
@@ -181,13 +183,15 @@ def check(arrays: Arrays, task: Task, card: Card | None) -> None:
         raise ContractError(f"model {task.model!r}: the card is about other features than the task")
     scales, clock = sizes(task)
     wide = scales * len(task.features) + clock
-    direct = arrays.get("generator.direct")
-    wanted = [_regimes(task), wide, len(task.features)]
-    if direct is None or list(direct.shape) != wanted:
-        found = "missing" if direct is None else list(direct.shape)
-        raise ContractError(
-            f"model {task.model!r}: array 'generator.direct' is {found}, this task's is {wanted}"
-        )
+    count, features = _regimes(task), len(task.features)
+    for name, wanted in (
+        ("generator.direct", [count, wide, features]),
+        ("regimes.transitions", [count, count]),
+        ("holding", [features]),
+    ):
+        held = list(arrays[name].shape) if name in arrays else "missing"
+        if held != wanted:
+            raise ContractError(f"model {task.model!r}: array {name!r} is {held}, this task's is {wanted}")
 
 
 def sizes(task: Task) -> tuple[int, int]:

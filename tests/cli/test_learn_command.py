@@ -295,6 +295,7 @@ def keep_generator(place: Place) -> None:
     arrays = {
         "generator.direct": rng.normal(0, 1, (1, 3, 1)),
         "regimes.centres": np.zeros((1, 1)),
+        "holding": np.zeros(1),
         "regimes.transitions": np.ones((1, 1)),
         "generator.in": np.zeros((4, 4)),
         "generator.in_bias": np.zeros(4),

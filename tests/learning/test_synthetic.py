@@ -15,6 +15,7 @@ from domain_twin.config import ReplayConfig
 from domain_twin.errors import ConfigError, Conflict, ContractError
 from domain_twin.learning.dataset import export_synthetic, write_recording
 from domain_twin.learning.fidelity import membership, quick
+from domain_twin.learning.holding import held, shares, unchanged
 from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.marginals import Marginals, packed
 from domain_twin.learning.models.gan_private import noise_multiplier, private_own, products, shortened
@@ -95,6 +96,19 @@ def test_the_grid_of_values_is_told_and_no_difference_of_two(step: float, told: 
     rng = np.random.default_rng(0)
     values = rng.integers(3, 40, 2000) * step if step else rng.random(2000)
     assert Marginals.fit(values[:, None]).resolution == pytest.approx(told)
+
+
+def test_readings_that_a_device_repeats_are_repeated_together() -> None:
+    rng = np.random.default_rng(0)
+    wanted = np.array([0.65, 0.55, 0.02])
+    made = held(rng.standard_normal((9000, 3)), np.array([0.6, 0.5, 0.0]), rng)
+    still = made[1:] == made[:-1]
+    assert still.mean(0) == pytest.approx([0.6, 0.5, 0.0], abs=0.02)
+    assert not (still[:, 1] & ~still[:, 0]).any()
+    coarse = np.round(rng.standard_normal((9000, 3)) * 2)
+    again = held(coarse, shares(wanted, coarse), np.random.default_rng(2))
+    assert unchanged(again[None])[:2] == pytest.approx(wanted[:2], abs=0.03)
+    assert shares(wanted, coarse)[2] == 0  # as good as none
 
 
 def test_too_few_values_are_refused() -> None:

@@ -135,7 +135,7 @@ class GanLearner:
         mine = own(arrays, panel, self.shape.clock, rng).arrays
         rows = min(JUDGED_ROWS, max(holdout.shape[1], 4 * self.shape.window))
         start = panel.start + round(panel.holdout_from * panel.step_s * 1e9)
-        made = series(mine, self.task, rows, rng, start=start, step_s=panel.step_s)
+        made = series(mine, self.shape.clock, rows, rng, start=start, step_s=panel.step_s)
         found = quick(made, holdout)
         out = {"loss": float(sum(found.values())), **found}
         out["naive:bootstrap"] = sum(quick(block_bootstrap(training, rows, rng), holdout).values())

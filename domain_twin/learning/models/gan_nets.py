@@ -68,6 +68,7 @@ def initial(shape: Shape, rng: np.random.Generator) -> dict[str, NDArray[np.floa
         "generator.direct": np.zeros((shape.regimes, shape.inputs, f), np.float32),
         "regimes.centres": np.zeros((shape.regimes, f), np.float32),
         "regimes.transitions": np.zeros((shape.regimes, shape.regimes), np.float32),
+        "holding": np.zeros(f, np.float32),
         "generator.in": dense(shape.inputs + shape.regimes, h),
         "generator.in_bias": zeros(h),
         "generator.mid": dense(h, h, 1.4),

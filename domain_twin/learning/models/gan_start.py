@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from domain_twin.learning.holding import LEAST_SHARE, shares, unchanged
 from domain_twin.learning.learner import Arrays
 from domain_twin.learning.marginals import Marginals, packed
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.regimes import found, transitions
-from domain_twin.learning.synthetic import clock_inputs
+from domain_twin.learning.synthetic import clock_inputs, series
 
 __all__ = ["Begun", "autocorrelation", "mixing", "own", "roots"]
 
@@ -27,6 +28,7 @@ Floats = NDArray[np.float64]
 
 _LAGS: Final = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _ITERATIONS: Final = 600
+_TRIED_ROWS: Final = 6_000
 _RIDGE: Final = 0.05
 
 
@@ -68,6 +70,14 @@ def own(arrays: Arrays, panel: Panel, clock: int, rng: np.random.Generator) -> B
         "regimes.centres": centres.astype(np.float32),
         "regimes.transitions": transitions(labels, arrays["regimes.transitions"]).astype(np.float32),
     }
+    told["holding"] = np.zeros(features, np.float32)
+    repeated = unchanged(values)
+    if repeated.max() >= LEAST_SHARE:
+        plain = series(
+            {**arrays, **told}, clock, _TRIED_ROWS, np.random.default_rng(0),
+            start=panel.start, step_s=panel.step_s,
+        )  # fmt: skip
+        told["holding"] = shares(repeated, plain).astype(np.float32)
     return Begun({**arrays, **told}, scores, labels)
 
 
@@ -97,8 +107,8 @@ def mixing(scores: Floats, marginals: Marginals, clock: Floats, scales: int) -> 
             for lag in lags
         ]
     )
-    shares = np.array([[autocorrelation(1 << scale, lag) for scale in range(scales)] for lag in lags])
-    return np.concatenate([roots(wanted, shares, pairs).reshape(-1, features), by_hour])
+    known_of = np.array([[autocorrelation(1 << scale, lag) for scale in range(scales)] for lag in lags])
+    return np.concatenate([roots(wanted, known_of, pairs).reshape(-1, features), by_hour])
 
 
 def roots(wanted: Floats, shares: Floats, pairs: Floats) -> Floats:
