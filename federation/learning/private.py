@@ -25,6 +25,7 @@ from domain_twin.learning.task import Privacy, Task
 from federation.learning.reports import DomainRound, Outcome, RoundReport
 from federation.learning.rounds import OnRound, Plan
 from federation.learning.sums import RoundRefused, Summed, sum_round
+from federation.learning.under_way import traffic_of
 
 __all__ = ["train_private"]
 
@@ -122,14 +123,14 @@ class _Training:
         """Train on from `base`, or from the best where the last was dropped; whether something came of it."""
         base = base or _Made(_AGAIN, self._best, {})
         self._await_domains()
-        started_at, began_s, traffic = time.time_ns(), time.monotonic(), _traffic(self._grid)
+        started_at, began_s, traffic = time.time_ns(), time.monotonic(), traffic_of(self._grid)
         summed = self._sum(base.arrays, number)
         for node, epsilon in summed.epsilon.items():
             self._epsilon[self._name(node)] = epsilon
         if not self._judged(base, summed):
             self._void(number, f"it began with what round {base.round} made, which was dropped")
             return False, None
-        out, in_ = _traffic(self._grid)
+        out, in_ = traffic_of(self._grid)
         domains = {self._name(node): DomainRound("took-part") for node in summed.contributors}
         domains |= {
             self._name(node): DomainRound(absence.value)
@@ -240,8 +241,3 @@ class _Training:
             problem=self._problem,
             privacy_spent=self._epsilon,
         )
-
-
-def _traffic(grid: Grid) -> tuple[int, int]:
-    out, in_ = getattr(grid, "traffic", (0, 0))
-    return int(out), int(in_)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
+from collections.abc import Mapping
 
 from domain_twin.errors import ContractError
 from domain_twin.learning import contribution
@@ -15,7 +17,7 @@ from domain_twin.learning.flower import Message, arrays_in
 from domain_twin.learning.learner import Arrays
 from federation.learning.strategies import Update
 
-__all__ = ["Absent", "arrays_of", "contributed", "judged"]
+__all__ = ["Absent", "alike", "arrays_of", "contributed", "judged"]
 
 _MOST_SAMPLES = 1e12
 
@@ -54,6 +56,17 @@ def arrays_of(reply: Message, like: Arrays | None) -> Arrays:
         log.warning("a contribution was refused", extra={"problem": str(error)})
         raise Absent(Absence.MALFORMED) from None
     return arrays
+
+
+def alike(said: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """Of what domains said, what has the form that most have: one that came first must not decide it."""
+
+    def form(arrays: Arrays) -> frozenset[tuple[str, tuple[int, ...], str]]:
+        return frozenset((name, array.shape, array.dtype.name) for name, array in arrays.items())
+
+    forms = Counter(form(said[domain]) for domain in sorted(said))
+    usual = forms.most_common(1)[0][0] if forms else None
+    return {domain: said[domain] for domain in sorted(said) if form(said[domain]) == usual}
 
 
 def judged(reply: Message) -> dict[str, float]:

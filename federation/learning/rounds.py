@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -23,7 +21,6 @@ import numpy as np
 from domain_twin.errors import ContractError, Unreachable
 from domain_twin.learning import contribution
 from domain_twin.learning.client import ALONE, STATISTICS, SUMS, Standardised, Summed
-from domain_twin.learning.contribution import Absence
 from domain_twin.learning.flower import (
     ArrayRecord,
     ConfigRecord,
@@ -40,10 +37,11 @@ from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.task import Profile, Task
 from federation.learning.contributions import Without, brought, gains
 from federation.learning.gate import Gate, Verdict
-from federation.learning.replies import Absent, arrays_of, contributed, judged
+from federation.learning.replies import Absent, alike, arrays_of, contributed, judged
 from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
 from federation.learning.strategies import Aggregation, Joined, Update, joining, voices
 from federation.learning.summing import Summing
+from federation.learning.under_way import Round, traffic_of
 
 __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
@@ -152,7 +150,7 @@ class _Rounds(Strategy):
         # A fit from sums has no second round to mend it: it helps the median domain, or is refused.
         tolerance = plan.tolerance if self._summing is None else _BETTER
         self._gate = Gate(tolerance=tolerance, judges=judges, operators=self._whose)
-        self._round = _Round(0)
+        self._round = Round(0)
         self._reports: list[RoundReport] = []
         self._notes: dict[str, None] = {}
         self._contributors: set[str] = set()
@@ -208,8 +206,8 @@ class _Rounds(Strategy):
         """Ask every domain that is there to train the last accepted model, which need not be `arrays`."""
         if self._stop.is_set():
             self._end(f"stopped before round {server_round}")
-        self._round = _Round(server_round)
-        self._round.traffic = _traffic(grid)
+        self._round = Round(server_round)
+        self._round.traffic = traffic_of(grid)
         try:
             self._await_domains()
         except Unreachable as error:
@@ -313,8 +311,8 @@ class _Rounds(Strategy):
             self._said = self._round.said
 
     def _judge_start(self) -> None:
-        self._round = _Round(0)
-        self._round.traffic = _traffic(self._grid)
+        self._round = Round(0)
+        self._round.traffic = traffic_of(self._grid)
         self._round.candidate = self._start
         replies = self._grid.send_and_receive(
             self._messages("evaluate", self._start, {}), timeout=self._plan.deadline_s
@@ -325,7 +323,7 @@ class _Rounds(Strategy):
         self._report(Verdict(True, True, 0.0, ""))
 
     def _standardise(self, model: Standardised, start: Arrays) -> Arrays:
-        self._round = _Round(0)
+        self._round = Round(0)
         replies = self._grid.send_and_receive(
             self._messages(STATISTICS, start, {}), timeout=self._plan.deadline_s
         )
@@ -333,7 +331,7 @@ class _Rounds(Strategy):
         for reply in replies:
             with contextlib.suppress(Absent):
                 said[self._name(reply.metadata.src_node_id)] = arrays_of(reply, None)
-        said = _alike(said)
+        said = alike(said)
         if len(said) < self._plan.min_domains:
             raise Unreachable(
                 f"model {self._task.model!r}: {len(said)} domains said what its scaler is made of,"
@@ -349,7 +347,7 @@ class _Rounds(Strategy):
     def _explain(self) -> None:
         """What each domain gained, by a model that it trains alone, and what it brought to the others."""
         losses = {domain: said["loss"] for domain, said in self._said.items()}
-        self._round = _Round(self._task.rounds + 1)
+        self._round = Round(self._task.rounds + 1)
         # Alone, a domain trains as long as in all rounds: twice that is time enough for the slowest.
         deadline = self._plan.deadline_s + 2 * sum(report.took_s for report in self._reports)
         asked = self._messages(ALONE, self._start, {})
@@ -389,83 +387,10 @@ class _Rounds(Strategy):
         return heard
 
     def _report(self, verdict: Verdict) -> None:
-        state = self._round
-        out, in_ = _traffic(self._grid)
-        losses = [said["loss"] for said in state.said.values()]
-        report = RoundReport(
-            round=state.number,
-            accepted=verdict.accepted,
-            reason=verdict.reason,
-            loss=statistics.median(losses) if losses else None,
-            change=verdict.change if math.isfinite(verdict.change) else None,
-            strategy=state.joined.strategy if state.joined else "",
-            domains=state.by_domain(),
-            digest=contribution.fingerprint(state.candidate) if state.candidate is not None else "",
-            started_at=state.started_at,
-            took_s=time.monotonic() - state.began,
-            bytes_out=out - state.traffic[0],
-            bytes_in=in_ - state.traffic[1],
-            notes=state.joined.notes if state.joined else (),
-        )
+        report = self._round.report(verdict, traffic_of(self._grid))
         self._reports.append(report)
         if self._on_round is not None:
             self._on_round(report)
-
-
-class _Round:
-    """What is known of the round under way."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.started_at = time.time_ns()
-        self.began = time.monotonic()
-        self.traffic = (0, 0)
-        self.updates: dict[str, Update] = {}
-        self.train_loss: dict[str, float | None] = {}
-        self.absent: dict[str, Absence] = {}
-        self.joined: Joined | None = None
-        self.candidate: Arrays | None = None
-        self.said: dict[str, dict[str, float]] = {}
-        self.reason = ""
-
-    def told(self) -> dict[str, Arrays]:
-        """The sums that domains told."""
-        return {domain: update.changes for domain, update in self.updates.items()}
-
-    def by_domain(self) -> dict[str, DomainRound]:
-        rows = {}
-        for domain in sorted(self.updates.keys() | self.absent.keys() | self.said.keys()):
-            update, said = self.updates.get(domain), self.said.get(domain, {})
-            rows[domain] = DomainRound(
-                state=self._state(domain),
-                samples=update.samples if update else 0,
-                train_loss=self.train_loss.get(domain),
-                loss=said.get("loss"),
-                norm=update.norm if update else None,
-            )
-        return rows
-
-    def _state(self, domain: str) -> str:
-        if domain in self.absent:
-            return self.absent[domain].value
-        if domain not in self.updates:
-            return "judged" if domain in self.said else Absence.UNREACHABLE.value
-        if self.joined is None:
-            return "took-part"
-        if domain not in self.joined.used:
-            return "not-chosen"
-        return "clipped" if domain in self.joined.clipped else "took-part"
-
-
-def _alike(said: Mapping[str, Arrays]) -> dict[str, Arrays]:
-    """Of what domains said, what has the form that most have: one that came first must not decide it."""
-
-    def form(arrays: Arrays) -> frozenset[tuple[str, tuple[int, ...], str]]:
-        return frozenset((name, array.shape, array.dtype.name) for name, array in arrays.items())
-
-    forms = Counter(form(said[domain]) for domain in sorted(said))
-    usual = forms.most_common(1)[0][0] if forms else None
-    return {domain: said[domain] for domain in sorted(said) if form(said[domain]) == usual}
 
 
 def _mean(said: Sequence[Arrays]) -> Arrays:
@@ -477,8 +402,3 @@ def _mean(said: Sequence[Arrays]) -> Arrays:
 def _own_losses(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """By domain, the loss of the model itself, where a domain makes up for some of it when it uses one."""
     return {domain: one.get("raw", one["loss"]) for domain, one in said.items()}
-
-
-def _traffic(grid: Grid) -> tuple[int, int]:
-    out, in_ = getattr(grid, "traffic", (0, 0))
-    return int(out), int(in_)

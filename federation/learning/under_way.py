@@ -1,0 +1,88 @@
+"""What is known of a round while it is under way, and its report when it has ended. Decides nothing."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+
+from domain_twin.learning import contribution
+from domain_twin.learning.contribution import Absence
+from domain_twin.learning.flower import Grid
+from domain_twin.learning.learner import Arrays
+from federation.learning.gate import Verdict
+from federation.learning.reports import DomainRound, RoundReport
+from federation.learning.strategies import Joined, Update
+
+__all__ = ["Round", "traffic_of"]
+
+
+class Round:
+    """What is known of the round under way."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.started_at = time.time_ns()
+        self.began = time.monotonic()
+        self.traffic = (0, 0)
+        """Of the Grid when it began: bytes out, bytes in."""
+        self.updates: dict[str, Update] = {}
+        self.train_loss: dict[str, float | None] = {}
+        self.absent: dict[str, Absence] = {}
+        self.joined: Joined | None = None
+        self.candidate: Arrays | None = None
+        self.said: dict[str, dict[str, float]] = {}
+        self.reason = ""
+
+    def told(self) -> dict[str, Arrays]:
+        """The sums that domains told."""
+        return {domain: update.changes for domain, update in self.updates.items()}
+
+    def report(self, verdict: Verdict, traffic: tuple[int, int]) -> RoundReport:
+        """The round as it ended; `traffic` is the Grid's, bytes out and in so far."""
+        losses = [said["loss"] for said in self.said.values()]
+        return RoundReport(
+            round=self.number,
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            loss=statistics.median(losses) if losses else None,
+            change=verdict.change if math.isfinite(verdict.change) else None,
+            strategy=self.joined.strategy if self.joined else "",
+            domains=self._by_domain(),
+            digest=contribution.fingerprint(self.candidate) if self.candidate is not None else "",
+            started_at=self.started_at,
+            took_s=time.monotonic() - self.began,
+            bytes_out=traffic[0] - self.traffic[0],
+            bytes_in=traffic[1] - self.traffic[1],
+            notes=self.joined.notes if self.joined else (),
+        )
+
+    def _by_domain(self) -> dict[str, DomainRound]:
+        rows = {}
+        for domain in sorted(self.updates.keys() | self.absent.keys() | self.said.keys()):
+            update, said = self.updates.get(domain), self.said.get(domain, {})
+            rows[domain] = DomainRound(
+                state=self._state(domain),
+                samples=update.samples if update else 0,
+                train_loss=self.train_loss.get(domain),
+                loss=said.get("loss"),
+                norm=update.norm if update else None,
+            )
+        return rows
+
+    def _state(self, domain: str) -> str:
+        if domain in self.absent:
+            return self.absent[domain].value
+        if domain not in self.updates:
+            return "judged" if domain in self.said else Absence.UNREACHABLE.value
+        if self.joined is None:
+            return "took-part"
+        if domain not in self.joined.used:
+            return "not-chosen"
+        return "clipped" if domain in self.joined.clipped else "took-part"
+
+
+def traffic_of(grid: Grid) -> tuple[int, int]:
+    """Bytes out and in so far; zeros where `grid` counts none."""
+    out, in_ = getattr(grid, "traffic", (0, 0))
+    return int(out), int(in_)
