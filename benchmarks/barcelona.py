@@ -5,8 +5,8 @@ the mean over `down` and `up` of RMSE beside the mean, MAE the mean over the 5, 
 
 - federated: the twin's forecaster, trained over real rounds (profile `trusted`); federated_default: the same
   under `mistrustful`. pooled: one learner that sees all data. local: every site alone.
-- published_recipe: FedAvg of an LSTM as published, run again here. naive: what needs no training, and `mix`, all
-  of it weighed by recent errors.
+- published_recipe: FedAvg of an LSTM as published, run again here. naive: what needs no training; `mix`:
+  all of it, weighed by recent errors.
 
 Every seed is one training; figures are means over seeds, `spread` their standard deviation. The point
 forecast is one for both measures: between the median and the mean of the foretold distribution, beside a

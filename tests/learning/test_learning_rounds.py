@@ -312,7 +312,7 @@ def test_a_model_of_other_shapes_is_no_beginning() -> None:
 @pytest.mark.parametrize("lie", [0.0, -1e300, float("inf"), float("nan")])
 def test_one_lying_judge_neither_stops_training_nor_hurts_it(lie: float) -> None:
     with in_process(sources()) as carrier:
-        outcome = run(Tampering(carrier, {"edge": says("loss", lie)}))
+        outcome = run(Tampering(carrier, {"edge": says("raw", lie)}))
 
     assert outcome.accepted == 3
 
@@ -321,7 +321,7 @@ def test_one_lying_judge_does_not_bring_a_bad_model_through() -> None:
     with in_process(sources()) as carrier:
         good = run(carrier).arrays
         tamper = {domain: poison(scaled(-30.0)) for domain in DOMAINS[:3]} | {
-            "transport": says("loss", -1e300)
+            "transport": says("raw", -1e300)
         }
         outcome = run(Tampering(carrier, tamper), task=shorter(learning_rate=0.05), initial=good)
 

@@ -163,3 +163,18 @@ def test_windows_are_made_once_and_go_with_their_panel() -> None:
     del held, windows
     gc.collect()
     assert len(_KEPT) < kept
+
+
+def test_one_spike_is_cut_and_a_move_far_away_is_followed() -> None:
+    held = panel(steps=200)
+    held.values[:] = 10 + np.random.default_rng(1).normal(0, 0.01, held.values.shape)
+    held.values[0, 170:] = 11.0  # a hundred spreads
+    held.values[1, 170] = 11.0
+    windows = Windows(TASK, held)
+
+    level = windows.base[:, [169, 170, 199], 0]
+
+    assert (np.abs(level[:, 0]) < 1).all()
+    assert (np.abs(level[:, 1]) < 2).all()
+    assert level[0, 2] > 50
+    assert abs(level[1, 2]) < 1
