@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -326,6 +327,19 @@ def test_one_lying_judge_does_not_bring_a_bad_model_through() -> None:
         outcome = run(Tampering(carrier, tamper), task=shorter(learning_rate=0.05), initial=good)
 
     assert outcome.accepted == 0
+
+
+def test_what_domains_make_up_for_does_not_hide_that_a_model_decays() -> None:
+    growing = count(1.0)
+
+    def worse(asked: bytes, reply: bytes) -> bytes:
+        return says("raw", next(growing))(asked, reply)
+
+    with in_process(sources()) as carrier:
+        outcome = run(Tampering(carrier, dict.fromkeys(DOMAINS, worse)))
+
+    assert outcome.accepted == 0
+    assert "worse than the best so far" in outcome.rounds[-1].reason
 
 
 def test_how_many_samples_a_domain_claims_decides_nothing() -> None:
