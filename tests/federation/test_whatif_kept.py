@@ -82,9 +82,9 @@ async def test_what_domains_taught_each_other_is_in_the_part_and_said_unless_it_
         network=lambda: network, published={}, calibration=lambda: fits, learned=lambda: learned
     )
     told = {}
-    for job, ask in (("with", ASK), ("without", replace(ASK, corrected=False))):
-        ask = decode_ask(encode_ask(ask))
-        prepared = await kept.prepare(asked(job), granted(), ask, SHOWN)
+    for job, step in (("with", ASK), ("without", replace(ASK, corrected=False))):
+        sent = decode_ask(encode_ask(step))
+        prepared = await kept.prepare(asked(job), granted(), sent, SHOWN)
         told[job] = prepared.assumptions, await kept.round(asked(job), granted(), through(prepared))
 
     said = [any("(model residual 2)" in text for text in told[job][0]) for job in ("with", "without")]

@@ -145,8 +145,10 @@ async def _with_constant(
     mapper = Mapper(domain)
     mapper.apply((await history.state_at(start)).as_delta())
     network = mapper.network()
-    items = (*network.links.values(), *network.cells.values(), *network.functions.values())
-    device_of = {item.id: item.device for item in (*items, *network.hosts.values())}
+    device_of = {link.id: link.device for link in network.links.values()}
+    device_of |= {cell.id: cell.device for cell in network.cells.values()}
+    device_of |= {function.id: function.device for function in network.functions.values()}
+    device_of |= {host.id: host.device for host in network.hosts.values()}
     device_of |= {
         point.inter_domain.link_id: point.device
         for point in network.termination_points.values()
