@@ -45,7 +45,7 @@ def test_composed_paths_equal_those_of_the_full_graph(seed, level):
         assert any(math.isclose(now.delay_ms, delay) for delay in delays)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 10**6), st.sampled_from([0.01, 0.5]), st.sampled_from([1.0, 500.0]))
 def test_rounded_and_coarse_answers_are_never_optimistic(seed, delay_step, width_step):
     networks, published = bench.federation(8, links_per_pair=2, end_points=3, seed=seed)
@@ -61,7 +61,7 @@ def test_rounded_and_coarse_answers_are_never_optimistic(seed, delay_step, width
             assert told is None or (truth is not None and told >= truth * (1 - 1e-12))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 10**6), st.sampled_from([1e-5, 5e-5, 2e-4]), st.sampled_from([0.0, 3000.0]))
 def test_bounds_on_loss_equal_enumeration(seed, loss, width):
     networks, published = bench.federation(4, links_per_pair=1, end_points=2, seed=seed)
