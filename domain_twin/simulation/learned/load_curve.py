@@ -176,16 +176,12 @@ class Correction:
 
     def _bounded(self) -> FloatArray:
         """How much of the correction each link gets, so that its wait still grows with load, [links]."""
-        loads = np.linspace(0.0, max(self._curve.reach, 1e-3), 65)
-        step = np.diff(loads / (1.0 - loads))[None, :]  # of the law's wait, in its own unit
-        ones = np.ones(len(loads))
-        strength = np.ones(len(self._at))
-        for place, (spread, early) in enumerate(zip(self._spread, self._early, strict=True)):
-            added = np.diff(_terms(loads, ones, spread * ones, early) @ self._curve.coefficients)
-            falls = added < -step[0]
-            if falls.any():
-                strength[place] = float((step[0][falls] / -added[falls]).min())
-        return strength
+        loads = np.linspace(0.0, max(self._curve.reach, 1e-3), 65)[None, :]
+        terms = _terms(loads, np.ones_like(loads), self._spread[:, None], self._early[:, None])
+        added = np.diff(terms @ self._curve.coefficients)
+        own = np.diff(loads / (1.0 - loads))  # what the law's wait grows by, in its own unit
+        most = np.where(added < 0, own / np.maximum(-added, 1e-300), 1.0)
+        return np.asarray(np.minimum(most.min(axis=1, initial=1.0), 1.0))
 
 
 def _points(observations: Observations, block: int) -> dict[str, Series]:
