@@ -94,7 +94,7 @@ def around(centre: Floats, known: Known, width: Floats | None = None) -> Floats:
 def shares(losses: Sequence[Floats], prior: Sequence[float], known: Known) -> Floats:
     """[N, E, S, J, H]: weights of N forecasts by their `losses`, each [E, S, J, H]; they sum to 1."""
     late = np.stack([known_at(loss, known.horizons) for loss in losses])
-    fine: NDArray[np.bool_] = np.isfinite(late).all(axis=0)
+    fine: NDArray[np.bool_] = np.asarray(np.isfinite(late).all(axis=0))
     fine[:, : known.counted_from] = False
     sums = _faded(np.where(fine, late, 0.0), LOSS_HALF_LIFE, axis=2)
     counts = _faded(fine.astype(np.float64), LOSS_HALF_LIFE, axis=1)
