@@ -41,7 +41,7 @@ from federation.learning.replies import Absent, alike, arrays_of, contributed, j
 from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
 from federation.learning.strategies import Aggregation, Joined, Update, joining, voices
 from federation.learning.summing import Summing
-from federation.learning.under_way import Round, traffic_of
+from federation.learning.under_way import Round, own_losses, traffic_of
 
 __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
@@ -280,7 +280,7 @@ class _Rounds(Strategy):
         state.said = self._heard(replies)
         verdict = Verdict(False, False, math.inf, state.reason)
         if state.candidate is not None:
-            verdict = self._gate.judge(_own_losses(state.said))
+            verdict = self._gate.judge(own_losses(state.said))
         if verdict.accepted and state.candidate is not None and state.joined is not None:
             self._accept(verdict, state.candidate, state.joined)
         self._failed_in_a_row = 0 if verdict.accepted else self._failed_in_a_row + 1
@@ -319,7 +319,7 @@ class _Rounds(Strategy):
         )
         self._round.said = self._said = self._heard(replies)
         self._first = {domain: said["loss"] for domain, said in self._said.items()}
-        self._gate.begin(_own_losses(self._said))
+        self._gate.begin(own_losses(self._said))
         self._report(Verdict(True, True, 0.0, ""))
 
     def _standardise(self, model: Standardised, start: Arrays) -> Arrays:
@@ -397,8 +397,3 @@ def _mean(said: Sequence[Arrays]) -> Arrays:
     if len(said) == 1:
         return said[0]
     return {name: np.asarray(np.mean([one[name] for one in said], axis=0, dtype=float)) for name in said[0]}
-
-
-def _own_losses(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """By domain, the loss of the model itself, where a domain makes up for some of it when it uses one."""
-    return {domain: one.get("raw", one["loss"]) for domain, one in said.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Mapping
 
 from domain_twin.learning import contribution
 from domain_twin.learning.contribution import Absence
@@ -14,7 +15,7 @@ from federation.learning.gate import Verdict
 from federation.learning.reports import DomainRound, RoundReport
 from federation.learning.strategies import Joined, Update
 
-__all__ = ["Round", "traffic_of"]
+__all__ = ["Round", "own_losses", "traffic_of"]
 
 
 class Round:
@@ -40,7 +41,7 @@ class Round:
 
     def report(self, verdict: Verdict, traffic: tuple[int, int]) -> RoundReport:
         """The round as it ended; `traffic` is the Grid's, bytes out and in so far."""
-        losses = [said["loss"] for said in self.said.values()]
+        losses = own_losses(self.said).values()
         return RoundReport(
             round=self.number,
             accepted=verdict.accepted,
@@ -58,14 +59,14 @@ class Round:
         )
 
     def _by_domain(self) -> dict[str, DomainRound]:
-        rows = {}
+        rows, losses = {}, own_losses(self.said)
         for domain in sorted(self.updates.keys() | self.absent.keys() | self.said.keys()):
-            update, said = self.updates.get(domain), self.said.get(domain, {})
+            update = self.updates.get(domain)
             rows[domain] = DomainRound(
                 state=self._state(domain),
                 samples=update.samples if update else 0,
                 train_loss=self.train_loss.get(domain),
-                loss=said.get("loss"),
+                loss=losses.get(domain),
                 norm=update.norm if update else None,
             )
         return rows
@@ -80,6 +81,11 @@ class Round:
         if domain not in self.joined.used:
             return "not-chosen"
         return "clipped" if domain in self.joined.clipped else "took-part"
+
+
+def own_losses(said: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """By domain, the loss of the model itself, where a domain makes up for some of it when it uses one."""
+    return {domain: one.get("raw", one["loss"]) for domain, one in said.items()}
 
 
 def traffic_of(grid: Grid) -> tuple[int, int]:

@@ -65,7 +65,7 @@ def test_four_domains_train_a_model_and_see_who_gained_what() -> None:
     assert outcome.scores["model"]["loss"] < 0.8 * outcome.scores["first"]["loss"]
     assert "naive:persistence" in outcome.scores
     assert set(outcome.gains) == set(outcome.brought) == set(DOMAINS)
-    assert outcome.scores["operator:ran"]["loss"] == seen[-1].domains["ran"].loss
+    assert outcome.scores["operator:ran"]["raw"] == seen[-1].domains["ran"].loss
     assert all(report.bytes_out > 1000 and report.bytes_in > 100 for report in seen)
     assert outcome.problem == ""
     contribution.check(outcome.arrays, FIRST)
