@@ -190,12 +190,10 @@ class Deliveries:
     async def _keep_fed(self, group: asyncio.TaskGroup) -> None:
         while True:
             self._news.clear()
-            for kept in self._hubs():
-                if (kept.tenant, kept.id) not in self._lines:
-                    self._open(group, (kept.tenant, kept.id), {})
+            self._open_new(group)
             await self._forget_gone()
             try:
-                await self._fan_out()
+                await self._fan_out(group)
                 await self._trim()
             except TwinError as error:
                 log.warning("events wait for the database", extra={"reason": str(error)})
@@ -204,6 +202,11 @@ class Deliveries:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._news.wait()
+
+    def _open_new(self, group: asyncio.TaskGroup) -> None:
+        for kept in self._hubs():
+            if (kept.tenant, kept.id) not in self._lines:
+                self._open(group, (kept.tenant, kept.id), {})
 
     def _open(self, group: asyncio.TaskGroup, hub: HubName, counts: Any) -> None:
         kept = self._store.kept.get((hub[0], Kind.HUB), {}).get(hub[1])
@@ -236,8 +239,9 @@ class Deliveries:
         if gone:
             self._report()
 
-    async def _fan_out(self) -> None:
+    async def _fan_out(self, group: asyncio.TaskGroup) -> None:
         while events := await self._store.events(self._cursor, limit=_FAN_OUT):
+            self._open_new(group)  # who subscribed while they were read may have been first
             new = [row for event in events for row in self._for_hubs(event)]
             cursor = events[-1].sequence
             async with self._counting:

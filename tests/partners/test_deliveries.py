@@ -15,6 +15,7 @@ from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 
 from domain_twin.errors import Conflict, ContractError, NotFound, OverCapacity, Unreachable
+from federation.partners.outbox import OutboxRow
 from federation.partners.record import PUBLIC, Kind, Record
 from federation.partners.store import RecordStore
 
@@ -55,6 +56,24 @@ async def test_a_change_reaches_the_callback_as_an_event(tmp_path: Path, databas
         assert created.event_id != changed.event_id
         assert created.headers["content-type"] == "application/json;charset=utf-8"
         assert at.shown(hub)["state"] == "active"
+
+
+async def test_an_event_right_after_its_subscription_is_not_missed(
+    tmp_path: Path, sqlite: str, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with delivering(tmp_path, sqlite, settings(pki)) as at, receiver(pki) as hook:
+        read = at.store.events
+
+        async def subscribed_meanwhile(after: int, *, limit: int) -> list[OutboxRow]:
+            monkeypatch.undo()
+            await at.hub(hook.url)
+            await at.order("at once")
+            return await read(after, limit=limit)
+
+        monkeypatch.setattr(RecordStore, "events", staticmethod(subscribed_meanwhile))
+        await until(lambda: hook.got, timeout_s=10)
+
+        assert hook.numbers == ["at once"]
 
 
 async def test_a_subscription_that_was_not_kept_may_be_asked_for_again(tmp_path: Path, sqlite: str) -> None:
