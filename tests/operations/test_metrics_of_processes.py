@@ -72,9 +72,10 @@ def test_every_declared_label_is_the_shown_one(federation: Federation, kind: str
 def test_an_agent_in_step_shows_it(federation: Federation) -> None:
     def whole() -> dict[str, object] | None:
         families = scrape(federation, "agent")
-        return families if value(families, "fedtwin_agent_view_deltas_sent_total") else None
+        asked = any(s.labels.get("action") == "describe" for s in families["fedtwin_agent_asks"].samples)  # type: ignore[attr-defined]
+        return families if asked and value(families, "fedtwin_agent_view_deltas_sent_total") else None
 
-    families = eventually(whole, what="a view that was sent")
+    families = eventually(whole, what="a view that was sent and a question that was answered")
 
     assert value(families, "fedtwin_agent_devices", connection="synchronised") == 4
     assert value(families, "fedtwin_agent_device_connection", device="upf-1", connection="synchronised") == 1

@@ -236,6 +236,7 @@ def test_a_missing_file_of_results_is_named(tmp_path: Path) -> None:
         list(read_samples(tmp_path))
 
 
+@filtered
 def test_an_archive_cut_short_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, archive=True)
     (archive,) = tmp_path.glob("*.tar.gz")
