@@ -44,7 +44,7 @@ from domain_twin.model.query import GraphCheck, Impact, Require
 from domain_twin.simulation.jobs.desk import JobDesk
 from domain_twin.trust.identity import Role, SpiffeId
 from federation.assurance import Assurance
-from federation.events import EventLog, FindingBoard
+from federation.events import EventLog, FindingBoard, Subscription
 from federation.jobs import TWIN_LABEL, tenant_of
 from federation.paths import DISJOINT_CANDIDATES, find
 from federation.registry import Registry
@@ -338,22 +338,12 @@ class BrokerFace:
                 return
             start = page[-1].at + 1
 
-    async def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
+    def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
         """Events, until the watcher's certificate ends. Raises NotFound, CredentialError."""
         self._check_domain(query.domain)
         ends_at = self._watch_ends_at()
-        left_s = (ends_at - datetime.now(UTC)).total_seconds() + 0.1
-        with self._events.subscribe(
-            kinds=query.kinds, domain=query.domain, after=query.after
-        ) as subscription:
-            timer = asyncio.get_running_loop().call_later(min(left_s, _LONGEST_TIMER_S), subscription.close)
-            try:
-                async for event in subscription:
-                    yield event
-            finally:
-                timer.cancel()
-        if datetime.now(UTC) >= ends_at:
-            raise CredentialError("your certificate ended while you watched; renew it and watch again")
+        subscription = self._events.subscribe(kinds=query.kinds, domain=query.domain, after=query.after)
+        return _Watched(subscription, ends_at)
 
     async def _statuses(
         self, service: str, start: Nanoseconds, end: Nanoseconds, step: Nanoseconds
@@ -439,3 +429,30 @@ def _kpis(kpis: PathKpis, at: Nanoseconds) -> tuple[Kpi, ...]:
     return tuple(
         replace(kpi, origin=kpis.origin, observed_at=at) for kpi in listed if math.isfinite(kpi.value)
     )
+
+
+class _Watched:
+    """A subscription, from when it is made until its watcher's certificate ends."""
+
+    def __init__(self, subscription: Subscription, ends_at: datetime) -> None:
+        self._subscription, self._ends_at = subscription, ends_at
+        left_s = (ends_at - datetime.now(UTC)).total_seconds() + 0.1
+        self._timer = asyncio.get_running_loop().call_later(min(left_s, _LONGEST_TIMER_S), subscription.close)
+
+    def __aiter__(self) -> _Watched:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await anext(self._subscription)
+        except StopAsyncIteration:
+            if datetime.now(UTC) >= self._ends_at:
+                raise CredentialError(
+                    "your certificate ended while you watched; renew it and watch again"
+                ) from None
+            raise
+
+    async def aclose(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+        self._subscription.close()

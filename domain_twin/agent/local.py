@@ -246,13 +246,9 @@ class LocalFace:
             part = tuple(samples[first : first + _PAGE_SAMPLES])
             yield HistoryPage(samples=part, rolled_before=before, resolution=resolution)
 
-    async def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
+    def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
         """The domain's events."""
-        with self._twin.events.subscribe(
-            kinds=query.kinds, domain=query.domain, after=query.after
-        ) as subscription:
-            async for event in subscription:
-                yield event
+        return self._twin.events.subscribe(kinds=query.kinds, domain=query.domain, after=query.after)
 
     def _status(self) -> DomainStatus:
         network = self._twin.network()

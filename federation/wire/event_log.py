@@ -179,6 +179,10 @@ class Subscription:
         self._log.drop(self)
         self._wake.set()
 
+    async def aclose(self) -> None:
+        """As `close`: what an async iterator is ended by."""
+        self.close()
+
     def __enter__(self) -> Subscription:
         return self
 

@@ -124,7 +124,7 @@ class TwinFace(Protocol):
         """What was, page by page."""
 
     def watch(self, query: WatchQuery) -> AsyncIterator[Event]:
-        """What happens from now on; closing the iterator ends the subscription."""
+        """What happens from this call on, read or not; closing the iterator ends the subscription."""
 
 
 class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # generated
@@ -420,8 +420,8 @@ class TwinService(fedtwin_pb2_grpc.TwinServicer):  # type: ignore[misc]  # gener
             if self._watchers >= self._max_watchers:
                 raise OverCapacity(f"{self._watchers} watchers are served already; try again later")
             query = WatchQuery(tuple(_kind(word) for word in request.kinds), request.domain, request.after)
-            self._watchers += 1
             watching = self._face.watch(query)
+            self._watchers += 1
             try:
                 # The asker knows by this that nothing which happens from here on is missed.
                 await context.send_initial_metadata(())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from domain_twin.agent.local import serve_local
+from domain_twin.agent.local import LocalFace, serve_local
 from domain_twin.errors import ConfigError, ContractError, NoPath, NotFound, Unreachable
 from domain_twin.model import (
     CARRIED_RATE,
@@ -41,6 +41,7 @@ from domain_twin.model import (
 )
 from federation.client import TwinClient
 from federation.wire.event_log import EventLog
+from federation.wire.questions import WatchQuery
 
 D = "ran"
 
@@ -264,6 +265,13 @@ async def test_events_are_watched(client: TwinClient, twin: RunningTwin) -> None
     async with asyncio.timeout(20):
         assert await anext(stream) == sent
     await stream.aclose()
+
+
+async def test_what_happens_before_a_watcher_reads_is_not_missed(twin: RunningTwin) -> None:
+    watching = LocalFace(twin).watch(WatchQuery())
+    sent = twin.events.publish(EventKind.DEVICE, "gnb-1: stale", domain=D)
+    async with asyncio.timeout(5):
+        assert await anext(watching) == sent
 
 
 async def test_other_domains_are_the_brokers(client: TwinClient) -> None:
