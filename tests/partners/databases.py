@@ -41,13 +41,13 @@ def server() -> Iterator[str]:
         if user:
             shutil.chown(folder, user)
         data = folder / "data"
-        made = [programs / "initdb", "-D", data, "-U", "fedtwin", "-A", "trust", "-E", "UTF8", "-N"]
-        subprocess.run(made, check=True, capture_output=True, user=user, cwd=folder, timeout=START_S)
+        made = [*_as(user), programs / "initdb", *f"-D {data} -U fedtwin -A trust -E UTF8 -N".split()]
+        subprocess.run(made, check=True, capture_output=True, cwd=folder, timeout=START_S)
         settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options], stdout=log, stderr=log, user=user, cwd=folder
+                [*_as(user), programs / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=folder
             )
         try:
             url = f"postgresql+psycopg://fedtwin@/postgres?host={folder}"
@@ -84,6 +84,14 @@ def _unprivileged() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
+
+
+def _as(user: str | None) -> list[str]:
+    """Before a command: run it as a user. Popen's own `user` forks, which kills a process that used gRPC."""
+    if not user:
+        return []
+    entry = pwd.getpwnam(user)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
