@@ -10,8 +10,10 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from domain_twin.config import load_client
@@ -204,16 +206,10 @@ class TwinClient(Connection):
 
     async def watch_job(self, identity: str) -> AsyncIterator[Job]:
         """The job now, then at every change; ends with the job itself. Raises NotFound, Unreachable."""
-        import grpc
-
         call = self._connected().WatchJob(pb.WatchJobRequest(id=identity))
-        try:
-            async for message in call:
+        async with aclosing(self._messages(call)) as messages:
+            async for message in messages:
                 yield convert.decode_job(message.job)
-        except grpc.aio.AioRpcError as error:
-            raise await self.error_of(error) from None
-        finally:
-            call.cancel()
 
     async def cancel_job(self, identity: str) -> Job:
         """Have a job end without an answer; one that has ended stays as it is. Raises NotFound."""
@@ -377,7 +373,7 @@ class EventStream:
     def __init__(self, client: TwinClient, call: Any) -> None:
         self._client = client
         self._call = call
-        self._messages: AsyncIterator[Any] = call.__aiter__()
+        self._messages: AsyncGeneratorType[Any, None] = aiter(call)
 
     async def started(self) -> None:
         """Wait until the server watches on our behalf. Raises TwinError where it refuses."""
@@ -409,3 +405,5 @@ class EventStream:
     async def aclose(self) -> None:
         """Stop watching."""
         self._call.cancel()
+        if not self._messages.ag_running:  # else who waits for the next one ends it
+            await self._messages.aclose()

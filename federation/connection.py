@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -108,6 +109,19 @@ class Connection:
             return await getattr(self._connected(), method)(request, timeout=limit_s)
         except grpc.aio.AioRpcError as error:
             raise await self.error_of(error, limit_s) from None
+
+    async def _messages(self, call: Any) -> AsyncGenerator[Any, None]:
+        """The messages of a streaming call until either side ends it; what fails is raised as a TwinError."""
+        import grpc
+
+        try:
+            async with contextlib.aclosing(aiter(call)) as messages:  # left open it keeps the connection
+                async for message in messages:
+                    yield message
+        except grpc.aio.AioRpcError as error:
+            raise await self.error_of(error) from None
+        finally:
+            call.cancel()
 
     async def error_of(self, failure: Any, limit_s: float = 0.0) -> TwinError:
         """What a failed call means, in the server's sentence; where no server spoke, the cause of that."""

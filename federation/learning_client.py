@@ -7,6 +7,7 @@ forecasts only. Errors are raised as the TwinErrors that they are.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,19 +66,13 @@ class LearningClient(Connection):
 
     async def watch(self, identity: str) -> AsyncIterator[Run]:
         """A training now, with its log so far, and at every change until it has ended."""
-        import grpc
-
         call = self._connected().WatchRun(pb.WatchRunRequest(id=identity))
         log: tuple[Any, ...] = ()
-        try:
-            async for message in call:
+        async with aclosing(self._messages(call)) as messages:
+            async for message in messages:
                 run = wire.decode_run(message.run)
                 log += run.log
                 yield replace(run, log=log)
-        except grpc.aio.AioRpcError as error:
-            raise await self.error_of(error) from None
-        finally:
-            call.cancel()
 
     async def stop(self, identity: str) -> Run:
         """Have a training end without a model. Raises NotFound, NotShared."""

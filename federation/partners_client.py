@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,10 @@ class PartnersClient(Connection):
         Raises Unreachable when the connection is lost, CredentialError when the certificate ended: follow
         again with what was sent last. Close it (`aclose`) where it is left before its end.
         """
-        import grpc
-
         call = self._connected().Follow(pb.FollowRecordsRequest(after=after, epoch=epoch))
-        try:
-            async for message in call:
+        async with aclosing(self._messages(call)) as messages:
+            async for message in messages:
                 yield wire.decode_news(message)
-        except grpc.aio.AioRpcError as error:
-            raise await self.error_of(error) from None
-        finally:
-            call.cancel()
 
 
 def _json(body: Body) -> bytes:

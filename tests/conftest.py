@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import outside
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -54,6 +56,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
     for line in outside.untried(os.environ, reasons):
         terminalreporter.write_line(line, yellow=True, bold=True)
+
+
+@pytest.fixture
+def connections_to() -> Iterator[Callable[[int], int]]:
+    """How many TCP connections this process has to a port of its own; what is garbage stays meanwhile."""
+
+    def count(port: int) -> int:
+        open_ = psutil.Process().net_connections("tcp")
+        return sum(bool(each.raddr) and each.raddr.port == port for each in open_)
+
+    gc.collect()
+    gc.disable()
+    try:
+        yield count
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
@@ -117,10 +118,11 @@ class GnmiSession:
         updates: list[Update] = []
         call, ended = self._subscribe_call(request)
         try:
-            async for message in call:
-                if message.sync_response:
-                    break
-                updates += self._decoder.batch(message.update, time.time_ns()).updates
+            async with aclosing(aiter(call)) as messages:  # left open it keeps the connection of the channel
+                async for message in messages:
+                    if message.sync_response:
+                        break
+                    updates += self._decoder.batch(message.update, time.time_ns()).updates
         except grpc.aio.AioRpcError as error:
             raise await self._explained(error) from error
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -238,6 +239,30 @@ async def test_a_watch_ends_with_the_certificate(federation: Federation) -> None
         async with asyncio.timeout(30):
             with pytest.raises(CredentialError, match="ended while you watched"):
                 await anext(stream)
+
+
+async def test_a_closed_client_keeps_no_connection(
+    federation: Federation, connections_to: Callable[[int], int]
+) -> None:
+    async with federation.broker() as broker, federation.agents(broker):
+        port = int(broker.address.rpartition(":")[2])
+        async with federation.client(broker) as twin:
+            await all_connected(twin)
+            agents = connections_to(port) - 1
+            stream = twin.watch([EventKind.SERVICE])
+            await stream.started()
+            federation.domains["transport"].set_delay(
+                "transport/b1", "transport/b2", 30.0, observed_at=77_000
+            )
+            await wait_for(stream, EventKind.SERVICE, "objective missed")
+            await stream.aclose()
+
+        del stream  # a call that somebody holds keeps its connection
+        await until(lambda: _is(agents, connections_to(port)))
+
+
+async def _is(wanted: int, found: int) -> bool:
+    return wanted == found
 
 
 async def test_a_gap_brings_a_snapshot(federation: Federation) -> None:

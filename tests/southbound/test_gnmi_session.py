@@ -95,6 +95,19 @@ async def test_get_returns_typed_leaves_of_all_kinds(serve, gnmi_config, schema)
     assert f"{TOPOLOGY}/network-types/ietf-l3-unicast-topology:l3-unicast-topology" in found
 
 
+async def test_closed_session_keeps_no_connection(serve, gnmi_config, schema, connections_to):
+    server = await serve()
+    async with session(gnmi_config, schema, server) as opened:
+        await opened.get(SUBTREES)
+        async with aclosing(opened.subscribe(SUBTREES)) as stream:
+            await until_end(stream)
+        assert connections_to(server.port) == 1
+
+    async with asyncio.timeout(10):
+        while connections_to(server.port):  # noqa: ASYNC110 - seen from outside only
+            await asyncio.sleep(0.05)
+
+
 async def test_subscription_begins_with_all_and_goes_on_with_changes(serve, gnmi_config, schema, store):
     async with (
         session(gnmi_config, schema, await serve()) as opened,
