@@ -261,9 +261,10 @@ def _network(path: Path, rows: Rows) -> None:
 
 
 def _inventory(path: Path, rows: Rows) -> None:
-    from domain_twin.config import _Inventory, load
+    from domain_twin.config import load
+    from domain_twin.config.devices import Inventory
 
-    devices = load(path, _Inventory).device
+    devices = load(path, Inventory).device
     rows.fine("keys", f"inventory of {len(devices)} devices")
     _devices(rows, devices)
 
