@@ -45,6 +45,7 @@ SECOND: Nanoseconds = 1_000_000_000
 LATE: Nanoseconds = 30 * SECOND
 AHEAD: Nanoseconds = 300 * SECOND
 IMPUTED = Origin.IMPUTED
+RING_CHANGES = 10_000  # kept for `since`, at 200 octets each
 TOMBSTONES = 256  # deletes remembered per device, against updates that they overtook
 
 _leaf: Callable[..., Leaf] = partial(tuple.__new__, Leaf)  # half the cost of Leaf(...), in the hot loop
@@ -132,7 +133,7 @@ class _Fold:
 class LiveStore:
     """The state that devices report, folded from their batches."""
 
-    def __init__(self, *, epoch: str = "", sequence: int = 0, ring_changes: int = 100_000) -> None:
+    def __init__(self, *, epoch: str = "", sequence: int = 0, ring_changes: int = RING_CHANGES) -> None:
         self._version = Version(epoch or secrets.token_hex(8), sequence)
         self._devices: dict[str, _Device] = {}
         self._sources: dict[str, set[str]] = {}  # which devices a source has spoken for
@@ -142,7 +143,7 @@ class LiveStore:
         self._ring_changes = ring_changes
 
     @classmethod
-    def restored(cls, snapshot: Snapshot, *, epoch: str = "", ring_changes: int = 100_000) -> LiveStore:
+    def restored(cls, snapshot: Snapshot, *, epoch: str = "", ring_changes: int = RING_CHANGES) -> LiveStore:
         """A store that holds `snapshot` at its version (or at the start of `epoch`), every leaf stale."""
         version = snapshot.version
         store = cls(

@@ -19,6 +19,10 @@ __all__ = ["ViewBuilder"]
 
 _SMALL_SEARCH = 4_000
 """Links times sources below which a search takes a few milliseconds, and is never put off."""
+_RING_ITEMS = 1_000
+"""Points and segments that the ring may hold of a view however small."""
+_RING_VIEWS = 4
+"""The same in sizes of the view: folded, more than that hardly says less than the whole view."""
 
 
 class ViewBuilder:
@@ -26,7 +30,8 @@ class ViewBuilder:
 
     The lists of options are searched anew at most once in `search_interval_ns` where that costs more than a
     few milliseconds; in between they hold known paths at today's figures. `due_at` says when to call
-    `update` again even if nothing changes.
+    `update` again even if nothing changes. `ring` deltas at most are kept for `resume`, and no more points and
+    segments in them than a few views have.
     """
 
     def __init__(
@@ -54,7 +59,9 @@ class ViewBuilder:
             figures=grant.figures,
         )
         self._epoch = epoch
-        self._ring: deque[ViewDelta] = deque(maxlen=ring)
+        self._ring: deque[ViewDelta] = deque()
+        self._ring_deltas = ring
+        self._ring_items = 0
         self._search_interval_ns = search_interval_ns
         self._searched_at: Nanoseconds | None = None
 
@@ -104,7 +111,7 @@ class ViewBuilder:
         if delta is None:
             return None
         self.view = new
-        self._ring.append(delta)
+        self._keep(delta, most=max(_RING_ITEMS, _RING_VIEWS * (len(new.points) + len(new.segments))))
         return delta
 
     def resume(self, since: Version | None) -> list[ViewDelta]:
@@ -118,6 +125,17 @@ class ViewBuilder:
             if missing and missing[0].source and missing[0].source.sequence == since.sequence:
                 return missing
         return [snapshot(self.view)]
+
+    def _keep(self, delta: ViewDelta, *, most: int) -> None:
+        """Put a delta in the ring; the oldest ones make room. The newest one is kept, however long it is."""
+        self._ring.append(delta)
+        self._ring_items += _items(delta)
+        while len(self._ring) > self._ring_deltas or (self._ring_items > most and len(self._ring) > 1):
+            self._ring_items -= _items(self._ring.popleft())
+
+
+def _items(delta: ViewDelta) -> int:
+    return len(delta.points) + len(delta.segments) + len(delta.gone_points) + len(delta.gone_segments)
 
 
 def _difference(old: View, new: View) -> ViewDelta | None:

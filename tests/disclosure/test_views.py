@@ -108,6 +108,28 @@ def test_a_break_longer_than_the_ring_gets_a_snapshot():
     assert [delta.source for delta in builder.resume(None)] == [None]
 
 
+def test_the_ring_holds_no_more_than_a_few_views_however_many_figures_change():
+    names = [f"n{i}" for i in range(20)]
+    links = [item for a, b in pairwise(names) for item in both_ways(a, b)]
+    domain = network(links, borders=[border(name, f"urn:ndt:idl:{name}", "ran") for name in names])
+    builder = builder_of()
+    views = [apply(None, builder.update(domain, now=0))]
+    for step in range(40):
+        found = with_link(domain, link_id("n9", "n10"), kpis=kpis(2.0 + step))
+        views.append(apply(views[-1], builder.update(found, now=1)))
+    size = len(views[-1].points) + len(views[-1].segments)
+
+    answers = [builder.resume(view.version) for view in views]
+
+    held = [deltas for deltas in answers if deltas and deltas[0].source is not None]
+    assert 5 < len(held) < 40
+    assert 3 * size < max(sum(len(delta.segments) for delta in deltas) for deltas in held) <= 4 * size
+    for view, deltas in zip(views, answers, strict=True):
+        for delta in deltas:
+            view = apply(view, delta)  # noqa: PLW2901
+        assert view == views[-1]
+
+
 def test_before_the_first_network_there_is_nothing_to_resume():
     assert builder_of().resume(None) == []
 
