@@ -30,8 +30,8 @@ class ViewBuilder:
 
     The lists of options are searched anew at most once in `search_interval_ns` where that costs more than a
     few milliseconds; in between they hold known paths at today's figures. `due_at` says when to call
-    `update` again even if nothing changes. `ring` deltas at most are kept for `resume`, and no more points and
-    segments in them than a few views have.
+    `update` again even if nothing changes. `ring` deltas at most are kept for `resume`, and no more points
+    and segments in them than a few views have.
     """
 
     def __init__(
