@@ -21,7 +21,9 @@ from domain_twin.yang.validate import TreeValidator
 log = logging.getLogger(__name__)
 
 _PROCESSES = 2
-"""Schemas whose validating processes are kept; each takes some 100 MB."""
+"""Schemas whose validating processes are kept; each takes 25 to 100 MB, by its modules."""
+_IDLE_S = 60.0
+"""A validating process that had nothing to do for so long ends; a new one takes half a second of a core."""
 
 
 class Values(Mapping[str, Value]):
@@ -51,6 +53,7 @@ class TreeCheck:
         *,
         complete: Callable[[str], bool] = lambda _: True,
         settle_s: float = 3.0,
+        idle_s: float = _IDLE_S,
     ) -> None:
         """`complete` says whether all that a device has is known: half a tree is never valid."""
         self._domain = domain
@@ -59,6 +62,7 @@ class TreeCheck:
         self._leaves = leaves
         self._complete = complete
         self._settle_s = settle_s
+        self._idle_s = idle_s
         self._due: dict[str, float] = {}  # device -> monotonic time
         self._checking = False
         self._again: set[str] = set()  # not checked, and to be tried once more
@@ -102,15 +106,20 @@ class TreeCheck:
                         await self._check(device)
                     finally:
                         self._checking = False
-                wait_s = min(self._due.values(), default=now + 3600) - time.monotonic()
+                wait_s = min(self._due.values()) - time.monotonic() if self._due else self._idle_s
                 try:
                     async with asyncio.timeout(max(0.0, wait_s)):
                         await self._wake.wait()
                 except TimeoutError:
-                    pass
+                    if not self._due:
+                        await self._end_processes()
         finally:
-            for validator in self._validators.values():
-                await validator.close()
+            await self._end_processes()
+
+    async def _end_processes(self) -> None:
+        for key, validator in list(self._validators.items()):
+            await validator.close()
+            del self._validators[key]
 
     async def _validator(self, schema: SchemaSet) -> TreeValidator:
         """The process that knows this schema; the one that was used longest ago makes room."""

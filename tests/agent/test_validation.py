@@ -1,4 +1,4 @@
-"""Whole-tree checks go on after the process that makes them was killed in the middle of one."""
+"""Whole-tree checks go on after the process that makes them was killed, or has ended for want of work."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psutil
 from file_limits import full_disk
 
 from domain_twin.agent.validation import TreeCheck
+from domain_twin.model import Value
 from domain_twin.yang.schema import SchemaSet
 
 TYPE = "/ietf-interfaces:interfaces/interface[name='eth0']/enabled"  # the mandatory type is missing
@@ -75,6 +76,35 @@ async def test_half_a_tree_is_not_judged() -> None:
             known = True
             check.note("upf-1")
             await until(lambda: bool(check.findings()))
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_process_without_work_ends_and_another_takes_up_what_comes() -> None:
+    schema = SchemaSet.load(["ietf-interfaces", "iana-if-type"])
+    leaves: dict[str, Value] = {TYPE: True}
+    check = TreeCheck("core", lambda _: schema, lambda _: leaves, settle_s=0.0, idle_s=0.1)
+    before = set(psutil.Process().children(recursive=True))
+
+    def workers() -> list[str]:
+        lines = []
+        for child in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.Error):  # it has ended meanwhile
+                lines.append(" ".join(child.cmdline()))
+        return [line for line in lines if "spawn_main" in line]
+
+    task = asyncio.create_task(check.run())
+    try:
+        async with asyncio.timeout(60):
+            check.note("upf-1")
+            await until(lambda: bool(check.findings()))
+            await until(lambda: not workers())
+
+            leaves.clear()
+            check.note("upf-1")
+            await until(lambda: not check.findings())
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
