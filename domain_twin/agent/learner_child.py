@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from domain_twin.agent.serving_child import Serving
     from domain_twin.learning.client import Endpoint
     from domain_twin.learning.flower import ClientApp
+    from domain_twin.learning.ledger import Ledger
     from domain_twin.learning.panel import Panel
     from domain_twin.learning.task import Task
     from domain_twin.learning.vouching import Vouching
@@ -148,12 +149,17 @@ class _Work:
         self._runs: OrderedDict[str, Endpoint] = OrderedDict()
 
     def check(self, task: bytes) -> None:
-        """See whether the model of a task can be made here. Raises ConfigError, ContractError."""
+        """See whether the model of a task can be made here.
+
+        Raises ConfigError, ContractError; NotShared where a generator costs more privacy than is left.
+        """
         from domain_twin.learning.learner import learner
         from domain_twin.learning.task import Profile, Task
 
         told = Task.from_json(task)
         learner(told)
+        if told.tells_noised:
+            self._affordable(told)
         if told.profile is not Profile.PRIVATE and self._settings.app:
             self._own(lambda make: make)
 
@@ -190,18 +196,44 @@ class _Work:
                 f"{self._settings.domain} cannot use its own app for learning; its log says why"
             ) from None
 
-    def _private(self, task: Task, panel: Panel) -> ClientApp:
+    def _affordable(self, task: Task) -> None:
+        """Refuse a generator in words, before a round begins: a round says one word. Raises NotShared."""
+        from domain_twin.errors import NotShared
+        from domain_twin.learning.ledger import BudgetSpent
+        from domain_twin.learning.models.gan_noised import PLAN
+        from domain_twin.learning.task import Privacy
+
+        privacy, settings = task.privacy or Privacy(), self._settings
+        try:
+            self._ledger().check(task.model, privacy, PLAN)
+        except BudgetSpent as error:
+            logging.getLogger(__name__).warning("no generator is told of: %s", error)
+            raise NotShared(
+                f"{settings.domain} has too little of its privacy left to tell statistics for"
+                f" {task.model!r} at noise_multiplier {privacy.noise_multiplier:g}; ask with more noise"
+                " (privacy: noise_multiplier in a task's file), use the version there is, or have its"
+                " operator raise [learning] epsilon, or the task its own; its log says what is spent"
+            ) from None
+        except NotShared:
+            raise NotShared(
+                f"{settings.domain} counts privacy at delta {settings.delta:g} at most, and the task at"
+                f" {privacy.delta:g}: lower the task's (privacy: delta)"
+            ) from None
+
+    def _ledger(self) -> Ledger:
         from domain_twin.learning.ledger import Ledger
+
+        settings = self._settings
+        return Ledger(Path(settings.folder) / "privacy.json", epsilon=settings.epsilon, delta=settings.delta)
+
+    def _private(self, task: Task, panel: Panel) -> ClientApp:
         from domain_twin.learning.private import private_app
 
         settings = self._settings
-        ledger = Ledger(
-            Path(settings.folder) / "privacy.json", epsilon=settings.epsilon, delta=settings.delta
-        )
         return private_app(
             lambda _: panel,
             domain=settings.domain,
-            ledger=ledger,
+            ledger=self._ledger(),
             task=task,
             vouching=settings.vouching,
         )
@@ -214,6 +246,16 @@ class _Work:
     def forget(self, run: str) -> None:
         """Let go of a run's data."""
         self._runs.pop(run, None)
+
+    def fitted_here(self, task: bytes, arrays: bytes, panel: Panel, took_part: bool) -> bytes:
+        """A residual fitted to the domain's own rows, too; empty: as delivered. Raises ContractError."""
+        from domain_twin.learning.arrays import decode_arrays, encode_arrays
+        from domain_twin.learning.models.residual import make
+        from domain_twin.learning.task import Task
+
+        delivered = decode_arrays(arrays, self._settings.max_bytes)
+        made = make(Task.from_json(task)).fitted_here(delivered, panel, took_part=took_part)
+        return encode_arrays(made) if float(made["weight"][0]) < 1.0 else b""
 
     def evaluate(self, task: bytes, arrays: bytes, panel: Panel) -> dict[str, float]:
         """Measures of a model on the holdout of `panel`. Raises ContractError, ConfigError."""

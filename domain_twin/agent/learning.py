@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 _DAY_S: Final = 86_400.0
 _OFFER_S: Final = 60.0
 UNRIVALLED: Final = "nothing here to compare it with"
+UNJUDGED: Final = "not judged: a verdict would tell of the data without noise"
 NO_DATA: Final = "the domain has no data for this task, or too little"
 
 
@@ -275,7 +276,7 @@ class Learning:
             raise NotFound(f"{self._domain} keeps no history to learn from")
         try:
             made = await panel(self._history, self._network(), task, now)
-            check_amount(self._config, self._domain, made)
+            check_amount(self._config, self._domain, made, judges=not task.tells_noised)
             if task.kind is Kind.RESIDUAL:  # it is of the engine as it is in service
                 made = dataclasses.replace(made, known=traffic_known(self._calibration()))
         except NotFound as error:
@@ -289,9 +290,10 @@ class Learning:
         card = Card.from_json(step.card)
         check_policy(self._config, self._domain, card.task)
         await asyncio.to_thread(self.store.check, card, step.arrays)
-        good, reason, scores = await self._judged(card, step)
+        good, reason, scores, here = await self._judged(card, step)
         try:
-            await asyncio.to_thread(self._keep, card, step.arrays, good, reason)
+            noted = f"{reason}; fitted to its own history, too" if here else reason
+            await asyncio.to_thread(self._keep, card, step.arrays, good, noted, here)
         except OSError as error:
             raise OverCapacity(f"{self._domain} cannot keep the model now ({error.strerror})") from error
         facts: dict[str, Any] = {"in_service": good, "reason": reason}
@@ -300,28 +302,50 @@ class Learning:
         about = _about(step, card.task) | {"version": card.version, "in_service": good, "reason": reason}
         return Learned(facts=facts, about=about)
 
-    def _keep(self, card: Card, arrays: bytes, good: bool, reason: str) -> None:
+    def _keep(self, card: Card, arrays: bytes, good: bool, reason: str, here: bytes) -> None:
         """In one go: a broker that gives up meanwhile leaves no version without what was judged of it."""
         self.store.put(card, arrays)
+        self.store.use_here(card.model, card.version, here)
         if good:
             self.store.serve(card.model, card.version, reason)
         else:
             self.store.note(card.model, card.version, REFUSED + reason)
 
-    async def _judged(self, card: Card, step: Step) -> tuple[bool, str, dict[str, float]]:
-        """Whether a version is good enough here, why, and its measures on this domain's holdout."""
+    async def _judged(self, card: Card, step: Step) -> tuple[bool, str, dict[str, float], bytes]:
+        """Whether a version is good here, why, its measures, and its arrays where the domain uses others."""
+        if card.task.tells_noised:
+            return True, UNJUDGED, {}, b""
         try:
             held = self._runs.get(step.run)
             panel = held.panel if held and held.task == card.task else None
             panel = panel or await self._panel(card.task, self._clock())
         except (NotFound, ContractError) as error:
-            return False, f"it cannot be judged here: {error}", {}
-        task = card.task.to_json()
+            return False, f"it cannot be judged here: {error}", {}, b""
         try:
-            scores: dict[str, float] = await self.process.ask("evaluate", task, step.arrays, panel)
+            here = await self._fitted_here(card, step.arrays, panel)
+            if here:
+                verdict = await self._verdict(card, here, panel)
+                if verdict[0]:
+                    return *verdict, here
+            return *await self._verdict(card, step.arrays, panel), b""
         except ContractError as error:  # which says how much there is
             log.info("a model cannot be judged", extra={"model": card.model, "reason": str(error)})
-            return False, f"it cannot be judged here: {error if self._config.tell_amount else NO_DATA}", {}
+            why = error if self._config.tell_amount else NO_DATA
+            return False, f"it cannot be judged here: {why}", {}, b""
+
+    async def _fitted_here(self, card: Card, arrays: bytes, panel: Panel) -> bytes:
+        """A residual as this domain's history would have it; empty: as delivered. Raises ContractError."""
+        if card.task.kind is not Kind.RESIDUAL:
+            return b""
+        took_part = self._domain in card.contributors
+        question = card.task.to_json(), arrays, panel, took_part
+        made: bytes = await self.process.ask("fitted_here", *question)
+        return made
+
+    async def _verdict(self, card: Card, arrays: bytes, panel: Panel) -> tuple[bool, str, dict[str, float]]:
+        """Whether arrays are good enough here, why, and their measures. Raises ContractError: too little."""
+        task = card.task.to_json()
+        scores: dict[str, float] = await self.process.ask("evaluate", task, arrays, panel)
         scores = {name: value for name, value in scores.items() if math.isfinite(value)}
         if "loss" not in scores:
             return False, "its loss on this domain's holdout is not finite", {}
@@ -345,7 +369,7 @@ class Learning:
             former = self.store.get(card.model, version).card
             if (former.task.features, former.task.step_s) != (card.task.features, card.task.step_s):
                 return None
-            data = await asyncio.to_thread(self.store.data, card.model, version)
+            data = await asyncio.to_thread(self.store.here, card.model, version)
             scores = await self.process.ask("evaluate", former.task.to_json(), data, panel)
         except (NotFound, ContractError) as error:
             log.warning("the last model cannot be judged", extra={"model": card.model, "reason": str(error)})
@@ -410,6 +434,11 @@ class Learning:
         if card.task.kind is not Kind.GAN:
             raise ContractError(
                 f"model {model!r} is a {card.task.kind.value}: only a gan makes synthetic series"
+            )
+        if card.task.tells_noised:
+            raise ContractError(
+                f"model {model!r}: it was made under `private`, and this domain's own statistics would bear"
+                " no noise; export it without own, or a generator that was trained under another profile"
             )
         panel = await self.newest(card.task)
         made: bytes = await self.serving.ask("own", card.task.to_json(), data, panel)

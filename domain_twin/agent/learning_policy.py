@@ -35,8 +35,11 @@ def check_policy(config: LearningConfig, domain: str, task: Task) -> None:
         raise NotShared(f"{domain} trains under the profile 'private' only with a budget")
 
 
-def check_amount(config: LearningConfig, domain: str, made: Panel) -> None:
-    """Raises NotFound where a contribution, or a measure, would rest on so little that it tells it."""
+def check_amount(config: LearningConfig, domain: str, made: Panel, *, judges: bool = True) -> None:
+    """Raises NotFound where a contribution, or a measure, would rest on so little that it tells it.
+
+    `judges`: whether there are measures.
+    """
     import numpy as np
 
     parts = (
@@ -48,7 +51,7 @@ def check_amount(config: LearningConfig, domain: str, made: Panel) -> None:
             f"{domain}: {len(made.elements)} elements to learn from, {config.least_elements}"
             " at least; see [learning] least_elements"
         )
-    for what, values, least in parts:
+    for what, values, least in parts if judges else parts[:1]:
         known = int(np.isfinite(values).sum(axis=(0, 1)).min())
         if known < least:
             raise NotFound(

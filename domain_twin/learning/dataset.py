@@ -207,6 +207,19 @@ def _write_parquet(path: Path, panel: Panel) -> None:
     parquet.write_table(pa.table(columns), path, compression="zstd")
 
 
+def _privacy(card: Card | None) -> dict[str, Any] | str:
+    """What a reader may rely on; what is made of noised statistics costs nothing more."""
+    if card is None or card.task.privacy is None or not card.task.tells_noised:
+        return "none"
+    return {
+        "mechanism": "Gaussian, in each contributor, before anything leaves it",
+        "record": "one step of one element",
+        "epsilon": dict(card.privacy_spent),
+        "delta": card.task.privacy.delta,
+        "noise_multiplier": card.task.privacy.noise_multiplier,
+    }
+
+
 def _card(
     panel: Panel,
     task: Task,
@@ -233,6 +246,7 @@ def _card(
         "start": panel.start,
         "seed": seed,
         "statistics": "of the exporting domain" if own else "mean over the contributors",
+        "differential_privacy": _privacy(card),
         "fidelity": asdict(fidelity) if fidelity else "not measured",
         "sha256": digest,
     }

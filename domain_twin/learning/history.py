@@ -206,7 +206,11 @@ def _trimmed(
     start: Nanoseconds,
     step: Nanoseconds,
 ) -> Panel:
-    """The panel without elements and edges of which nothing is known. Raises NotFound."""
+    """The panel without elements and edges of which nothing is known. Raises NotFound.
+
+    For noised statistics it is all of the window and of the network's elements, known or not, and no
+    holdout.
+    """
     known = np.isfinite(values)
     unknown = [f.kpi for column, f in enumerate(task.features) if not known[:, :, column].any()]
     if unknown:
@@ -223,6 +227,10 @@ def _trimmed(
             f"{domain}: {last - first} steps of {task.step_s:g} s are recorded, and {wanted} are the least"
             " for this task's lags and horizons; ask again when there is more"
         )
+    if task.tells_noised:
+        # What is told of must not hang on what is known: one step less would move where it begins and ends.
+        kept, first, last = np.arange(len(elements)), 0, values.shape[1]
+    holdout = 0.0 if task.tells_noised else task.holdout
     part = np.ascontiguousarray(values[kept, first:last])
     return Panel(
         elements=tuple(elements[int(place)].id for place in kept),
@@ -230,7 +238,7 @@ def _trimmed(
         values=part,
         start=start + first * step,
         step_s=task.step_s,
-        holdout_from=round((last - first) * (1.0 - task.holdout)),
+        holdout_from=round((last - first) * (1.0 - holdout)),
     )
 
 

@@ -30,6 +30,7 @@ _MODULES: Final[Mapping[Kind, str]] = {
     Kind.DETECTOR: "domain_twin.learning.models.detector",
     Kind.RESIDUAL: "domain_twin.learning.models.residual",
 }
+_NOISED: Final = "domain_twin.learning.models.gan_noised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Learner(Protocol):
 def learner(task: Task) -> Learner:
     """The model that `task` names. Raises ConfigError for unknown settings, and where `ai` is missing."""
     try:
-        module = import_module(_MODULES[task.kind])
+        module = import_module(_NOISED if task.tells_noised else _MODULES[task.kind])
     except KeyError:
         raise ConfigError(f"model {task.model!r}: nothing trains a {task.kind.value} in rounds") from None
     except ModuleNotFoundError as error:

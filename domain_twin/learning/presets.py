@@ -11,7 +11,7 @@ from typing import Final
 from domain_twin.errors import ConfigError, ContractError, NotFound
 from domain_twin.learning.task import MAX_BYTES, Feature, Kind, Role, Task, Window
 
-__all__ = ["PRESETS", "preset", "read_task"]
+__all__ = ["GENERATOR_NOISE", "PRESETS", "preset", "read_task"]
 
 _LINK: Final = (
     Feature("ndt:utilisation", "1"),
@@ -19,6 +19,9 @@ _LINK: Final = (
     Feature("ndt:one_way_delay", "ms"),
     Feature("ndt:queue_occupancy", "octets"),
 )
+
+GENERATOR_NOISE: Final = 4.3
+"""Noise over sensitivity of a generator under `private`: one training costs epsilon 2.0 at delta 1e-5."""
 
 PRESETS: Final[Mapping[str, Task]] = {
     "demand": Task(

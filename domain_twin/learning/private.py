@@ -4,6 +4,9 @@ Owns what of a round is summed, and in which order: the clipped update of every 
 Nothing else leaves but the epsilon that the domain has spent. A domain judges the model that it is given on
 its own holdout before it trains on from it; that judgement goes into the sum too. Plain messages of training,
 judging or statistics are refused: under `private` there is no other way to ask.
+
+A generator trains nothing: what it tells are noised statistics (`gan_noised`), with the same weight for every
+domain and no judgement, since counts and losses bear no noise.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -25,8 +28,10 @@ from domain_twin.learning.dpsgd import plan_of, private, train_private
 from domain_twin.learning.flower import ClientApp, ConfigRecord, Context, Message, arrays_in
 from domain_twin.learning.learner import Arrays, learner
 from domain_twin.learning.ledger import BudgetSpent, Ledger
+from domain_twin.learning.models.gan_noised import PLAN, NoisedGenerator
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.secagg import (
+    MAX_WEIGHT,
     RANGE,
     Code,
     FitRes,
@@ -150,10 +155,17 @@ class _Domain:
             self._replays.admit(message.metadata.run_id, round_, message.metadata.message_id)
         except ContractError as error:
             raise _Replayed(str(error)) from None
-        return _Asked(task, round_, record.get("judge") is True)
+        asked = _Asked(task, round_, record.get("judge") is True)
+        if task.tells_noised and asked.judge_only:
+            raise NotShared("a judgement was asked for, and a generator's bears no noise")
+        return asked
 
     def _affordable(self, message: Message, asked: _Asked) -> None:
         """Refuse at the first stage what could not be trained at the third."""
+        if asked.task.tells_noised:
+            _noised(asked.task, self._panel(message, asked.task))
+            self._ledger.check(asked.task.model, asked.task.privacy or Privacy(), PLAN)
+            return
         model = private(asked.task, learner(asked.task))
         plan = plan_of(asked.task, _records(model.records, self._panel(message, asked.task)))
         self._ledger.check(asked.task.model, asked.task.privacy or Privacy(), plan)
@@ -170,13 +182,15 @@ class _Domain:
         """The domain's part of the sum, before it is masked."""
         asked = self._admitted_already(message)
         task = asked.task
-        model = private(task, learner(task))
-        base = _base(message, model.initial(np.random.default_rng(task.seed)))
         if _RECORD not in held.state.config_records:
             held.state.config_records[_RECORD] = ConfigRecord()
         memory = held.state.config_records[_RECORD]
         if memory.get("round", -1) >= asked.round:  # type: ignore[operator]
             raise _Replayed(f"round {asked.round} was trained before")
+        if task.tells_noised:
+            return self._told(message, asked, memory)
+        model = private(task, learner(task))
+        base = _base(message, model.initial(np.random.default_rng(task.seed)))
         panel = self._panel(message, task)
         judged = self._judge(model.evaluate(base, panel), memory)
         if asked.judge_only:
@@ -201,6 +215,28 @@ class _Domain:
             Status(Code.OK, ""),
             ndarrays_to_parameters([*parts, judged * RANGE]),
             samples,
+            {"epsilon": epsilon},
+        )
+        return Message(fitres_to_recorddict(result, True), reply_to=message)
+
+    def _told(self, message: Message, asked: _Asked, memory: ConfigRecord) -> Message:
+        """Noised statistics as a part of the sum: entered in the ledger before they are made."""
+        task, panel = asked.task, self._panel(message, asked.task)
+        model = _noised(task, panel)
+        memory["round"] = asked.round
+        epsilon = self._ledger.spend(
+            task.model,
+            task.privacy or Privacy(),
+            PLAN,
+            run=str(message.metadata.run_id),
+            round_number=asked.round,
+        )
+        told = _bounded(model.told(panel, np.random.default_rng()), model.nothing())
+        vectors = [told[name] * RANGE for name in sorted(told)]
+        result = FitRes(
+            Status(Code.OK, ""),
+            ndarrays_to_parameters([*vectors, np.zeros(len(MEASURES))]),
+            int(MAX_WEIGHT),
             {"epsilon": epsilon},
         )
         return Message(fitres_to_recorddict(result, True), reply_to=message)
@@ -244,6 +280,24 @@ def _records(make: Callable[[Panel], Any], panel: Panel) -> Any:
         return make(panel)
     except ContractError as error:
         raise _TooLittle(str(error)) from error
+
+
+def _noised(task: Task, panel: Panel) -> NoisedGenerator:
+    model = cast(NoisedGenerator, learner(task))
+    try:
+        model.enough(panel)
+    except ContractError as error:
+        raise _TooLittle(str(error)) from error
+    return model
+
+
+def _bounded(told: Arrays, like: Arrays) -> Arrays:
+    """`told` as it may leave. Raises ContractError: of another form, not finite, not within -1 and 1."""
+    contribution.check(told, like)
+    for name, array in told.items():
+        if np.abs(array).max(initial=0.0) > 1:
+            raise ContractError(f"array {name!r}: a statistic beyond -1 and 1")
+    return told
 
 
 def _base(message: Message, like: Arrays) -> Arrays:

@@ -207,7 +207,7 @@ def sizes(task: Task) -> tuple[int, int]:
 
 def _regimes(task: Task) -> int:
     """Raises ContractError."""
-    count = task.settings.get("regimes", REGIMES)
+    count = task.settings.get("regimes", 1 if task.tells_noised else REGIMES)
     if not isinstance(count, int | float) or not 1 <= count <= MAX_REGIMES:
         raise ContractError(f"model {task.model!r}: regimes is {count!r}; accepted are 1 to {MAX_REGIMES}")
     return int(count)

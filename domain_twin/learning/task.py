@@ -126,6 +126,11 @@ class Task:
     """Ask at the end what each domain brought and gained: as long as all rounds again, in every domain."""
     settings: Annotated[Mapping[_Text, float | _Text], Field(max_length=64)] = field(default_factory=dict)
 
+    @property
+    def tells_noised(self) -> bool:
+        """Whether domains tell noised statistics, once, and train nothing: a generator under `private`."""
+        return self.kind is Kind.GAN and self.profile is Profile.PRIVATE
+
     def to_json(self) -> bytes:
         """This task as canonical JSON in UTF-8."""
         return _encode(self)

@@ -317,6 +317,8 @@ class LearningDesk:
         result: dict[str, Any] = {"version": card.version, "gains": dict(card.gains), "domains": said}
         if conducted.brought:
             result["brought"] = dict(conducted.brought)
+        if card.privacy_spent:
+            result["privacy_spent"] = dict(card.privacy_spent)
         self._log(entry, {"result": result})
         self.registry.record("delivered", run=run.id, model=card.model, version=card.version, domains=said)
         used = [domain for domain, answer in said.items() if answer["in_service"]]

@@ -64,6 +64,17 @@ def train_private(
     round that trains nothing. Raises RoundRefused where not even the first model could be judged,
     ConfigError.
     """
+    if task.tells_noised:
+        from federation.learning.noised import train_noised
+
+        return train_noised(
+            task,
+            grid,
+            plan=plan or Plan(),
+            on_round=on_round,
+            stop=stop or threading.Event(),
+            name_of=name_of,
+        )
     model = private(task, learner(task))
     start = initial if initial is not None else model.initial(np.random.default_rng(task.seed))
     contribution.check(start, model.initial(np.random.default_rng(task.seed)))

@@ -107,6 +107,7 @@ class ModelRegistry:
             contributors=list(card.contributors),
             arrays_sha256=card.digest,
             scores=card.scores,
+            **_privacy(card),
         )
         return card, data
 
@@ -138,6 +139,18 @@ class ModelRegistry:
             await asyncio.to_thread(write, *content)
         except OSError as error:
             raise OverCapacity(f"the broker cannot keep the model now ({error.strerror})") from error
+
+
+def _privacy(card: Card) -> dict[str, Any]:
+    """Of a version under `private`: what each domain says it has spent, and how it is protected."""
+    if card.task.privacy is None or not card.privacy_spent:
+        return {}
+    return {
+        "epsilon": card.privacy_spent,
+        "delta": card.task.privacy.delta,
+        "noise_multiplier": card.task.privacy.noise_multiplier,
+        "notes": list(card.notes),
+    }
 
 
 def _finite(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -288,9 +288,11 @@ def sum_round(
     timeout_s: float,
     judge_only: bool = False,
     whose: Callable[[int], str] = str,
+    longest: float = UPDATE_NORM,
 ) -> Summed:
     """One round over all of `grid`'s nodes; `whose` is the operator of a node's domain.
 
+    `longest` is the norm that a part has at most, beside `RANGE` for each of its numbers.
     Raises RoundRefused, in words, where it comes to no sum, or to one that would tell an operator's part.
     """
     nodes = sorted(grid.get_node_ids())
@@ -318,7 +320,7 @@ def sum_round(
         workflow(telling, held)
         if strategy.sum is None:
             raise RoundRefused("no sum came of it")
-        changes, measures = _plausible(strategy.sum, base, names)
+        changes, measures = _plausible(strategy.sum, base, names, longest)
     except RoundRefused as error:
         said = "; ".join(
             sorted(
@@ -332,7 +334,7 @@ def sum_round(
 
 
 def _plausible(
-    vectors: Sequence[NDArray[Any]], base: Arrays, names: Sequence[str]
+    vectors: Sequence[NDArray[Any]], base: Arrays, names: Sequence[str], longest: float
 ) -> tuple[Arrays, Mapping[str, float]]:
     """The sum by names. Raises RoundRefused where a mean lies outside of what each part is cut to."""
     slack = 1e-3
@@ -344,10 +346,9 @@ def _plausible(
                 " it did not mask as agreed; nothing of the round is used"
             )
     changes = {name: np.asarray(part, np.float64) for name, part in zip(names, parts, strict=True)}
-    if contribution.norm(changes) > UPDATE_NORM * (1 + slack):
+    if contribution.norm(changes) > longest * (1 + slack):
         raise RoundRefused(
-            f"the mean update is longer than {UPDATE_NORM:g}, which no domain's may be: one did not clip its"
-            " own"
+            f"the mean update is longer than {longest:g}, which no domain's may be: one did not clip its own"
         )
     loss, naive, worse = (float(value) / RANGE for value in judged)
     return changes, {"loss": loss * LOSS_LIMIT, "naive": naive * LOSS_LIMIT, "worse": worse}

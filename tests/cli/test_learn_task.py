@@ -32,6 +32,16 @@ def test_a_task_is_shown_as_its_file_reads_it(tmp_path: Path) -> None:
     assert (task["explain"], task["model"], task["privacy"]["epsilon"]) == (False, "mine", 8.0)
 
 
+def test_a_private_generator_has_one_round_and_noise_for_it() -> None:
+    status, shown = command("start", "telemetry", "--profile", "private", "--show-task")
+    refused, said = command("start", "telemetry", "--profile", "private", "--rounds", "3", "--show-task")
+
+    task = json.loads(shown)
+    assert (status, task["rounds"], task["explain"]) == (0, 1, False)
+    assert (task["privacy"]["noise_multiplier"], task["privacy"]["epsilon"]) == (4.3, 8.0)
+    assert (refused, "statistics that are told again cost epsilon" in " ".join(said.split())) == (2, True)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_task(name: str) -> None:
     assert json.loads(command("start", name, "--show-task")[1])["model"] == name

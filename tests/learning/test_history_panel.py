@@ -13,7 +13,7 @@ import pytest
 from domain_twin.datastore.history import History
 from domain_twin.errors import ConfigError, ContractError, NotFound
 from domain_twin.learning.history import check_terms, kpi_of, offered, panel, unit_factor
-from domain_twin.learning.task import Feature, Task, Window
+from domain_twin.learning.task import Feature, Kind, Profile, Task, Window
 from domain_twin.mapping.mapper import Mapper
 from domain_twin.model import Change, Delta, Network, Origin, Sample, Value, Version
 
@@ -151,6 +151,16 @@ async def test_elements_and_times_of_which_nothing_is_known_are_left_out(recorde
     assert len(recorder.network.links) == 2
     assert made.elements == (LINK,)
     assert (made.steps, made.holdout_from) == (30, 24)  # the holdout is a part of what is known
+
+
+async def test_noised_statistics_are_of_the_whole_window_whatever_is_known(recorder: Recorder) -> None:
+    recorder.figures("r1", f"{LINK_LEAF}/utilisation", lambda step: step / 100)
+    noised = replace(task(), kind=Kind.GAN, profile=Profile.PRIVATE, window=Window(7200.0))
+
+    made = await panel(recorder.history, recorder.network, noised, END)
+
+    assert (made.elements, made.steps, made.holdout_from) == (("urn:l'1", "urn:l2"), 120, 120)
+    assert np.isfinite(made.values).sum(axis=(1, 2)).tolist() == [60, 0]
 
 
 async def test_where_there_is_no_data_it_says_what_is_missing(recorder: Recorder) -> None:

@@ -22,12 +22,15 @@ from domain_twin.learning.models.gan_start import autocorrelation, roots
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.synthetic import clock_inputs
 
-__all__ = ["DELTA", "noise_multiplier", "private_own", "products", "shortened"]
+__all__ = [
+    "DELTA", "RELEASES", "enough", "noise_multiplier", "private_own", "products", "shortened", "statistics",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
 DELTA: Final = 1e-5
-_RELEASES: Final = 4
+RELEASES: Final = 4
+"""Noised sums that are told of a panel."""
 _UNIT: Final = 1e-9  # values are laid out by asinh(value / _UNIT): about by their logarithm
 _SPAN: Final = 50.0
 _COARSE: Final = 400
@@ -51,14 +54,39 @@ def private_own(
     Raises ContractError where the model has several regimes or the panel fewer than 200 steps.
     """
     count, inputs, features = arrays["generator.direct"].shape
-    values = panel.training()
     if count != 1:
         raise ContractError(f"with an epsilon a generator has one regime, not {count}: set regimes to 1")
+    ratio = noise_multiplier(epsilon, delta)
+    marginals, direct = statistics(panel, clock, (inputs - clock) // features, ratio, rng)
+    return {
+        **arrays,
+        **packed([marginals]),
+        "generator.direct": direct[None].astype(np.float32),
+        "generator.out": np.zeros_like(arrays["generator.out"]),
+        "generator.out_bias": np.zeros_like(arrays["generator.out_bias"]),
+        "regimes.transitions": np.ones((1, 1), np.float32),
+    }
+
+
+def enough(panel: Panel) -> None:
+    """Raise ContractError where the training part has fewer than 200 steps, known or not."""
+    values = panel.training()
     if values.shape[0] * values.shape[1] < LEAST_VALUES:
         raise ContractError(
             f"the training part has {values.shape[0] * values.shape[1]} steps and {LEAST_VALUES} are needed"
         )
-    ratio = noise_multiplier(epsilon, delta)
+
+
+def statistics(
+    panel: Panel, clock: int, scales: int, ratio: float, rng: np.random.Generator
+) -> tuple[Marginals, Floats]:
+    """Marginals, and the mixing [scales * F + clock, F], of `RELEASES` sums of `panel`'s training part.
+
+    Each bears noise of `ratio` times its sensitivity. Raises ContractError below 200 steps.
+    """
+    enough(panel)
+    values = panel.training()
+    features = values.shape[-1]
     marginals = _marginals(values, ratio, rng)
     scores, longest = shortened(marginals.scores(values, rng))
     hours = clock_inputs(panel.start, np.arange(values.shape[1]), panel.step_s, clock)
@@ -76,17 +104,8 @@ def private_own(
     daily = by_hour.T @ by_hour / 2
     later = np.array([values.shape[1] / (values.shape[1] - lag) for lag in lags])
     wanted = np.clip(covers / np.outer(spread, spread) * later[:, None, None], -1, 1) - daily
-    scales = (inputs - clock) // features
     known = np.array([[autocorrelation(1 << scale, lag) for scale in range(scales)] for lag in lags])
-    direct = np.concatenate([roots(wanted, known, 1 / later).reshape(-1, features), by_hour])
-    return {
-        **arrays,
-        **packed([marginals]),
-        "generator.direct": direct[None].astype(np.float32),
-        "generator.out": np.zeros_like(arrays["generator.out"]),
-        "generator.out_bias": np.zeros_like(arrays["generator.out_bias"]),
-        "regimes.transitions": np.ones((1, 1), np.float32),
-    }
+    return marginals, np.concatenate([roots(wanted, known, 1 / later).reshape(-1, features), by_hour])
 
 
 def shortened(scores: Floats) -> tuple[Floats, float]:
@@ -122,7 +141,7 @@ def noise_multiplier(epsilon: float, delta: float = DELTA) -> float:
 
     def spent(ratio: float) -> float:
         accountant = rdp.RdpAccountant()
-        accountant.compose(dp_accounting.GaussianDpEvent(ratio), _RELEASES)
+        accountant.compose(dp_accounting.GaussianDpEvent(ratio), RELEASES)
         return float(accountant.get_epsilon(delta))
 
     low, high = 0.05, 2000.0

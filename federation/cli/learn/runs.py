@@ -53,7 +53,7 @@ def start(
             "--profile",
             metavar="PROFILE",
             help="mistrustful: rivals, a bad contribution does not matter; private: the broker sees"
-            " sums only, with differential privacy; trusted: one operator.",
+            " sums only, with differential privacy (telemetry: statistics, no nets); trusted: one operator.",
         ),
     ] = "",
     rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds; 0: as the task says.")] = 0,
@@ -183,7 +183,9 @@ def _task(
         task = replace(task, model=model)
     if profile:
         task = replace(task, profile=Profile(one_of(profile, Profile, "--profile")))
-    if task.profile is Profile.PRIVATE and task.privacy is None:
+    if task.tells_noised:
+        task = _noised(task, rounds)
+    elif task.profile is Profile.PRIVATE and task.privacy is None:
         task = replace(task, privacy=Privacy())
     if rounds:
         task = replace(task, rounds=rounds)
@@ -198,6 +200,21 @@ def _task(
     if seed >= 0:
         task = replace(task, seed=seed)
     return Task.from_json(task.to_json())  # options are held to the same bounds as files
+
+
+def _noised(task: Task, rounds: int) -> Task:
+    """A generator under `private`: one round of statistics, with noise for it."""
+    from dataclasses import replace
+
+    from domain_twin.learning.presets import GENERATOR_NOISE
+    from domain_twin.learning.task import Privacy
+
+    if rounds > 1:
+        raise typer.BadParameter(
+            "--rounds: a generator under private has one: statistics that are told again cost epsilon again"
+        )
+    privacy = task.privacy or Privacy(noise_multiplier=GENERATOR_NOISE)
+    return replace(task, rounds=1, epochs=1, explain=False, privacy=privacy)
 
 
 async def _newest(learning: LearningClient) -> str:

@@ -55,13 +55,20 @@ def runs_table(runs: Sequence[Run], now: int | None = None) -> Table:
             run.id[:8],
             Text(run.state.value, _STATES.get(run.state.value, "")),
             made,
-            run.task.profile.value,
+            _profile(run.task),
             f"{run.round}/{run.task.rounds}",
             Text(" ").join(Text(domain, domain_style(domain)) for domain in run.domains),
             age(run.created_at, now),
             span(run.ended_at - run.created_at) if run.ended_at else "",
         )
     return table
+
+
+def _profile(task: Task) -> str:
+    """With the budget that each domain keeps; what was spent of it is on the card."""
+    if task.privacy is None or task.profile.value != "private":
+        return task.profile.value
+    return f"{task.profile.value}, epsilon ≤ {task.privacy.epsilon:g}"
 
 
 def run_screen(run: Run) -> RenderableType:
@@ -159,8 +166,7 @@ def card_screen(kept: Kept) -> RenderableType:
             gains.append(f"{gain:+.1%}  ", "good" if gain > 0 else "warn")
         lines.append(gains)
     if card.privacy_spent and card.task.privacy:
-        spent = ", ".join(f"{domain} {epsilon:.2f}" for domain, epsilon in sorted(card.privacy_spent.items()))
-        lines.append(Text(f"privacy spent, epsilon at delta {card.task.privacy.delta:g}: {spent}"))
+        lines.append(_spent(card.privacy_spent, card.task.privacy.delta))
     lines += [Text(f"note: {note}", "warn") for note in card.notes]
     return Group(*lines)
 
@@ -262,7 +268,14 @@ def _result(result: Mapping[str, Any], run: Run) -> list[RenderableType]:
                     f"{made}: ", (domain, domain_style(domain)), (f" {words}", "good" if used else "warn")
                 )
             )
+    if (spent := result.get("privacy_spent")) and run.task.privacy:
+        lines.append(_spent(spent, run.task.privacy.delta))
     return lines
+
+
+def _spent(by_domain: Mapping[str, float], delta: float) -> Text:
+    spent = ", ".join(f"{domain} {epsilon:.2f}" for domain, epsilon in sorted(by_domain.items()))
+    return Text(f"privacy spent, epsilon at delta {delta:g}: {spent}")
 
 
 def _scores_table(card: Card) -> Table:
