@@ -3,12 +3,14 @@
 The emulated network runs unpaced through the morning: what the four twins show every minute is their history,
 the first three quarters are learned from, the last (busier) quarter is judged. Each row is the mean relative
 error of the delay of each link over ten minutes, computed by a calibration on the three quarters: as tables
-say, with the residual of the domain's own history, of all (real rounds, `mistrustful` and `trusted`), and of
-all rows in one place (`pooled`). Then once more with one operator that has only the first quiet 40 minutes
-besides what is judged: too few points to tell or to fit, so that it has others' residual or none. Worlds are
-other ones than those that the terms were chosen on (seeds 0 and 1).
+say, with the residual of the domain's own history, of all (real rounds, `mistrustful` and `trusted`), of all
+rows in one place (`pooled`), and as the domain uses it: `combined`, its own sums and others' at a weight that
+its own history chose, on the three quarters. Then once more with one operator that has only the first quiet
+minutes besides what is judged: 40 are too few points to tell or to fit for the smallest (others' residual or
+none), 80 are some. Worlds are other ones than those that the terms (seeds 0 and 1) and how weights are chosen
+(0 to 3) were chosen on.
 
-    python -m benchmarks.learning_residual [--hours 4] [--seeds 11 12 13] [--quick]
+    python -m benchmarks.learning_residual [--hours 4] [--seeds 11 12 13 14 15 16 17 18] [--quick]
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from domain_twin.emulator.network import DOMAINS, NetworkSpec, TrafficSpec
 from domain_twin.errors import ContractError
 from domain_twin.learning.client import client_app
 from domain_twin.learning.learner import Arrays
-from domain_twin.learning.models.residual import LEAST_IN_BIN, curve_of, make
+from domain_twin.learning.models.residual import LEAST_IN_BIN, curve_of, make, weight_of
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.presets import preset
 from domain_twin.learning.task import Profile, Task
@@ -40,7 +42,7 @@ from federation.learning.rounds import Plan, train
 
 TASK = preset("residual")
 HOLDOUT = 0.25
-LITTLE = 40
+LITTLE = (40, 80)
 """Steps of a minute, from the beginning, that the operator with little data learned from."""
 
 
@@ -66,10 +68,10 @@ def _panel(domain: str, seen: Sequence[Network]) -> Panel:
     return Panel(tuple(links), kpis_told, values, START_NS, TASK.step_s, round(len(seen) * (1 - HOLDOUT)))
 
 
-def with_little(panel: Panel) -> Panel:
+def with_little(panel: Panel, steps: int) -> Panel:
     """`panel` as an operator has it that recorded the first quiet minutes only, before what is judged."""
     values = panel.values.copy()
-    values[:, LITTLE : panel.holdout_from] = np.nan
+    values[:, steps : panel.holdout_from] = np.nan
     return replace(panel, values=values)
 
 
@@ -95,27 +97,52 @@ def pooled(panels: Mapping[str, Panel]) -> Arrays:
 
 def judged(panels: Mapping[str, Panel]) -> dict[str, object]:
     """By row and domain, percent; who was in the robust fit; the largest difference to the pooled fit."""
-    made = make(TASK)
-    rng = np.random.default_rng(0)
     robust, used = together(TASK, panels)
     plain, _ = together(replace(TASK, profile=Profile.TRUSTED), panels)
     models = {"federated_mistrustful": robust, "federated_trusted": plain, "pooled": pooled(panels)}
+    rows, weights = errors(panels, models, used)
+    apart = float(np.abs(plain["coefficients"] - models["pooled"]["coefficients"]).max())
+    return {
+        "error_percent": rows,
+        "weight_of_others": weights,
+        "in_the_robust_fit": list(used),
+        "reach": round(curve_of(robust).reach, 2),
+        "trusted_to_pooled": apart if plain["coefficients"].any() else None,
+    }
+
+
+def judged_with_little(panels: Mapping[str, Panel], domain: str) -> dict[str, object]:
+    """The same of one domain that has little, where sums are added without a round."""
+    made, told = make(TASK), {}
+    for name, panel in panels.items():
+        with contextlib.suppress(ContractError):  # too few to contribute
+            told[name] = made.sums(panel)
+    robust, chosen = made.summed(list(told.values()), robust=True)
+    used = [list(told)[place] for place in chosen]
+    rows, weights = errors({domain: panels[domain]}, {"federated_mistrustful": robust}, used)
+    return {"error_percent": rows, "weight_of_others": weights}
+
+
+def errors(
+    panels: Mapping[str, Panel], models: Mapping[str, Arrays], used: Sequence[str]
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Percent by row and domain, and the weight of others' sums where both are combined."""
+    made, rng = make(TASK), np.random.default_rng(0)
+    delivered = models["federated_mistrustful"]
     rows: dict[str, dict[str, float]] = {}
+    weights: dict[str, float] = {}
     for domain, panel in panels.items():
         try:
             alone = made.train({}, panel, rng).arrays
         except ContractError:
             alone = made.initial(rng)
-        for name, arrays in {"tables": made.initial(rng), "local": alone, **models}.items():
+        combined = made.fitted_here(delivered, panel, took_part=domain in used)
+        weights[domain] = weight_of(combined)
+        before = {"tables": made.initial(rng), "local": alone}
+        for name, arrays in {**before, **models, "combined": combined}.items():
             said = made.evaluate(arrays, panel)
             rows.setdefault(name, {})[domain] = round(100 * said["loss"], 3)
-    apart = float(np.abs(plain["coefficients"] - models["pooled"]["coefficients"]).max())
-    return {
-        "error_percent": rows,
-        "in_the_robust_fit": list(used),
-        "reach": round(curve_of(robust).reach, 2),
-        "trusted_to_pooled": apart if plain["coefficients"].any() else None,
-    }
+    return rows, weights
 
 
 def means(found: Sequence[Mapping[str, object]]) -> dict[str, dict[str, float]]:
@@ -132,25 +159,33 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hours", type=float, default=4.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(11, 19)))
     parser.add_argument("--quick", action="store_true", help="one world")
     given = parser.parse_args()
     seeds = given.seeds[:1] if given.quick else given.seeds
-    full, little = [], []
+    full: list[dict[str, object]] = []
+    little: dict[tuple[int, str], list[dict[str, object]]] = {}
     for seed in seeds:
         panels = history(given.hours, seed)
         full.append(judged(panels))
-        little.append(judged({**panels, "edge": with_little(panels["edge"])}))
+        for steps in LITTLE:
+            for domain, panel in panels.items():
+                found = judged_with_little({**panels, domain: with_little(panel, steps)}, domain)
+                little.setdefault((steps, domain), []).append(found)
         sys.stderr.write(f"world {seed}: {json.dumps(full[-1])}\n")
-    found = {
+    document = {
         "hours": given.hours,
         "seeds": seeds,
         "error_percent": means(full),
-        "edge_with_forty_minutes": {name: row["edge"] for name, row in means(little).items()},
+        "with_little": {
+            f"{domain}, first {steps} minutes": {name: row[domain] for name, row in means(worlds).items()}
+            for (steps, domain), worlds in little.items()
+        },
         "worlds": full,
+        "worlds_with_little": {f"{domain} {steps}": worlds for (steps, domain), worlds in little.items()},
         "cpu_s": round(time.process_time()),
     }
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

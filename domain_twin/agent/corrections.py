@@ -35,6 +35,16 @@ class InService:
     name: str
     contributors: int
     curve: LoadCurve
+    weight: float = 1.0
+    """What a point of other domains counts beside one of this domain's own."""
+
+    @property
+    def taught(self) -> str:
+        """Whose points it was fitted to, in words."""
+        if not self.weight:
+            return "what this domain's own history taught (others' would not have made it better)"
+        beside = f", a point of theirs counting {self.weight:g} of its own" if self.weight < 1 else ""
+        return f"what {self.contributors} domains taught each other{beside}"
 
     def on(self, graph: SimGraph, calibration: Calibration | None) -> tuple[Correction, str]:
         """The correction of a network, and the words that an answer says of it."""
@@ -47,8 +57,8 @@ class InService:
                 " release; `fedtwin calibrate` does"
             )
         return made, (
-            f"delays of {len(made.links)} links are corrected by what {self.contributors} domains taught each"
-            f" other (model {self.name}), as far as {self.curve.reach:.0%} busy; --no-residual leaves it out"
+            f"delays of {len(made.links)} links are corrected by {self.taught} (model {self.name}), as far as"
+            f" {self.curve.reach:.0%} busy; --no-residual leaves it out"
         )
 
 
@@ -74,15 +84,16 @@ class Corrections:
 
     def _loaded(self, model: str, version: int) -> InService | None:
         from domain_twin.learning.arrays import decode_arrays
-        from domain_twin.learning.models.residual import curve_of
+        from domain_twin.learning.models.residual import curve_of, weight_of
 
         try:
-            card, data = self._store.whole(model, version)
-            curve = curve_of(decode_arrays(data, _MOST_BYTES))
+            card = self._store.get(model, version).card
+            arrays = decode_arrays(self._store.here(model, version), _MOST_BYTES)
+            curve = curve_of(arrays)
         except (NotFound, ContractError) as error:
             log.warning("a residual cannot be used", extra={"model": model, "reason": str(error)})
             return None
-        return InService(f"{model} {version}", len(card.contributors), curve)
+        return InService(f"{model} {version}", len(card.contributors), curve, weight_of(arrays))
 
 
 def traffic_known(calibration: Calibration | None) -> dict[str, float]:

@@ -290,9 +290,10 @@ class Learning:
         card = Card.from_json(step.card)
         check_policy(self._config, self._domain, card.task)
         await asyncio.to_thread(self.store.check, card, step.arrays)
-        good, reason, scores = await self._judged(card, step)
+        good, reason, scores, here = await self._judged(card, step)
         try:
-            await asyncio.to_thread(self._keep, card, step.arrays, good, reason)
+            noted = f"{reason}; fitted to its own history, too" if here else reason
+            await asyncio.to_thread(self._keep, card, step.arrays, good, noted, here)
         except OSError as error:
             raise OverCapacity(f"{self._domain} cannot keep the model now ({error.strerror})") from error
         facts: dict[str, Any] = {"in_service": good, "reason": reason}
@@ -301,30 +302,50 @@ class Learning:
         about = _about(step, card.task) | {"version": card.version, "in_service": good, "reason": reason}
         return Learned(facts=facts, about=about)
 
-    def _keep(self, card: Card, arrays: bytes, good: bool, reason: str) -> None:
+    def _keep(self, card: Card, arrays: bytes, good: bool, reason: str, here: bytes) -> None:
         """In one go: a broker that gives up meanwhile leaves no version without what was judged of it."""
         self.store.put(card, arrays)
+        self.store.use_here(card.model, card.version, here)
         if good:
             self.store.serve(card.model, card.version, reason)
         else:
             self.store.note(card.model, card.version, REFUSED + reason)
 
-    async def _judged(self, card: Card, step: Step) -> tuple[bool, str, dict[str, float]]:
-        """Whether a version is good enough here, why, and its measures on this domain's holdout."""
+    async def _judged(self, card: Card, step: Step) -> tuple[bool, str, dict[str, float], bytes]:
+        """Whether a version is good here, why, its measures, and its arrays where the domain uses others."""
         if card.task.tells_noised:
-            return True, UNJUDGED, {}
+            return True, UNJUDGED, {}, b""
         try:
             held = self._runs.get(step.run)
             panel = held.panel if held and held.task == card.task else None
             panel = panel or await self._panel(card.task, self._clock())
         except (NotFound, ContractError) as error:
-            return False, f"it cannot be judged here: {error}", {}
-        task = card.task.to_json()
+            return False, f"it cannot be judged here: {error}", {}, b""
         try:
-            scores: dict[str, float] = await self.process.ask("evaluate", task, step.arrays, panel)
+            here = await self._fitted_here(card, step.arrays, panel)
+            if here:
+                verdict = await self._verdict(card, here, panel)
+                if verdict[0]:
+                    return *verdict, here
+            return *await self._verdict(card, step.arrays, panel), b""
         except ContractError as error:  # which says how much there is
             log.info("a model cannot be judged", extra={"model": card.model, "reason": str(error)})
-            return False, f"it cannot be judged here: {error if self._config.tell_amount else NO_DATA}", {}
+            why = error if self._config.tell_amount else NO_DATA
+            return False, f"it cannot be judged here: {why}", {}, b""
+
+    async def _fitted_here(self, card: Card, arrays: bytes, panel: Panel) -> bytes:
+        """A residual as this domain's history would have it; empty: as delivered. Raises ContractError."""
+        if card.task.kind is not Kind.RESIDUAL:
+            return b""
+        took_part = self._domain in card.contributors
+        question = card.task.to_json(), arrays, panel, took_part
+        made: bytes = await self.process.ask("fitted_here", *question)
+        return made
+
+    async def _verdict(self, card: Card, arrays: bytes, panel: Panel) -> tuple[bool, str, dict[str, float]]:
+        """Whether arrays are good enough here, why, and their measures. Raises ContractError: too little."""
+        task = card.task.to_json()
+        scores: dict[str, float] = await self.process.ask("evaluate", task, arrays, panel)
         scores = {name: value for name, value in scores.items() if math.isfinite(value)}
         if "loss" not in scores:
             return False, "its loss on this domain's holdout is not finite", {}
@@ -348,7 +369,7 @@ class Learning:
             former = self.store.get(card.model, version).card
             if (former.task.features, former.task.step_s) != (card.task.features, card.task.step_s):
                 return None
-            data = await asyncio.to_thread(self.store.data, card.model, version)
+            data = await asyncio.to_thread(self.store.here, card.model, version)
             scores = await self.process.ask("evaluate", former.task.to_json(), data, panel)
         except (NotFound, ContractError) as error:
             log.warning("the last model cannot be judged", extra={"model": card.model, "reason": str(error)})

@@ -211,7 +211,7 @@ class WhatIfJobs:
             points[name] = PointNodes(at, leaves, border=point.border is not None)
         if learned is not None and correction is not None and correction.links:
             assumptions.append(
-                "delays of links inside are corrected by what domains taught each other (model"
+                "delays of links inside are corrected by what was learned of them (model"
                 f" {learned.name}); --no-residual leaves it out"
             )
         if compiled.assumptions:

@@ -1,8 +1,9 @@
 """Versions of models on disk, each with its card, and which of them is in service.
 
-`MODEL/VERSION/` holds `card.json` and `arrays.npz`, put in place at once, then `note.txt` with what was
-judged of it; `MODEL/service.json` says which version is used. What is damaged is set aside, never guessed
-at: the newest version that was judged good is used then, and a finding says so. Blocks on disk.
+`MODEL/VERSION/` holds `card.json` and `arrays.npz`, put in place at once, then `here.npz` where the domain
+uses another form of it that its own data made, and `note.txt` with what was judged; `MODEL/service.json` says
+which version is used. What is damaged is set aside, never guessed at: the newest version that was judged good
+is used then, and a finding says so. Blocks on disk.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _MODEL: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
 _CARD, _ARRAYS, _NOTE, _SERVICE = "card.json", "arrays.npz", "note.txt", "service.json"
+_HERE: Final = "here.npz"
 _MOST_MODELS: Final = 100
 """Models by name; each has some versions, of megabytes each, and whoever may train may think up names."""
 REFUSED: Final = "refused: "
@@ -132,6 +134,22 @@ class ModelStore:
                     f"version {card.version} of model {model!r} is damaged and was set aside ({error})"
                 ) from None
 
+    def here(self, model: str, version: int) -> bytes:
+        """The arrays of a version as this domain uses it. Raises NotFound, with all that `data` does."""
+        with self._lock:
+            delivered = self.data(model, version)
+            try:
+                made = (self.folder / model / str(version) / _HERE).read_bytes()
+                decode_arrays(made, self._max_bytes)
+            except FileNotFoundError:
+                return delivered
+            except (ContractError, OSError) as error:
+                self._lose(model, version, str(error))
+                raise NotFound(
+                    f"version {version} of model {model!r} is damaged and was set aside ({error})"
+                ) from None
+            return made
+
     def arrays(self, model: str, version: int = 0) -> tuple[Card, Arrays]:
         """A version's card and arrays; 0: the one in service, or the last good one. Raises NotFound."""
         card, data = self.whole(model, version)
@@ -216,6 +234,18 @@ class ModelStore:
         with self._lock:
             self.note(model, version, reason)
             self._write_service(model, version)
+
+    def use_here(self, model: str, version: int, data: bytes) -> None:
+        """Keep the form that this domain uses of a version; empty: as delivered. Raises NotFound, OSError."""
+        with self._lock:
+            self.get(model, version)
+            folder = self.folder / model / str(version)
+            if not data:
+                (folder / _HERE).unlink(missing_ok=True)
+                return
+            written = folder / f".{_HERE}.new"
+            written.write_bytes(data)
+            put_in_place(written, folder / _HERE)
 
     def note(self, model: str, version: int, reason: str) -> None:
         """Keep what was judged of a version; begins with `REFUSED`: not good. Raises NotFound, OSError."""

@@ -24,7 +24,7 @@ from domain_twin.simulation.twin.calibration import Calibration, Traffic
 MINUTE = 60_000_000_000
 END = 1_790_000_000_000_000_000 // MINUTE * MINUTE
 STEPS = 200
-LINKS = ("urn:l:1", "urn:l:2")
+LINKS = tuple(f"urn:l:{number}" for number in range(1, 7))
 TASK = replace(preset("residual"), window=Window(length_s=STEPS * 60.0))
 CALIBRATION = Calibration("ran", traffic=Traffic(1000.0, 20.0, 1.0))
 
@@ -42,7 +42,7 @@ async def recorded(folder: Path) -> History:
         at = END - (STEPS - step) * MINUTE
         changes = []
         for place, name in enumerate(LINKS):
-            load = 0.3 + 0.2 * place + 0.2 * np.sin(step / 9 + place)
+            load = 0.3 + 0.04 * place + 0.2 * np.sin(step / 9 + place)
             wait = service_ms * load / (1 - load)
             figures = {
                 "utilisation": load,
@@ -59,10 +59,12 @@ async def recorded(folder: Path) -> History:
     return history
 
 
-def version(number: int, arrays: Arrays) -> tuple[Card, bytes]:
+def version(
+    number: int, arrays: Arrays, contributors: tuple[str, ...] = ("core", "ran")
+) -> tuple[Card, bytes]:
     data = encode_arrays(arrays)
     card = Card(
-        "residual", number, TASK, forms_of(arrays), number, "run", 1, ("core", "ran"), digest=digest_of(data)
+        "residual", number, TASK, forms_of(arrays), number, "run", 1, contributors, digest=digest_of(data)
     )
     return card, data
 
@@ -108,6 +110,66 @@ async def test_a_residual_is_used_where_it_helps_and_one_that_is_worse_than_none
     assert used is not None
     assert used.contributors == 2
     assert used.curve.coefficients == pytest.approx([0.0, 0.8, 0.0, 0.0, 0.0])
+
+
+def of_others(strength: float) -> Arrays:
+    """What three other domains taught each other, with the sums of all."""
+    random = np.random.default_rng(3).normal(size=(400, 5))
+    gram, bins = random.T @ random, np.where(np.arange(20) < 15, 30.0, 0.0)
+    made = coefficients(0.0, strength, 0.0, 0.0, 0.0, reach=0.75)
+    return made | {"gram": gram, "moment": gram @ made["coefficients"], "bins": bins}
+
+
+async def test_a_domains_own_history_weighs_others_and_what_it_made_survives_restart_and_roll_back(
+    tmp_path: Path,
+) -> None:
+    history = await recorded(tmp_path / "history")
+    made = Learning(
+        LearningConfig(),
+        tmp_path / "learning",
+        domain="ran",
+        network=network,
+        history=history,
+        calibration=lambda: CALIBRATION,
+        clock=lambda: END + MINUTE // 2,
+    )
+    store, curves = made.store, []
+    try:
+        card, data = version(1, of_others(0.2), ("core", "edge", "transport"))
+        told = await made.take(Step("run", "deliver", card=card.to_json(), arrays=data), "broker")
+        noted = store.get("residual", 1).reason
+        curves.append(made.corrections.in_service())
+        store.put(*version(2, of_others(0.8), ("core", "edge", "transport")))
+        store.serve("residual", 2)
+        curves.append(made.corrections.in_service())
+        await made.put_back("residual", 1)
+        curves.append(made.corrections.in_service())
+    finally:
+        await made.aclose()
+        await history.close()
+    again = ModelStore(store.folder, owner="ran", max_bytes=1 << 20)
+    curves.append(Corrections(again).in_service())
+    first, second, back, restarted = curves
+
+    assert first is not None
+    assert second is not None
+    assert back is not None
+    assert restarted is not None
+    assert told.facts["reason"] == "better than tables here"
+    assert noted == "better than tables here; fitted to its own history, too"
+    assert [one.name for one in (first, second, back)] == ["residual 1", "residual 2", "residual 1"]
+    assert first.weight < second.weight == 1.0
+    assert back.weight == restarted.weight == first.weight
+    assert (back.curve.coefficients == first.curve.coefficients).all()
+    assert (restarted.curve.coefficients == first.curve.coefficients).all()
+    assert "own" in first.taught
+    assert second.taught == "what 3 domains taught each other"
+    # A form of its own that is damaged is not taken for the delivered one, which nobody judged good here.
+    (store.folder / "residual" / "1" / "here.npz").write_bytes(b"PK")
+    damaged = ModelStore(store.folder, owner="ran", max_bytes=1 << 20)
+    assert Corrections(damaged).in_service() is None
+    assert damaged.in_service("residual") == 2
+    assert [finding.code for finding in damaged.findings()] == ["learning.damaged"]
 
 
 @pytest.mark.parametrize(

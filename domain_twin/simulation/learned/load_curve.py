@@ -12,7 +12,7 @@ more load waits less, none larger than `LARGEST_DELAY` of a link's delay. Reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,10 @@ from domain_twin.simulation.twin.calibrate import (
 from domain_twin.simulation.twin.calibration import Calibration, ElementFit, Traffic
 from domain_twin.simulation.twin.observed import Observations, Series
 
-__all__ = ["BINS", "TERMS", "Correction", "LoadCurve", "Rows", "cross_fitted", "held_out", "solved", "sums"]
+__all__ = [
+    "BINS", "TERMS", "Correction", "LoadCurve", "Rows", "cross_fitted", "held_out", "joined", "solved",
+    "sums",
+]  # fmt: skip
 
 TERMS = ("wait", "wait*load", "wait*spread", "early", "early*spread")
 """Terms of the miss, each of the law's wait. Spread is the logarithm of a link's `variance_ratio`
@@ -85,11 +88,11 @@ class LoadCurve:
         return np.asarray(rows.miss - np.clip(change, -LARGEST_DELAY, LARGEST_DELAY))
 
 
-def cross_fitted(observations: Observations, traffic: Traffic | None = None) -> Rows:
-    """Rows of all points of links, each computed by a fit to the other three quarters of the time.
+def cross_fitted(observations: Observations, traffic: Traffic | None = None) -> tuple[Rows, ...]:
+    """Rows of all points of links, by quarter of the time, each computed by a fit to the other three.
 
-    `traffic`: what calibration found packets to look like; None: what links alone say. Raises ConfigError
-    where no link has enough points for that.
+    Quarters without any are left out. `traffic`: what calibration found packets to look like; None: what
+    links alone say. Raises ConfigError where no link has enough points for that.
     """
     block, found = block_of(observations), []
     points = _points(observations, block)
@@ -99,8 +102,9 @@ def cross_fitted(observations: Observations, traffic: Traffic | None = None) -> 
         away = {name: (series.at >= low) & (series.at < high) for name, series in points.items()}
         rest = {name: series.where(~away[name]) for name, series in points.items()}
         held = {name: series.where(away[name]) for name, series in points.items()}
-        found += [*_rows(*_fitted(rest, traffic), held)]
-    return _together(found, observations)
+        found.append([*_rows(*_fitted(rest, traffic), held)])
+    _together([part for fold in found for part in fold], observations)
+    return tuple(joined(fold) for fold in found if sum(map(len, fold)))
 
 
 def held_out(training: Observations, held: Observations, traffic: Traffic | None = None) -> Rows:
@@ -108,6 +112,11 @@ def held_out(training: Observations, held: Observations, traffic: Traffic | None
     block = block_of(training)
     fitted = _fitted(_points(training, block), traffic)
     return _together([*_rows(*fitted, _points(held, block))], held)
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """All rows of some parts, one at least."""
+    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__))
 
 
 def sums(rows: Rows) -> tuple[Moments, FloatArray]:
@@ -252,4 +261,4 @@ def _together(parts: list[Rows], observations: Observations) -> Rows:
             f"{observations.domain or 'this domain'}: no link has {LEAST_BLOCKS} points with a delay; take a"
             " longer window"
         )
-    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__))
+    return joined(parts)
