@@ -147,7 +147,7 @@ def test_how_much_a_domain_has_and_how_good_it_is_are_not_in_the_sum(seen: Seen)
         np.testing.assert_allclose(mean, np.mean([told[name] for told in seen.told], axis=0), atol=1e-6)
 
 
-def test_what_is_told_twice_bears_other_noise_and_is_of_all_steps() -> None:
+def test_what_is_told_twice_bears_other_noise_and_is_of_all_steps(seen: Seen) -> None:
     model, panel = learner(TOLD), PANELS["ran"]
     assert isinstance(model, NoisedGenerator)
     one, other, held = (
@@ -155,6 +155,8 @@ def test_what_is_told_twice_bears_other_noise_and_is_of_all_steps() -> None:
         for each, seed in ((panel, 0), (panel, 1), (replace(panel, holdout_from=0), 0))
     )
 
+    known = model.told(panel, np.random.default_rng(TOLD.seed))["mixing"]  # everybody knows the task's seed
+    assert not any(np.isclose(told["mixing"], known).all() for told in seen.told)
     for name in ("levels", "mixing"):
         assert not np.isclose(one[name], other[name], rtol=1e-4).all()
         assert np.array_equal(one[name], held[name])  # where a holdout would begin plays no part
