@@ -43,8 +43,8 @@ class LocalLearning:
         self._at_the_broker()
 
     async def runs(self) -> Sequence[Run]:
-        """None: the broker knows them."""
-        return ()
+        """Refused: raises NotFound."""
+        self._at_the_broker()
 
     async def watch(self, identity: str) -> AsyncIterator[Run]:
         """Refused: raises NotFound."""

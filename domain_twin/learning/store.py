@@ -84,9 +84,15 @@ class ModelStore:
             number = version or self.in_service(model)
             card = self._cards.get(model, {}).get(number)
             if card is None:
+                has = ", ".join(map(str, sorted(self._cards.get(model, {}))))
+                if not has:
+                    raise NotFound(
+                        f"no model {model!r} is kept here; `fedtwin learn models` lists those that are"
+                    )
                 if not version:
-                    raise NotFound(f"no version of model {model!r} is in service")
-                has = ", ".join(map(str, sorted(self._cards.get(model, {})))) or "none"
+                    raise NotFound(
+                        f"no version of model {model!r} is in service; name one of those that are kept: {has}"
+                    )
                 raise NotFound(f"no version {version} of model {model!r} is kept; there are {has}")
             return Kept(card, self.in_service(model) == number, self._notes[model].get(number, ""))
 

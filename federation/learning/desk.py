@@ -373,7 +373,7 @@ class LearningDesk:
             return self._entries[found[0]]
         if found:
             raise NotFound(f"{len(found)} trainings begin with {identity!r}; write more of the id")
-        raise NotFound(f"no training {identity!r} is kept here; `fedtwin learn status` lists those that are")
+        raise NotFound(f"no training {identity!r} is kept here; `fedtwin learn history` lists those that are")
 
 
 def _not_used(reasons: str) -> str:

@@ -188,6 +188,7 @@ async def test_models_are_listed_and_put_back(place: Place) -> None:
         "rollback demand 1 --json",
         "rollback demand 9",
     )
+    (nothing,) = await place.all("models nothing")
 
     run = json.loads(again.out)
     assert (run["state"], set(run["domains"]), run["version"]) == ("done", {"edge", "ran"}, 2)
@@ -203,6 +204,7 @@ async def test_models_are_listed_and_put_back(place: Place) -> None:
     assert "  ran: ok" in rolled.out
     told = json.loads(document.out)
     assert (told["in_service"], {each["outcome"] for each in told["outcomes"]}) == (True, {"ok"})
+    assert (nothing.status, "no model 'nothing' is kept here" in nothing.err) == (1, True)
     assert version.err == "error: no version 9 of model 'demand' is kept; there are 1, 2\n"
 
 
@@ -316,6 +318,9 @@ async def test_what_is_not_there_is_one_clear_message(place: Place) -> None:
     unknown, run, agent = await place.all("card nothing", "status beef", "ran: start task.json")
 
     assert [ran.status for ran in (unknown, run, agent)] == [1] * 3
-    assert unknown.err == "error: no version of model 'nothing' is in service\n"
+    assert unknown.err == (
+        "error: no model 'nothing' is kept here; `fedtwin learn models` lists those that are\n"
+    )
     assert "'beef'" in run.err
+    assert "`fedtwin learn history`" in run.err
     assert "trainings are begun and seen at the broker; name its client profile with --at" in agent.err

@@ -28,7 +28,7 @@ def _card(**changes: Any) -> Card:
         2,
         ("ran", "core"),
         scores={
-            "model": {"loss": 0.21, "nmae:mean-5": 0.4, "coverage": 0.9},
+            "model": {"loss": 0.21, "nmae:mean-5": 0.4, "coverage": 0.9, "raw": 0.2},
             "naive:mean-5": {"loss": 0.26},
             "operator:ran": {"loss": 0.22},
         },
@@ -80,6 +80,7 @@ def test_the_page_shows_rounds_gains_and_rivals() -> None:
     assert ">0.21<" in page
     assert "naive: mean-5" in page
     assert "refused" in page
+    assert "raw: of the model alone" in page
 
 
 def test_a_forecast_is_shown_beside_what_came() -> None:

@@ -50,6 +50,8 @@ class Training:
     left_out: dict[str, int] = field(default_factory=dict)
     """Rounds in which a domain's contribution did not count, or was cut back."""
     used_by: list[str] = field(default_factory=list)
+    without: dict[str, str] = field(default_factory=dict)
+    """Domains that took no part, with why."""
     problem: str = ""
 
 
@@ -155,6 +157,7 @@ def _told(run: Run) -> Training:
             if did.get("state") not in ("took-part", "judged"):
                 told.left_out[domain] = told.left_out.get(domain, 0) + 1
     for entry in run.log:
+        told.without |= entry.get("refused", {})
         for domain, answer in entry.get("result", {}).get("domains", {}).items():
             if isinstance(answer, Mapping) and answer.get("in_service"):
                 told.used_by.append(domain)
@@ -169,7 +172,8 @@ def _losses(entry: Mapping[str, Any]) -> dict[str, float]:
 def _words(training: Training) -> str:
     if training.problem:
         return training.problem
-    return f"{training.accepted} of {training.rounds} rounds accepted"
+    without = f", without {' and '.join(training.without)}" if training.without else ""
+    return f"{training.accepted} of {training.rounds} rounds accepted{without}"
 
 
 async def _foretold(files: DemoFiles, told: Learned) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.text import Text
 
 from federation.cli.console import count
@@ -25,13 +26,19 @@ def show(screen: Screen, told: Learned) -> None:
     if told.together.rounds:
         screen.show(trainings(told))
     attacked, averaged = told.attacked, told.averaged
-    if attacked.rounds and told.together.rounds:
+    for name, training in _named(told):
+        if training.without:
+            many, why = count(len(training.without), "domain"), "; ".join(training.without.values())
+            screen.say(f"{name}: {many} took no part. {escape(why)}")
+    if LIAR in attacked.without:
+        screen.say(f"So {LIAR} told no lies this time, and nothing is shown of what they would do.")
+    elif attacked.rounds and told.together.rounds:
         hurt = told.attacked.left_out.get(LIAR, 0)
         screen.say(
             f"What {LIAR} sent was cut back or left out in {count(hurt, 'round')} of {attacked.rounds}. The"
             f" model of all four {_compared(told.together, attacked)}."
         )
-    if averaged.rounds:
+    if averaged.rounds and LIAR not in averaged.without:
         refused = averaged.rounds - averaged.accepted
         screen.say(
             f"Plain averaging (FedAvg, for one operator's own domains) made a model whose loss is"
@@ -45,7 +52,7 @@ def show(screen: Screen, told: Learned) -> None:
         screen.say(f"And what {told.forecaster}'s own agent expects of its busiest link, {first['element']}:")
         screen.show(forecast(told))
     if told.problem:
-        screen.say(f"It went no further: {told.problem}")
+        screen.say(f"It went no further: {escape(told.problem)}")
 
 
 def trainings(told: Learned) -> Table:
@@ -54,11 +61,7 @@ def trainings(told: Learned) -> Table:
     table = grid(
         "", "loss before", "after", *domains, "took", right=("loss before", "after", *domains, "took")
     )
-    for name, training in (
-        ("four together", told.together),
-        (f"{LIAR} lies", told.attacked),
-        ("lies, no defence", told.averaged),
-    ):
+    for name, training in _named(told):
         if training.rounds:
             table.add_row(
                 name,
@@ -88,6 +91,14 @@ def forecast(told: Learned) -> Table:
             name_of(told.forecaster),
         )
     return table
+
+
+def _named(told: Learned) -> tuple[tuple[str, Training], ...]:
+    return (
+        ("four together", told.together),
+        (f"{LIAR} lies", told.attacked),
+        ("lies, no defence", told.averaged),
+    )
 
 
 def _compared(honest: Training, attacked: Training) -> str:

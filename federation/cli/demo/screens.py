@@ -397,6 +397,7 @@ def what_next(screen: Screen, files: DemoFiles) -> None:
             f"fedtwin query 'SELECT * {{ ?service ndt:follows/ndt:usesSegment/ndt:delayMs ?ms }}'{broker}",
             "a question in SPARQL, asked of all four",
         ),
+        (f"fedtwin learn card demand{broker}", "what the four trained together, beside naive forecasts"),
         (f"fedtwin check{own}", "what is flawed in the transport network's graph"),
         *next_steps(partner),
         (f"fedtwin fault --help{''}", "break something, and watch"),

@@ -55,11 +55,14 @@ def models(
     as_json: Json = False,
 ) -> None:
     """List models and their versions, newest first: which one is in service, and why."""
+    from domain_twin.errors import NotFound
     from federation.cli.console import emit, out
     from federation.cli.learn.asking import ask
     from federation.cli.learn.screens import card_document, models_screen
 
     found = ask(at, lambda learning: learning.models(model), "asking for the models")
+    if model and not found:
+        raise NotFound(f"no model {model!r} is kept here; `fedtwin learn models` lists those that are")
     if as_json:
         emit({"models": [card_document(kept) for kept in found]})
         return

@@ -20,7 +20,7 @@ from federation.cli.console import iso
 from federation.cli.forecast import reading
 from federation.cli.forecast.page import style
 from federation.cli.learn import drawings
-from federation.cli.learn.scores import scores_rows
+from federation.cli.learn.scores import RAW, scores_rows
 
 if TYPE_CHECKING:
     import jinja2
@@ -72,6 +72,7 @@ def render(material: Material) -> str:
         card=card,
         made=iso(card.created_at),
         measures=measures,
+        raw=RAW if "raw" in measures else "",
         table=[(name, [_figure(row.get(measure)) for measure in measures]) for name, row in rows.items()],
         private=card.task.profile.value == "private",
         spent=sorted(card.privacy_spent.items()) if card.task.privacy else [],

@@ -71,7 +71,10 @@ def start(
             "--gains/--no-gains", help="Find out who gained what: takes as long as all rounds once more."
         ),
     ] = True,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed trains the same model.")] = -1,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=-1, help="The same seed trains the same model; -1: as the task says."),
+    ] = -1,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
     show: Annotated[bool, typer.Option("--show-task", help="Print the task and stop.")] = False,
     at: At = "",
@@ -102,6 +105,8 @@ def start(
         typer.echo(json.dumps(json.loads(wanted.to_json()), indent=2, sort_keys=True))
         return
     names = tuple(name.strip() for name in domains.split(",") if name.strip())
+    if domains and not names:
+        raise typer.BadParameter(f"--domains: {domains!r} names none; write them as ran,core")
 
     async def begin() -> Run:
         from federation.learning_client import LearningClient
@@ -151,7 +156,14 @@ def history(*, at: At = "", as_json: Json = False) -> None:
     out().print(runs_table(found))
 
 
-def stop(*, identity: Identity, at: At = "", as_json: Json = False) -> None:
+def stop(
+    *,
+    identity: Annotated[
+        str, typer.Argument(metavar="RUN", help="Id of the training, or its beginning.", show_default=False)
+    ],
+    at: At = "",
+    as_json: Json = False,
+) -> None:
     """End a training without a model; the version in service stays."""
     from federation.cli.learn.asking import ask, stopped
 
@@ -194,6 +206,10 @@ def _task(
     if last:
         task = replace(task, window=Window(nanoseconds(last, "--last") / 1e9))
     if element_kind:
+        from domain_twin.learning.history import ELEMENT_KINDS
+
+        if element_kind not in ELEMENT_KINDS:
+            raise typer.BadParameter(f"--of: {element_kind!r} is none of {', '.join(ELEMENT_KINDS)}")
         task = replace(task, element_kind=element_kind)
     if not gains:
         task = replace(task, explain=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from domain_twin.learning.task import Card
 
-__all__ = ["scores_rows"]
+__all__ = ["RAW", "scores_rows"]
+
+RAW: Final = "raw: of the model alone, as rounds show it. loss: of what is said, which follows recent errors."
 
 
 def scores_rows(card: Card) -> tuple[list[str], dict[str, dict[str, float]]]:

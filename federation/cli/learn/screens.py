@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federation.cli.console import age, clock, count, domain_style, iso, span
-from federation.cli.learn.scores import scores_rows
+from federation.cli.learn.scores import RAW, scores_rows
 from federation.cli.tables import grid
 
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ def run_screen(run: Run) -> RenderableType:
     for entry in run.log:
         for domain, why in entry.get("refused", {}).items():
             parts.append(
-                Text.assemble((domain, domain_style(domain)), f" takes no part: {why}", style="warn")
+                Text.assemble(
+                    (domain, domain_style(domain)),
+                    f" takes no part: {why.removeprefix(f'{domain}: ')}",
+                    style="warn",
+                )
             )
     # Under `private` a round is judged in the next one: what failed at once stands before it in the log.
     rounds = sorted((entry for entry in run.log if "round" in entry), key=lambda entry: int(entry["round"]))
@@ -94,8 +98,26 @@ def run_screen(run: Run) -> RenderableType:
         if "result" in entry:
             parts += _result(entry["result"], run)
     if run.problem:
-        parts.append(Text(run.problem, "bad" if run.state.value == "failed" else "warn"))
+        parts.append(Text(_problem(run), "bad" if run.state.value == "failed" else "warn"))
     return Group(*parts)
+
+
+def _problem(run: Run) -> str:
+    """Why it ended: each domain's reason stands above; what to do where history was too short."""
+    refused: dict[str, str] = {}
+    for entry in run.log:
+        refused |= entry.get("refused", {})
+    said = run.problem
+    if refused:
+        said = said.removesuffix(f": {'; '.join(refused.values())}")
+    if said != run.problem and any("no data for this task" in why for why in refused.values()):
+        task = run.task
+        steps = task.lags + max(task.horizons, default=0)
+        said += (
+            f". One look of this task is {count(steps, 'step')} of {span(task.step_s * 1e9)} long; where less"
+            " was recorded, take shorter steps: --step 1s"
+        )
+    return said
 
 
 def round_line(entry: Mapping[str, Any], rounds: int) -> Text | None:
@@ -103,8 +125,9 @@ def round_line(entry: Mapping[str, Any], rounds: int) -> Text | None:
     if "round" not in entry:
         return None
     verdict = "" if entry["accepted"] else f"  refused: {entry['reason']}"
-    said = "  ".join(f"{domain} {_cell(entry, domain).plain}" for domain in entry.get("domains", {}))
-    return Text(f"round {entry['round']}/{rounds}  loss {_figure(entry.get('loss'))}  {said}{verdict}")
+    said = "".join(f"  {domain} {_cell(entry, domain).plain}".rstrip() for domain in entry.get("domains", {}))
+    loss = f"loss {_figure(entry['loss'])}" if entry.get("loss") is not None else "no loss"
+    return Text(f"round {entry['round']}/{rounds}  {loss}{said}{verdict}")
 
 
 def models_screen(kept: Sequence[Kept], now: int | None = None) -> RenderableType:
@@ -159,6 +182,8 @@ def card_screen(kept: Kept) -> RenderableType:
     ]
     if card.scores:
         lines.append(_scores_table(card))
+        if any("raw" in row for row in card.scores.values()):
+            lines.append(Text(RAW, "dim"))
     if card.gains:
         gains = Text("gain over learning alone: ")
         for domain, gain in sorted(card.gains.items()):
@@ -237,7 +262,7 @@ def _rounds_table(rounds: Sequence[Mapping[str, Any]], domains: Sequence[str]) -
             _figure(entry.get("loss")),
             "" if entry.get("change") is None else f"{entry['change']:+.1%}",
             *(_cell(entry, domain) for domain in domains),
-            span((entry.get("took_s") or 0.0) * 1e9),
+            span(entry["took_s"] * 1e9) if entry.get("took_s") else "",
             verdict,
         )
     return table
