@@ -163,20 +163,21 @@ def test_what_is_told_twice_bears_other_noise_and_is_of_all_steps(seen: Seen) ->
 
 
 def test_a_spent_budget_refuses_whatever_the_broker_says_and_after_a_restart(tmp_path: Path) -> None:
-    def again(run: str, noise: float, folder: Path = tmp_path) -> Outcome:
+    def again(run: str, noise: float) -> Outcome:
         task = replace(TOLD, model=run, privacy=Privacy(epsilon=1e6, noise_multiplier=noise))
-        with apps(folder, epsilon=2.5) as carrier:  # other processes, the same files
+        with apps(tmp_path, epsilon=2.5) as carrier:  # other processes, the same files
             return trained(carrier, run, task)
 
     assert again("first", GENERATOR_NOISE).accepted == 1
     for name, noise in (("another-name", GENERATOR_NOISE), ("little-noise", 0.5)):
         with pytest.raises(
-            RoundRefused, match=r"privacy budget is spent.*a training with more noise"
+            RoundRefused, match=r"at keys: the domain's privacy budget is spent.*with more noise"
         ) as said:
             again(name, noise)
         assert said.value.spent
-    assert len(Ledger(tmp_path / "ran.json").entries()) == 1
-    assert again("more-noise", 20.0).privacy_spent["ran"] < 0.5
+    ledger = Ledger(tmp_path / "ran.json", epsilon=2.5)
+    assert len(ledger.entries()) == 1
+    ledger.check("more-noise", Privacy(noise_multiplier=20.0), PLAN)  # what the refusal says helps
 
 
 def test_statistics_that_are_none_do_not_leave_their_domain(
