@@ -4,10 +4,10 @@ The emulated network runs unpaced through the morning: what the four twins show 
 the first three quarters are learned from, the last (busier) quarter is judged. Each row is the mean relative
 error of the delay of each link over ten minutes, computed by a calibration on the three quarters: as tables
 say, with the residual of the domain's own history, of all (real rounds, `mistrustful` and `trusted`), of all
-rows in one place (`pooled`), and as the domain uses it: `combined`, its own sums and others' at a weight that
-its own history chose, on the three quarters. Then once more with one operator that has only the first quiet
+rows in one place (`pooled`), and as the domain uses it: `mixed`, its own and that of all in a share that its
+own history chose, on the three quarters. Then once more with one operator that has only the first quiet
 minutes besides what is judged: 40 are too few points to tell or to fit for the smallest (others' residual or
-none), 80 are some. Worlds are other ones than those that the terms (seeds 0 and 1) and how weights are chosen
+none), 80 are some. Worlds are other ones than those that the terms (seeds 0 and 1) and how shares are chosen
 (0 to 3) were chosen on.
 
     python -m benchmarks.learning_residual [--hours 4] [--seeds 11 12 13 14 15 16 17 18] [--quick]
@@ -31,7 +31,7 @@ from domain_twin.emulator.network import DOMAINS, NetworkSpec, TrafficSpec
 from domain_twin.errors import ContractError
 from domain_twin.learning.client import client_app
 from domain_twin.learning.learner import Arrays
-from domain_twin.learning.models.residual import LEAST_IN_BIN, curve_of, make, weight_of
+from domain_twin.learning.models.residual import LEAST_IN_BIN, curve_of, make, share_of
 from domain_twin.learning.panel import Panel
 from domain_twin.learning.presets import preset
 from domain_twin.learning.task import Profile, Task
@@ -100,11 +100,11 @@ def judged(panels: Mapping[str, Panel]) -> dict[str, object]:
     robust, used = together(TASK, panels)
     plain, _ = together(replace(TASK, profile=Profile.TRUSTED), panels)
     models = {"federated_mistrustful": robust, "federated_trusted": plain, "pooled": pooled(panels)}
-    rows, weights = errors(panels, models, used)
+    rows, shares = errors(panels, models)
     apart = float(np.abs(plain["coefficients"] - models["pooled"]["coefficients"]).max())
     return {
         "error_percent": rows,
-        "weight_of_others": weights,
+        "share_of_delivered": shares,
         "in_the_robust_fit": list(used),
         "reach": round(curve_of(robust).reach, 2),
         "trusted_to_pooled": apart if plain["coefficients"].any() else None,
@@ -117,32 +117,31 @@ def judged_with_little(panels: Mapping[str, Panel], domain: str) -> dict[str, ob
     for name, panel in panels.items():
         with contextlib.suppress(ContractError):  # too few to contribute
             told[name] = made.sums(panel)
-    robust, chosen = made.summed(list(told.values()), robust=True)
-    used = [list(told)[place] for place in chosen]
-    rows, weights = errors({domain: panels[domain]}, {"federated_mistrustful": robust}, used)
-    return {"error_percent": rows, "weight_of_others": weights}
+    robust, _ = made.summed(list(told.values()), robust=True)
+    rows, shares = errors({domain: panels[domain]}, {"federated_mistrustful": robust})
+    return {"error_percent": rows, "share_of_delivered": shares}
 
 
 def errors(
-    panels: Mapping[str, Panel], models: Mapping[str, Arrays], used: Sequence[str]
+    panels: Mapping[str, Panel], models: Mapping[str, Arrays]
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Percent by row and domain, and the weight of others' sums where both are combined."""
+    """Percent by row and domain, and the share of the delivered one where both are mixed."""
     made, rng = make(TASK), np.random.default_rng(0)
     delivered = models["federated_mistrustful"]
     rows: dict[str, dict[str, float]] = {}
-    weights: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for domain, panel in panels.items():
         try:
             alone = made.train({}, panel, rng).arrays
         except ContractError:
             alone = made.initial(rng)
-        combined = made.fitted_here(delivered, panel, took_part=domain in used)
-        weights[domain] = weight_of(combined)
+        mixed = made.fitted_here(delivered, panel)
+        shares[domain] = share_of(mixed)
         before = {"tables": made.initial(rng), "local": alone}
-        for name, arrays in {**before, **models, "combined": combined}.items():
+        for name, arrays in {**before, **models, "mixed": mixed}.items():
             said = made.evaluate(arrays, panel)
             rows.setdefault(name, {})[domain] = round(100 * said["loss"], 3)
-    return rows, weights
+    return rows, shares
 
 
 def means(found: Sequence[Mapping[str, object]]) -> dict[str, dict[str, float]]:

@@ -35,15 +35,15 @@ class InService:
     name: str
     contributors: int
     curve: LoadCurve
-    weight: float = 1.0
-    """What a point of other domains counts beside one of this domain's own."""
+    share: float = 1.0
+    """How much of the curve is what all taught; the rest is the domain's own fit."""
 
     @property
     def taught(self) -> str:
-        """Whose points it was fitted to, in words."""
-        if not self.weight:
+        """What it was fitted to, in words."""
+        if not self.share:
             return "what this domain's own history taught (others' would not have made it better)"
-        beside = f", a point of theirs counting {self.weight:g} of its own" if self.weight < 1 else ""
+        beside = f" ({self.share:.0%}) and its own history (the rest)" if self.share < 1 else ""
         return f"what {self.contributors} domains taught each other{beside}"
 
     def on(self, graph: SimGraph, calibration: Calibration | None) -> tuple[Correction, str]:
@@ -84,7 +84,7 @@ class Corrections:
 
     def _loaded(self, model: str, version: int) -> InService | None:
         from domain_twin.learning.arrays import decode_arrays
-        from domain_twin.learning.models.residual import curve_of, weight_of
+        from domain_twin.learning.models.residual import curve_of, share_of
 
         try:
             card = self._store.get(model, version).card
@@ -93,7 +93,7 @@ class Corrections:
         except (NotFound, ContractError) as error:
             log.warning("a residual cannot be used", extra={"model": model, "reason": str(error)})
             return None
-        return InService(f"{model} {version}", len(card.contributors), curve, weight_of(arrays))
+        return InService(f"{model} {version}", len(card.contributors), curve, share_of(arrays))
 
 
 def traffic_known(calibration: Calibration | None) -> dict[str, float]:

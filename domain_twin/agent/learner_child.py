@@ -247,15 +247,15 @@ class _Work:
         """Let go of a run's data."""
         self._runs.pop(run, None)
 
-    def fitted_here(self, task: bytes, arrays: bytes, panel: Panel, took_part: bool) -> bytes:
+    def fitted_here(self, task: bytes, arrays: bytes, panel: Panel) -> bytes:
         """A residual fitted to the domain's own rows, too; empty: as delivered. Raises ContractError."""
         from domain_twin.learning.arrays import decode_arrays, encode_arrays
-        from domain_twin.learning.models.residual import make
+        from domain_twin.learning.models.residual import make, share_of
         from domain_twin.learning.task import Task
 
         delivered = decode_arrays(arrays, self._settings.max_bytes)
-        made = make(Task.from_json(task)).fitted_here(delivered, panel, took_part=took_part)
-        return encode_arrays(made) if float(made["weight"][0]) < 1.0 else b""
+        made = make(Task.from_json(task)).fitted_here(delivered, panel)
+        return encode_arrays(made) if share_of(made) < 1.0 else b""
 
     def evaluate(self, task: bytes, arrays: bytes, panel: Panel) -> dict[str, float]:
         """Measures of a model on the holdout of `panel`. Raises ContractError, ConfigError."""

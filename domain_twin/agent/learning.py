@@ -337,9 +337,7 @@ class Learning:
         """A residual as this domain's history would have it; empty: as delivered. Raises ContractError."""
         if card.task.kind is not Kind.RESIDUAL:
             return b""
-        took_part = self._domain in card.contributors
-        question = card.task.to_json(), arrays, panel, took_part
-        made: bytes = await self.process.ask("fitted_here", *question)
+        made: bytes = await self.process.ask("fitted_here", card.task.to_json(), arrays, panel)
         return made
 
     async def _verdict(self, card: Card, arrays: bytes, panel: Panel) -> tuple[bool, str, dict[str, float]]:

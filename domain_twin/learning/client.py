@@ -91,9 +91,6 @@ class Summed(Protocol):
     def summed(self, told: Sequence[Arrays], *, robust: bool) -> tuple[Arrays, tuple[int, ...]]:
         """The model of checked sums, and which are in it. `robust`: some of them may be lies."""
 
-    def bare(self, arrays: Arrays) -> Arrays:
-        """A model without the sums of all, where it tells them: beside another's they tell a domain's."""
-
 
 def generator(task: Task, round_: int, domain: str) -> np.random.Generator:
     """The randomness of one domain's round: the same wherever the round runs."""

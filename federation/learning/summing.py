@@ -55,13 +55,11 @@ class Summing:
         return arrays, Joined({}, "Sums", tuple(used), (), math.inf, notes)
 
     def without(self, told: Mapping[str, Arrays]) -> dict[str, Arrays]:
-        """By domain, the model of all others' sums, bare: others judge it, and have the sums of all."""
+        """By domain, the model of all others' sums."""
         if len(told) < 3:
             return {}
         return {
-            domain: self._model.bare(
-                self.fitted({name: one for name, one in told.items() if name != domain})[0]
-            )
+            domain: self.fitted({name: one for name, one in told.items() if name != domain})[0]
             for domain in told
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,23 +26,25 @@ MINUTE = 60_000_000_000
 END = 1_790_000_000_000_000_000 // MINUTE * MINUTE
 STEPS = 200
 LINKS = tuple(f"urn:l:{number}" for number in range(1, 7))
+FEW = LINKS[:2]
+"""With too few points for a fit of the domain's own."""
 TASK = replace(preset("residual"), window=Window(length_s=STEPS * 60.0))
 CALIBRATION = Calibration("ran", traffic=Traffic(1000.0, 20.0, 1.0))
 
 
-def network() -> Network:
-    links = {name: Link(name, "r1", "n1", "t1", "n2", "t2") for name in LINKS}
+def network(names: Sequence[str] = LINKS) -> Network:
+    links = {name: Link(name, "r1", "n1", "t1", "n2", "t2") for name in names}
     return Network("ran", Version("e", 1), {}, {}, links, {}, {}, {})
 
 
-async def recorded(folder: Path) -> History:
+async def recorded(folder: Path, names: Sequence[str] = LINKS) -> History:
     """Links as M/M/1 queues of trains, whose wait is more than the law's by 0.8 times the load."""
     history = await History.open(folder, raw_days=36_500.0, retention_days=36_500.0, clock=lambda: END)
     service_ms = 0.16
     for step in range(STEPS):
         at = END - (STEPS - step) * MINUTE
         changes = []
-        for place, name in enumerate(LINKS):
+        for place, name in enumerate(names):
             load = 0.3 + 0.04 * place + 0.2 * np.sin(step / 9 + place)
             wait = service_ms * load / (1 - load)
             figures = {
@@ -76,12 +79,12 @@ def coefficients(*values: float, reach: float = 0.9) -> Arrays:
 async def test_a_residual_is_used_where_it_helps_and_one_that_is_worse_than_none_is_not(
     tmp_path: Path,
 ) -> None:
-    history = await recorded(tmp_path / "history")
+    history = await recorded(tmp_path / "history", FEW)
     made = Learning(
         LearningConfig(worse_by=0.5),
         tmp_path / "learning",
         domain="ran",
-        network=network,
+        network=lambda: network(FEW),
         history=history,
         calibration=lambda: CALIBRATION,
         clock=lambda: END + MINUTE // 2,
@@ -112,15 +115,7 @@ async def test_a_residual_is_used_where_it_helps_and_one_that_is_worse_than_none
     assert used.curve.coefficients == pytest.approx([0.0, 0.8, 0.0, 0.0, 0.0])
 
 
-def of_others(strength: float) -> Arrays:
-    """What three other domains taught each other, with the sums of all."""
-    random = np.random.default_rng(3).normal(size=(400, 5))
-    gram, bins = random.T @ random, np.where(np.arange(20) < 15, 30.0, 0.0)
-    made = coefficients(0.0, strength, 0.0, 0.0, 0.0, reach=0.75)
-    return made | {"gram": gram, "moment": gram @ made["coefficients"], "bins": bins}
-
-
-async def test_a_domains_own_history_weighs_others_and_what_it_made_survives_restart_and_roll_back(
+async def test_a_domains_own_history_says_how_much_it_takes_and_what_it_made_survives_restart_and_roll_back(
     tmp_path: Path,
 ) -> None:
     history = await recorded(tmp_path / "history")
@@ -135,11 +130,15 @@ async def test_a_domains_own_history_weighs_others_and_what_it_made_survives_res
     )
     store, curves = made.store, []
     try:
-        card, data = version(1, of_others(0.2), ("core", "edge", "transport"))
+        card, data = version(
+            1, coefficients(0.0, 0.2, 0.0, 0.0, 0.0, reach=0.75), ("core", "edge", "transport")
+        )
         told = await made.take(Step("run", "deliver", card=card.to_json(), arrays=data), "broker")
         noted = store.get("residual", 1).reason
         curves.append(made.corrections.in_service())
-        store.put(*version(2, of_others(0.8), ("core", "edge", "transport")))
+        store.put(
+            *version(2, coefficients(0.0, 0.8, 0.0, 0.0, 0.0, reach=0.75), ("core", "edge", "transport"))
+        )
         store.serve("residual", 2)
         curves.append(made.corrections.in_service())
         await made.put_back("residual", 1)
@@ -158,8 +157,8 @@ async def test_a_domains_own_history_weighs_others_and_what_it_made_survives_res
     assert told.facts["reason"] == "better than tables here"
     assert noted == "better than tables here; fitted to its own history, too"
     assert [one.name for one in (first, second, back)] == ["residual 1", "residual 2", "residual 1"]
-    assert first.weight < second.weight == 1.0
-    assert back.weight == restarted.weight == first.weight
+    assert first.share < second.share == 1.0
+    assert back.share == restarted.share == first.share
     assert (back.curve.coefficients == first.curve.coefficients).all()
     assert (restarted.curve.coefficients == first.curve.coefficients).all()
     assert "own" in first.taught

@@ -212,65 +212,33 @@ def test_nothing_is_corrected_before_a_round_and_beyond_its_loads() -> None:
     assert (curve.missed(rows)[~beyond] != rows.miss[~beyond]).any()
 
 
-def test_a_weight_of_one_is_the_fit_of_all_and_a_weight_of_none_the_domains_own() -> None:
-    everyone, _ = LEARNER.summed(list(TOLD.values()), robust=False)
-    total = residual._total_of(everyone)
-    own = residual._checked(TOLD["edge"])
-    assert total is not None
-    others = residual._without(total, own)
-    alone = LEARNER.train({}, PANELS["edge"], np.random.default_rng(0)).arrays
+def test_a_share_of_one_is_the_fit_of_all_and_a_share_of_none_the_domains_own() -> None:
+    everyone = residual.curve_of(LEARNER.summed(list(TOLD.values()), robust=False)[0])
+    alone = residual.curve_of(LEARNER.train({}, PANELS["edge"], np.random.default_rng(0)).arrays)
+    half = residual._mixed(alone, everyone, 0.5)
 
-    for weight, wanted in ((1.0, everyone), (0.0, alone)):
-        found = residual._mixed(own, others, weight)
-        assert found.coefficients == pytest.approx(wanted["coefficients"], rel=1e-12, abs=1e-12)
-        assert found.reach == wanted["reach"][0]
-    # Nothing is taken away of what is not in it: all sums, or not as many times.
-    assert residual._without(others, residual._checked(TOLD["transport"])) is not others
-    assert residual._without(own, residual._scaled(own, 1.5)) is own
+    assert residual._mixed(alone, everyone, 1.0) is everyone
+    assert (residual._mixed(alone, everyone, 0.0).coefficients == alone.coefficients).all()
+    assert 2 * half.coefficients == pytest.approx(alone.coefficients + everyone.coefficients)
+    assert half.reach == alone.reach
 
 
 def test_a_domain_that_is_like_others_takes_theirs_and_one_that_is_not_goes_its_own_way() -> None:
     everyone, _ = LEARNER.summed(list(TOLD.values()), robust=True)
     odd = panel("ran", grows=-0.6)
     short = dataclasses.replace(PANELS["edge"], values=PANELS["edge"].values[:, 280:], holdout_from=20)
-    alike = LEARNER.fitted_here(everyone, PANELS["core"], took_part=True)
-    apart = LEARNER.fitted_here(everyone, odd, took_part=False)
-    little = LEARNER.fitted_here(everyone, short, took_part=False)
+    alike = LEARNER.fitted_here(everyone, PANELS["core"])
+    apart = LEARNER.fitted_here(everyone, odd)
+    little = LEARNER.fitted_here(everyone, short)
 
-    assert residual.weight_of(alike) >= 0.25
-    assert residual.weight_of(apart) < 0.25
+    theirs = LEARNER.evaluate(everyone, PANELS["core"])["loss"]
+    assert LEARNER.evaluate(alike, PANELS["core"])["loss"] < 1.05 * theirs
+    assert residual.share_of(apart) < 0.5
     loss = LEARNER.evaluate(apart, odd)["loss"]
     assert loss < 0.7 * LEARNER.evaluate(everyone, odd)["loss"]
-    assert residual.weight_of(little) == residual.weight_of(everyone) == 1.0
+    assert residual.share_of(little) == residual.share_of(everyone) == 1.0
     assert (little["coefficients"] == everyone["coefficients"]).all()
     assert little["reach"] == everyone["reach"]
-
-
-def test_no_domain_can_take_its_own_sums_away_and_see_anothers() -> None:
-    two, _ = LEARNER.summed([TOLD["edge"], TOLD["ran"]], robust=False)
-    asked = []
-
-    def listening(message: bytes, reply: bytes) -> bytes:
-        asked.append(decode(message))
-        return reply
-
-    with in_process(SOURCES) as inner:
-        carrier = Tampering(inner, dict.fromkeys(LOADS, listening))
-        outcome = run(carrier, task=TASK, plan=dataclasses.replace(PLAN, explain=True))
-
-    assert two["coefficients"].any()
-    assert not two["gram"].any()
-    assert not two["moment"].any()
-    assert not two["bins"].any()
-    assert residual.weight_of(LEARNER.fitted_here(two, PANELS["edge"], took_part=True)) == 1.0
-    seen = [
-        arrays_in(next(iter(message.content.array_records.values())))
-        for message in asked
-        if message.metadata.message_type == "evaluate"
-    ]
-    told = {arrays["moment"].tobytes() for arrays in seen if arrays["moment"].any()}
-    assert told == {outcome.arrays["moment"].tobytes()}
-    assert len({arrays["coefficients"].tobytes() for arrays in seen}) > 3
 
 
 def test_rounds_know_tasks_as_everyone_has_them() -> None:

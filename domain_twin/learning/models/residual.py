@@ -1,10 +1,10 @@
 """The what-if engine's residual: what its laws miss of links' delays, fitted together from sums in one round.
 
 Owns what a domain sums (rows of `simulation.learned.load_curve`, computed from its own panel by a calibration
-of its own), how sums of many are added, which of them are refused, and how much of others' a domain takes. A
-model is the fitted coefficients and `reach`, the utilisation up to which they were fitted, and of three
-parties or more the sums of all; before its round all are 0 and correct nothing. Once delivered, each domain
-fits its own sums with others' at a weight that its own history chose. numpy.
+of its own), how sums of many are added, which of them are refused, and how much of the fit a domain takes. A
+model is the fitted coefficients and `reach`, the utilisation up to which they were fitted; before its round
+all are 0 and correct nothing. Once delivered, each domain mixes the fit with its own, in a share that its own
+history chose. numpy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from domain_twin.simulation.learned.residual import Moments
 from domain_twin.simulation.twin.calibration import Traffic
 from domain_twin.simulation.twin.observed import Observations, Series
 
-__all__ = ["FEATURES", "LEAST_ROWS", "TRAFFIC", "WEIGHTS", "ResidualLearner", "curve_of", "make", "weight_of"]
+__all__ = ["FEATURES", "LEAST_ROWS", "SHARES", "TRAFFIC", "ResidualLearner", "curve_of", "make", "share_of"]
 
 Floats = NDArray[np.float64]
 
@@ -53,10 +53,8 @@ LEAST_IN_BIN: Final = 5
 _MOST_ROWS: Final = 1e9
 _WEIGHT_CAP: Final = 4.0
 """Of an operator's rows, in medians over operators, where operators do not trust each other."""
-WEIGHTS: Final = (0.0, 0.01, 0.05, 0.25, 1.0)
-"""How much a row of others may count beside one of a domain's own; 1 is the model as it is delivered."""
-_LEAST_PARTIES: Final = 3
-"""Whose sums a model tells the total of: of two, each could take its own away and see the other's."""
+SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the fit of all, beside a domain's own; 1 is the model as it is delivered."""
 _WORSE: Final = 0.1
 """By how much the fit of a part may beat that of all for the median operator, before a part is left out."""
 
@@ -70,12 +68,8 @@ _FORM: Final = {
 _MOST_CHOICES: Final = 300
 """Ways to leave out so many parts, up to which all are tried."""
 
-_COEFFICIENTS, _REACH, _WEIGHT = "coefficients", "reach", "weight"
+_COEFFICIENTS, _REACH, _SHARE = "coefficients", "reach", "share"
 _GRAM, _MOMENT, _SQUARE, _ROWS, _BINS = "gram", "moment", "square", "rows", "bins"
-
-
-_TOTAL: Final = {name: _FORM[name] for name in (_GRAM, _MOMENT, _BINS)}
-"""What a model tells of all sums together."""
 
 
 def make(task: Task) -> ResidualLearner:
@@ -101,16 +95,15 @@ def make(task: Task) -> ResidualLearner:
 def curve_of(arrays: Arrays) -> LoadCurve:
     """The correction that a model is. Raises ContractError for arrays that are none."""
     known = {_COEFFICIENTS: np.zeros(len(TERMS)), _REACH: np.zeros(1)}
-    more = _TOTAL | {_WEIGHT: np.zeros(1)}
-    contribution.check(arrays, known | {name: more[name] for name in arrays.keys() & more.keys()})
+    contribution.check(arrays, known | ({_SHARE: np.zeros(1)} if _SHARE in arrays else {}))
     if not 0.0 <= arrays[_REACH][0] < 1.0:
         raise ContractError(f"reach is {arrays[_REACH][0]}, a utilisation is from 0 to below 1")
     return LoadCurve(arrays[_COEFFICIENTS].astype(np.float64), float(arrays[_REACH][0]))
 
 
-def weight_of(arrays: Arrays) -> float:
-    """What a row of others counted beside a domain's own; 1 for a model as it was delivered."""
-    return float(arrays[_WEIGHT][0]) if _WEIGHT in arrays else 1.0
+def share_of(arrays: Arrays) -> float:
+    """How much of a model is the fit of all, the rest being the domain's own; 1 as it was delivered."""
+    return float(arrays[_SHARE][0]) if _SHARE in arrays else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +115,7 @@ class ResidualLearner:
 
     def initial(self, rng: np.random.Generator) -> Arrays:
         """No correction."""
-        return {_COEFFICIENTS: np.zeros(len(TERMS)), _REACH: np.zeros(1)} | self.bare({})
+        return {_COEFFICIENTS: np.zeros(len(TERMS)), _REACH: np.zeros(1)}
 
     def sums(self, panel: Panel) -> Arrays:
         """What leaves the domain: sums over the rows of the training part. Raises ContractError: too few."""
@@ -152,46 +145,27 @@ class ResidualLearner:
         if robust:
             parts = _capped(parts)
             chosen = _agreeing(parts)
-        used = [parts[place] for place in chosen]
-        fitted = _fit(used)
-        made = {_COEFFICIENTS: fitted.coefficients, _REACH: np.array([fitted.reach])} | self.bare({})
-        if len(used) >= _LEAST_PARTIES:
-            total = _added(used)
-            made |= {_GRAM: total.moments.gram, _MOMENT: total.moments.moment, _BINS: total.bins}
-        return made, chosen
+        fitted = _fit([parts[place] for place in chosen])
+        return {_COEFFICIENTS: fitted.coefficients, _REACH: np.array([fitted.reach])}, chosen
 
-    def bare(self, arrays: Arrays) -> Arrays:
-        """`arrays` without the sums of all."""
-        return arrays | {name: array.copy() for name, array in _TOTAL.items()}
+    def fitted_here(self, arrays: Arrays, panel: Panel) -> Arrays:
+        """The model that a domain makes of a delivered one and a fit of its own rows, with the `share` of it.
 
-    def fitted_here(self, arrays: Arrays, panel: Panel, *, took_part: bool) -> Arrays:
-        """The model that a domain makes of a delivered one and its own rows, with the `weight` of others'.
-
-        The weight is the largest of `WEIGHTS` that errs no more than a standard error above the best one, on
-        quarters of the training part that were left out of the sums. 1 is the model as it is delivered; so is
-        that of a domain with too few rows, and where the model tells no sums of all. `took_part`: the
-        domain's sums are in those. Raises ContractError for arrays that are no model.
+        The share is that of `SHARES` which errs least on quarters of the training part that were left out of
+        its own fit. 1 is the model as it is delivered; so is that of a domain with too few rows. Raises
+        ContractError for arrays that are no model.
         """
         delivered = curve_of(arrays)
-        made = {_COEFFICIENTS: delivered.coefficients, _REACH: np.array([delivered.reach])}
-        as_it_is = made | {_WEIGHT: np.ones(1)}
         try:
             parts = self._parts(panel)
         except ContractError:
-            return as_it_is
-        total = _total_of(arrays)
-        if total is None or len(parts) < 2:
-            return as_it_is
-        own = _sums_of(joined(parts))
-        others = _without(total, own) if took_part else total
-        weight = _weight(parts, others)
-        if weight == 1.0:
-            return as_it_is
-        curve = _mixed(own, others, weight)
+            parts = ()
+        share = _share(parts, delivered) if len(parts) > 1 else 1.0
+        curve = _mixed(_fit([_sums_of(joined(parts))]), delivered, share) if share < 1.0 else delivered
         return {
             _COEFFICIENTS: curve.coefficients,
             _REACH: np.array([curve.reach]),
-            _WEIGHT: np.array([weight]),
+            _SHARE: np.array([share]),
         }
 
     def train(self, arrays: Arrays, panel: Panel, rng: np.random.Generator) -> Trained:
@@ -359,15 +333,10 @@ def _error(part: _Sums, curve: LoadCurve) -> float:
 
 
 def _fit(parts: Sequence[_Sums]) -> LoadCurve:
-    total = _added(parts)
-    return solved(total.moments, total.bins, least=LEAST_IN_BIN)
-
-
-def _added(parts: Sequence[_Sums]) -> _Sums:
     total = parts[0].moments
     for part in parts[1:]:
         total += part.moments
-    return _Sums(total, np.sum([part.bins for part in parts], axis=0).reshape(BINS))
+    return solved(total, np.sum([part.bins for part in parts], axis=0).reshape(BINS), least=LEAST_IN_BIN)
 
 
 def _sums_of(rows: Rows) -> _Sums:
@@ -375,49 +344,17 @@ def _sums_of(rows: Rows) -> _Sums:
     return _Sums(moments, np.where(bins >= LEAST_IN_BIN, bins, 0.0))
 
 
-def _total_of(arrays: Arrays) -> _Sums | None:
-    """The sums of all that a model tells; None: it tells none, or none that rows can add up to."""
-    if not all(name in arrays for name in _TOTAL) or not arrays[_GRAM].any():
-        return None
-    gram, moment, bins = (arrays[name].astype(np.float64) for name in _TOTAL)
-    if not _positive(gram, np.diag(gram)) or (bins < 0).any():
-        return None
-    return _Sums(Moments(gram, moment, 0.0, 0.0, 0), bins)
+def _mixed(own: LoadCurve, delivered: LoadCurve, share: float) -> LoadCurve:
+    """Both curves, the delivered one with a share; any of the domain's own reaches as far as that."""
+    if share == 1.0:
+        return delivered
+    return replace(own, coefficients=share * delivered.coefficients + (1.0 - share) * own.coefficients)
 
 
-def _without(total: _Sums, own: _Sums) -> _Sums:
-    """What others' sums add up to; `total` where not all of `own` is in it, as of one with many rows."""
-    gram, bins = total.moments.gram - own.moments.gram, total.bins - own.bins
-    if not _positive(gram, np.diag(total.moments.gram)) or (bins < 0).any():
-        return total
-    return _Sums(Moments(gram, total.moments.moment - own.moments.moment, 0.0, 0.0, 0), bins)
-
-
-def _positive(gram: Floats, diagonal: Floats) -> bool:
-    """Whether rows can add up to `gram`, but for rounding beside `diagonal`."""
-    scale = np.sqrt(np.maximum(diagonal, 1e-300))
-    return float(np.linalg.eigvalsh(gram / scale / scale[:, None]).min()) > -1e-9
-
-
-def _mixed(own: _Sums, others: _Sums, weight: float) -> LoadCurve:
-    """The fit of a domain's own sums, and of others' at a weight, which reaches as far as theirs if not 0."""
-    if not weight:
-        return _fit([own])
-    reach = _fit([own, others]).reach
-    return replace(_fit([own, _scaled(others, weight)]), reach=reach)
-
-
-def _weight(parts: Sequence[Rows], others: _Sums) -> float:
-    """The largest weight of others that errs no more than a standard error above the best one.
-
-    Each part is judged with a fit of the other ones and of others' sums.
-    """
+def _share(parts: Sequence[Rows], delivered: LoadCurve) -> float:
+    """The share of the delivered curve that errs least, each part judged with a fit of the other ones."""
     errors = []
     for held in parts:
-        own = _sums_of(joined([part for part in parts if part is not held]))
-        errors.append([np.abs(_mixed(own, others, weight).missed(held)) for weight in WEIGHTS])
-    mean = np.mean([[each.mean() for each in part] for part in errors], axis=0)
-    best = int(mean.argmin())
-    above = np.concatenate([np.stack(part) - part[best] for part in errors], axis=1)
-    error = above.std(axis=1, ddof=1) / math.sqrt(above.shape[1])
-    return max(weight for weight, enough in zip(WEIGHTS, mean - mean[best] <= error, strict=True) if enough)
+        own = _fit([_sums_of(joined([part for part in parts if part is not held]))])
+        errors.append([float(np.abs(_mixed(own, delivered, share).missed(held)).mean()) for share in SHARES])
+    return SHARES[int(np.mean(errors, axis=0).argmin())]
