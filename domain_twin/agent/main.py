@@ -62,7 +62,6 @@ async def run_agent(
         ) from error
     schema = await load_schema(config)
     records = await asyncio.to_thread(load_services, config.services) if config.services else ServiceRecords()
-    await asyncio.to_thread(_spare_memory)
     history = (
         await History.open(
             config.state / "history",
@@ -82,12 +81,6 @@ async def run_agent(
     finally:
         if history:  # a twin that ran has closed it; one that could not begin has not
             await history.close()
-
-
-def _spare_memory() -> None:
-    from domain_twin.datastore.columns import leave_pandas_out
-
-    leave_pandas_out()
 
 
 async def _run(

@@ -5,7 +5,6 @@ Imports pyarrow: only the files that write or read columns import this one.
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,34 +76,6 @@ class Row(NamedTuple):
         if isinstance(content, Change):
             return content.device, content.path
         return content.device if isinstance(content, Gap) else "", ""
-
-
-def leave_pandas_out() -> None:
-    """Have pyarrow not import pandas by itself, for a process that lives long.
-
-    It does at its first list, where pandas is installed: 30 MB that nobody here uses. Who asks it for a data
-    frame later gets one.
-    """
-    if "pandas" in sys.modules:
-        return
-    refusing = _Without("pandas")
-    sys.meta_path.insert(0, refusing)
-    try:
-        pa.array([0])
-    finally:
-        sys.meta_path.remove(refusing)
-
-
-class _Without:
-    """A finder of modules by which one is not to be found."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Leave all others to the next finder."""
-        if name == self._name:
-            raise ModuleNotFoundError(f"{name} is left out here", name=name)
 
 
 def changes_table(rows: Sequence[Row], first_n: int) -> pa.Table:
