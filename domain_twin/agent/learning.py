@@ -46,7 +46,7 @@ __all__ = ["Learned", "Learning", "Step"]
 log = logging.getLogger(__name__)
 
 _DAY_S: Final = 86_400.0
-_OFFER_S: Final = 60.0
+_OFFER_S: Final = 120.0
 UNRIVALLED: Final = "nothing here to compare it with"
 UNJUDGED: Final = "not judged: a verdict would tell of the data without noise"
 NO_DATA: Final = "the domain has no data for this task, or too little"

@@ -23,7 +23,7 @@ __all__ = ["LearningSession", "SessionCarrier", "ask_to_learn"]
 log = logging.getLogger(__name__)
 
 _SLACK_BYTES = 1 << 16
-_OFFER_S = 60.0
+_OFFER_S = 120.0
 _LONGEST_WAIT_S = 10.0
 _FACTS_BYTES = 64 << 10
 
