@@ -72,7 +72,7 @@ def sockets(folder: Path) -> list[Path]:
 
 def fedtwin(place: Path, *words: str, status: int = 0) -> str:
     run = subprocess.run(
-        [*FEDTWIN, *words], cwd=place, capture_output=True, text=True, timeout=200, check=False
+        [*FEDTWIN, *words], cwd=place, capture_output=True, text=True, timeout=280, check=False
     )
     assert run.returncode == status, run.stdout + run.stderr
     return run.stdout if status == 0 else run.stderr
