@@ -23,12 +23,11 @@ from domain_twin.learning.task import Privacy, Task
 from federation.learning.reports import DomainRound, Outcome, RoundReport
 from federation.learning.rounds import OnRound, Plan
 from federation.learning.sums import RoundRefused, Summed, sum_round
-from federation.learning.under_way import traffic_of
+from federation.learning.under_way import await_domains, traffic_of
 
 __all__ = ["STRATEGY", "train_noised"]
 
 STRATEGY: Final = "secure aggregation, Gaussian mechanism"
-_POLL_S: Final = 0.1
 
 
 def train_noised(
@@ -46,7 +45,7 @@ def train_noised(
     """
     model = cast(NoisedGenerator, learner(task))
     named = name_of if name_of is not None else cast("Callable[[int], str]", getattr(grid, "name", str))
-    _await_domains(grid, plan, stop)
+    await_domains(grid, LEAST_DOMAINS, within_s=plan.deadline_s, stop=stop)
     if stop.is_set():
         raise RoundRefused("stopped before anything was told")
     started_at, began_s, traffic = time.time_ns(), time.monotonic(), traffic_of(grid)
@@ -121,11 +120,3 @@ def _domains(summed: Summed, named: Callable[[int], str]) -> dict[str, DomainRou
         if node not in summed.contributors
     }
     return told | absent
-
-
-def _await_domains(grid: Grid, plan: Plan, stop: threading.Event) -> None:
-    """Wait until enough domains are there, for a round's time at most."""
-    deadline = time.monotonic() + plan.deadline_s
-    while len(list(grid.get_node_ids())) < LEAST_DOMAINS and time.monotonic() < deadline:
-        if stop.wait(_POLL_S):
-            return

@@ -25,11 +25,10 @@ from domain_twin.learning.task import Privacy, Task
 from federation.learning.reports import DomainRound, Outcome, RoundReport
 from federation.learning.rounds import OnRound, Plan
 from federation.learning.sums import RoundRefused, Summed, sum_round
-from federation.learning.under_way import traffic_of
+from federation.learning.under_way import await_domains, traffic_of
 
 __all__ = ["train_private"]
 
-_POLL_S: Final = 0.1
 _AGAIN: Final = -1  # the round of a model that was judged before
 
 log = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ class _Training:
     def _round(self, number: int, base: _Made | None) -> tuple[bool, _Made | None]:
         """Train on from `base`, or from the best where the last was dropped; whether something came of it."""
         base = base or _Made(_AGAIN, self._best, {})
-        self._await_domains()
+        await_domains(self._grid, LEAST_DOMAINS, within_s=self._plan.deadline_s, stop=self._stop)
         started_at, began_s, traffic = time.time_ns(), time.monotonic(), traffic_of(self._grid)
         summed = self._sum(base.arrays, number)
         for node, epsilon in summed.epsilon.items():
@@ -168,13 +167,6 @@ class _Training:
             judge_only=judge_only,
             whose=whose,
         )
-
-    def _await_domains(self) -> None:
-        """Wait until enough domains are there, for a round's time at most: some may be on their way back."""
-        deadline = time.monotonic() + self._plan.deadline_s
-        while len(list(self._grid.get_node_ids())) < LEAST_DOMAINS and time.monotonic() < deadline:
-            if self._stop.wait(_POLL_S):
-                return
 
     def _last(self, number: int, made: _Made) -> None:
         try:

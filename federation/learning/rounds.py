@@ -11,7 +11,6 @@ import contextlib
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
@@ -41,11 +40,10 @@ from federation.learning.replies import Absent, alike, arrays_of, contributed, j
 from federation.learning.reports import DomainRound, Outcome, RoundReport, scores
 from federation.learning.strategies import Aggregation, Joined, Update, joining, voices
 from federation.learning.summing import Summing
-from federation.learning.under_way import Round, own_losses, traffic_of
+from federation.learning.under_way import Round, await_domains, own_losses, traffic_of
 
 __all__ = ["DomainRound", "Outcome", "Plan", "RoundReport", "train"]
 
-_POLL_S: Final = 0.1
 _SLACK: Final = 2.0
 """Domains keep to so many times the last median norm: were it the median itself, it could never grow."""
 
@@ -366,11 +364,10 @@ class _Rounds(Strategy):
 
     def _await_domains(self) -> None:
         """Wait until enough domains are there, for a round's time at most. Raises Unreachable."""
-        deadline = time.monotonic() + self._plan.deadline_s
-        while (there := len(list(self._grid.get_node_ids()))) < self._plan.min_domains:
-            if time.monotonic() >= deadline or self._stop.is_set():
-                raise Unreachable(f"{there} domains are there, {self._plan.min_domains} must be")
-            time.sleep(_POLL_S)
+        least = self._plan.min_domains
+        there = await_domains(self._grid, least, within_s=self._plan.deadline_s, stop=self._stop)
+        if there < least:
+            raise Unreachable(f"{there} domains are there, {least} must be")
 
     def _messages(self, kind: str, arrays: Arrays, settings: Mapping[str, Any]) -> list[Message]:
         config = ConfigRecord({"task": self._json, "server-round": self._round.number, **settings})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from domain_twin.learning import contribution
 from domain_twin.learning.contribution import Absence
@@ -15,7 +17,9 @@ from federation.learning.gate import Verdict
 from federation.learning.reports import DomainRound, RoundReport
 from federation.learning.strategies import Joined, Update
 
-__all__ = ["Round", "own_losses", "traffic_of"]
+__all__ = ["Round", "await_domains", "own_losses", "traffic_of"]
+
+_POLL_S: Final = 0.1
 
 
 class Round:
@@ -92,3 +96,12 @@ def traffic_of(grid: Grid) -> tuple[int, int]:
     """Bytes out and in so far; zeros where `grid` counts none."""
     out, in_ = getattr(grid, "traffic", (0, 0))
     return int(out), int(in_)
+
+
+def await_domains(grid: Grid, least: int, *, within_s: float, stop: threading.Event) -> int:
+    """How many domains are there, once they are `least` or `within_s` is over: some may be on their way."""
+    deadline = time.monotonic() + within_s
+    while (there := len(list(grid.get_node_ids()))) < least and time.monotonic() < deadline:
+        if stop.wait(_POLL_S):
+            break
+    return there

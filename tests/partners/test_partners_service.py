@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -135,6 +136,22 @@ async def test_refuses_whom_and_what_it_does_not_know(federation: Federation) ->
         ):
             with pytest.raises(Exception, match=reason):
                 await stub.Create(request)
+
+
+async def test_who_follows_no_more_keeps_no_connection(
+    federation: Federation, connections_to: Callable[[int], int]
+) -> None:
+    async with federation.broker() as broker:
+        port = int(broker.address.rpartition(":")[2])
+        async with partners_client(federation, broker) as partners:
+            await partners.create("acme", CATALOG, {})
+            held, _ = await follow_until(partners, 1)
+            assert held
+            assert connections_to(port) == 1
+
+        async with asyncio.timeout(10):
+            while connections_to(port):  # noqa: ASYNC110 - seen from outside only
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(
